@@ -1,0 +1,42 @@
+# On a fresh machine with Python 3.11 or newer: `make run`, `make test`.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LISTEN ?= 127.0.0.1:8080
+THREADS ?= 8
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint bench clean
+
+help:  ## Show what there is to make.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(VENV)/installed  ## Serve the shop at 127.0.0.1:8080, on SQLite.
+	exec $(BIN)/waitress-serve --listen=$(LISTEN) --threads=$(THREADS) wsgi:app
+
+test: $(VENV)/installed-dev  ## Run every test.
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed-dev  ## Check style, types and the direction of imports.
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/installed-dev  ## Measure, each figure beside the raw driver's.
+	$(BIN)/python -m bench
+
+clean:  ## Remove the environment and all caches, never the data.
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: requirements.txt | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/installed-dev: requirements-dev.txt requirements.txt | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@ $(VENV)/installed

@@ -1,0 +1,1 @@
+"""An event-sourced shop, and the toolkit that it is built on."""

@@ -1,0 +1,1 @@
+"""Plug-ins for the toolkit's ports, one technology each."""

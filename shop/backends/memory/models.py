@@ -1,0 +1,180 @@
+"""The in-memory model store."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left, bisect_right, insort
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from shop.eventsourcing.errors import CheckpointMovedError, ProjectionError, StoreClosedError
+from shop.eventsourcing.model import (
+    Checkpoint,
+    Collection,
+    Filter,
+    IndexValue,
+    Reading,
+    StoredModel,
+)
+
+Key = tuple[int, str]
+
+
+class _Shelf:
+    """One generation of one collection: models by id, and their keys in order by indexed value."""
+
+    def __init__(self, indexes: tuple[str, ...]) -> None:
+        self._indexes = indexes
+        self._models: dict[str, StoredModel] = {}
+        self._values: dict[str, dict[str, Any]] = {}
+        self._keys: list[Key] = []
+        self._keys_by_value: defaultdict[tuple[str, Any], list[Key]] = defaultdict(list)
+
+    def get(self, id: str) -> StoredModel | None:
+        return self._models.get(id)
+
+    def put(self, model: StoredModel) -> None:
+        self._remove(model.id)
+        if model.data is None:
+            return
+        fields = msgspec.json.decode(model.data, type=dict[str, Any])
+        self._models[model.id] = model
+        self._values[model.id] = {name: fields.get(name) for name in self._indexes}
+        for keys in self._listings(model.id):
+            insort(keys, model.key)
+
+    def find(self, filter: Filter) -> list[StoredModel]:
+        wanted = {name: _as_json(value) for name, value in filter.equal.items()}
+        listings = [self._keys_by_value.get(pair, []) for pair in wanted.items()]
+        keys = min(listings, key=len) if listings else self._keys
+        found: list[StoredModel] = []
+        for key in self._from(keys, filter):
+            if len(found) >= filter.limit:
+                break
+            values = self._values[key[1]]
+            if all(values[name] == value for name, value in wanted.items()):
+                found.append(self._models[key[1]])
+        return found
+
+    @staticmethod
+    def _from(keys: list[Key], filter: Filter) -> Iterator[Key]:
+        if filter.reverse:
+            end = len(keys) if filter.after is None else bisect_left(keys, filter.after)
+            return (keys[i] for i in range(end - 1, -1, -1))
+        start = 0 if filter.after is None else bisect_right(keys, filter.after)
+        return (keys[i] for i in range(start, len(keys)))
+
+    def _remove(self, id: str) -> None:
+        known = self._models.pop(id, None)
+        if known is not None:
+            for keys in self._listings(id):
+                del keys[bisect_left(keys, known.key)]
+            del self._values[id]
+
+    def _listings(self, id: str) -> Iterator[list[Key]]:
+        yield self._keys
+        for pair in self._values[id].items():
+            yield self._keys_by_value[pair]
+
+
+class MemoryModelStore:
+    """Models and checkpoints in dicts, under one lock."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._indexes: dict[str, tuple[str, ...]] = {}
+        self._checkpoints: dict[str, Checkpoint] = {}
+        self._shelves: dict[tuple[str, int], _Shelf] = {}
+        self._closed = False
+
+    def prepare(self, collections: Sequence[Collection]) -> None:
+        """As :meth:`ModelStore.prepare`."""
+        with self._lock:
+            self._check_open()
+            for collection in collections:
+                self._indexes[collection.name] = collection.indexes
+
+    def checkpoint(self, projection: str) -> Checkpoint | None:
+        """As :meth:`ModelStore.checkpoint`."""
+        with self._lock:
+            self._check_open()
+            return self._checkpoints.get(projection)
+
+    def get(
+        self, projection: str, collection: str, id: str, *, generation: int | None = None
+    ) -> Reading[StoredModel | None]:
+        """As :meth:`ModelStore.get`."""
+        with self._lock:
+            position, shelf = self._reading(projection, collection, generation)
+            return Reading(position, shelf.get(id))
+
+    def find(
+        self,
+        projection: str,
+        collection: Collection,
+        filter: Filter,
+        *,
+        generation: int | None = None,
+    ) -> Reading[list[StoredModel]]:
+        """As :meth:`ModelStore.find`."""
+        with self._lock:
+            position, shelf = self._reading(projection, collection.name, generation)
+            return Reading(position, shelf.find(filter))
+
+    def commit(
+        self,
+        expected: Checkpoint | None,
+        checkpoint: Checkpoint,
+        models: Sequence[StoredModel] = (),
+    ) -> None:
+        """As :meth:`ModelStore.commit`."""
+        with self._lock:
+            self._check_open()
+            current = self._checkpoints.get(checkpoint.projection)
+            if current != expected:
+                raise CheckpointMovedError(checkpoint.projection)
+            written = {model.collection for model in models}
+            shelves = {name: self._shelf(name, checkpoint.generation) for name in written}
+            for model in models:
+                shelves[model.collection].put(model)
+            self._checkpoints[checkpoint.projection] = checkpoint
+
+    def discard(self, collections: Sequence[str], generation: int) -> None:
+        """As :meth:`ModelStore.discard`."""
+        with self._lock:
+            self._check_open()
+            for collection in collections:
+                self._shelves.pop((collection, generation), None)
+
+    def close(self) -> None:
+        """As :meth:`ModelStore.close`; the models are gone."""
+        with self._lock:
+            self._closed = True
+
+    def _reading(
+        self, projection: str, collection: str, generation: int | None
+    ) -> tuple[int, _Shelf]:
+        self._check_open()
+        checkpoint = self._checkpoints.get(projection)
+        if generation is None:
+            generation = checkpoint.generation if checkpoint else 0
+        return (checkpoint.position if checkpoint else 0), self._shelf(collection, generation)
+
+    def _shelf(self, collection: str, generation: int) -> _Shelf:
+        if collection not in self._indexes:
+            raise ProjectionError(f"the collection {collection} was not prepared")
+        key = (collection, generation)
+        if key not in self._shelves:
+            self._shelves[key] = _Shelf(self._indexes[collection])
+        return self._shelves[key]
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreClosedError("the model store is closed")
+
+
+def _as_json(value: IndexValue) -> Any:
+    return msgspec.to_builtins(value)

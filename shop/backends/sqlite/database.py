@@ -1,0 +1,231 @@
+"""One database file: a writing connection for all threads, and a pool of reading ones."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from shop.backends.sqlite.schema import APPLICATION_ID, MIGRATIONS
+from shop.eventsourcing.errors import (
+    StoreClosedError,
+    StoreError,
+    StoreFormatError,
+    StoreUnavailableError,
+)
+from shop.eventsourcing.group_commit import Entry, GroupCommit
+
+T = TypeVar("T")
+Work = Callable[[sqlite3.Connection], T]
+
+
+class Database:
+    """A SQLite file in WAL mode. Thread-safe; several processes may open the same file.
+
+    Writers of this process share transactions (see :mod:`shop.eventsourcing.group_commit`), each
+    durable when :meth:`write` returns: ``synchronous=FULL`` has the log on disk by then. Readers
+    never wait for writers. A lock held by another process is waited for, ``timeout`` seconds.
+    """
+
+    def __init__(self, path: Path, *, timeout: float = 5.0) -> None:
+        """Open the file, made and brought up to date as needed.
+
+        Raises :class:`StoreFormatError` where it is not this program's, or from a newer version,
+        and :class:`StoreUnavailableError` where it cannot be opened or written.
+        """
+        self.path = path
+        self._timeout = timeout
+        self._pool_lock = threading.Lock()
+        self._idle_readers: list[sqlite3.Connection] = []
+        self._closed = False
+        with self._translated():
+            self._writer = self._connect()
+            try:
+                self._check_format()  # first of all: a foreign file is left as it is
+                self._writer.execute("PRAGMA journal_mode = WAL")
+                self._migrate()
+            except BaseException:
+                self._writer.close()
+                raise
+        self._group = GroupCommit(self._commit)
+
+    def write(self, work: Work[T]) -> T:
+        """Run ``work`` in a transaction and return its result once that is durable.
+
+        The transaction may be shared with other callers, and ``work`` may run in another thread.
+        It fails alone: what it raises is raised here and undoes only its own changes. To that end
+        it may run a second time, so it must have no effects outside the database.
+        """
+        return cast("T", self._group.submit(work))
+
+    @contextmanager
+    def reader(self) -> Iterator[sqlite3.Connection]:
+        """Borrow a reading connection, for one short read."""
+        with self._pool_lock:
+            if self._closed:
+                raise StoreClosedError(f"{self.path} is closed")
+            connection = self._idle_readers.pop() if self._idle_readers else None
+        with self._translated():
+            if connection is None:
+                connection = self._connect()
+                connection.execute("PRAGMA query_only = ON")
+            try:
+                yield connection
+            finally:
+                self._give_back(connection)
+
+    def _give_back(self, connection: sqlite3.Connection) -> None:
+        with self._pool_lock:
+            if not self._closed:
+                self._idle_readers.append(connection)
+                return
+        connection.close()
+
+    def close(self) -> None:
+        """Finish the writes under way and close the file; idempotent."""
+        self._group.close()
+        with self._pool_lock:
+            if self._closed:
+                return
+            self._closed = True
+            idle, self._idle_readers = self._idle_readers, []
+        for connection in (*idle, self._writer):
+            connection.close()
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path, timeout=self._timeout, isolation_level=None, check_same_thread=False
+        )
+        try:
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA cache_size = -16384")  # 16 MiB
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _migrate(self) -> None:
+        """Bring the file's schema up to date, one process at a time."""
+        if self._pragma("user_version") == len(MIGRATIONS):
+            return
+        self._writer.execute("BEGIN IMMEDIATE")
+        try:
+            self._check_format()
+            for migration in MIGRATIONS[self._pragma("user_version") :]:
+                for statement in _statements(migration):
+                    self._writer.execute(statement)
+            self._writer.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            self._writer.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+            self._writer.execute("COMMIT")
+        except BaseException:
+            self._roll_back()
+            raise
+
+    def _check_format(self) -> None:
+        application, version = self._pragma("application_id"), self._pragma("user_version")
+        if application != APPLICATION_ID:
+            tables = self._writer.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+            if application or version or tables:
+                raise StoreFormatError(f"{self.path} is a database of some other program")
+        elif version > len(MIGRATIONS):
+            raise StoreFormatError(
+                f"{self.path} has schema version {version}, this program knows up to"
+                f" {len(MIGRATIONS)}: it was written by a newer one"
+            )
+
+    def _pragma(self, name: str) -> int:
+        return int(self._writer.execute(f"PRAGMA {name}").fetchone()[0])
+
+    def _commit(self, group: Sequence[Entry[Work[Any]]]) -> None:
+        """Commit a group in one transaction, or each alone where one spoils it for all."""
+        try:
+            with self._translated():
+                spoiled = self._transaction(group)
+        except StoreError as error:
+            if len(group) == 1:
+                group[0].error = error
+                return
+            spoiled = True
+        if spoiled:
+            for entry in group:
+                entry.result = entry.error = None
+                self._commit([entry])
+
+    def _transaction(self, group: Sequence[Entry[Work[Any]]]) -> bool:
+        """Run a group in one transaction. True when one of several had it undone for all."""
+        writer = self._writer
+        writer.execute("BEGIN IMMEDIATE")
+        try:
+            for entry in group:
+                changes = writer.total_changes
+                try:
+                    entry.result = entry.work(writer)
+                except sqlite3.Error:
+                    raise
+                except Exception as error:  # noqa: BLE001 - the caller's own, whatever it is
+                    entry.error = error
+                    if writer.total_changes != changes:
+                        self._roll_back()
+                        return len(group) > 1
+            writer.execute("COMMIT")
+        except BaseException:
+            self._roll_back()
+            raise
+        return False
+
+    def _roll_back(self) -> None:
+        if self._writer.in_transaction:
+            # SQLite has rolled back already after some errors, a full disk among them.
+            with suppress(sqlite3.OperationalError):
+                self._writer.execute("ROLLBACK")
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Raise this toolkit's errors for SQLite's."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise self._translate(error) from error
+
+    def _translate(self, error: sqlite3.Error) -> StoreError:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_NOTADB:
+            return StoreFormatError(f"{self.path} is not a SQLite database")
+        if code == sqlite3.SQLITE_CORRUPT:
+            return StoreFormatError(f"{self.path} is damaged ({error}): restore it from a backup")
+        advice = {
+            sqlite3.SQLITE_BUSY: f"another process has held its lock for over {self._timeout:g} s",
+            sqlite3.SQLITE_LOCKED: "another connection holds a lock on it",
+            sqlite3.SQLITE_READONLY: "it is read-only: give this user the right to write to the"
+            " file and its directory",
+            sqlite3.SQLITE_FULL: "the disk is full",
+            sqlite3.SQLITE_IOERR: f"the disk cannot be read or written ({error})",
+            sqlite3.SQLITE_CANTOPEN: self._why_not_opened(),
+        }.get(code)
+        if advice is not None:
+            return StoreUnavailableError(f"cannot use {self.path}: {advice}")
+        return StoreError(f"{self.path}: {error}")
+
+    def _why_not_opened(self) -> str:
+        directory = self.path.absolute().parent
+        if not directory.is_dir():
+            return f"there is no directory {directory}"
+        if self.path.is_dir():
+            return "it is a directory"
+        if not os.access(directory, os.W_OK):
+            return f"this user may not write to {directory}"
+        return "it cannot be opened"
+
+
+def _statements(script: str) -> Iterator[str]:
+    """The statements of a script, one by one: ``executescript`` would end the transaction."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""

@@ -1,0 +1,196 @@
+"""The event store on SQLite."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Self
+from uuid import UUID
+
+import msgspec
+
+from shop.backends.sqlite.database import Database
+from shop.backends.sqlite.query import Page, microseconds, plan
+from shop.eventsourcing.errors import (
+    EventDecodeError,
+    EventIdReusedError,
+    PayloadError,
+    StoreUnavailableError,
+)
+from shop.eventsourcing.event import AggregateRef, Event, EventData, Metadata
+from shop.eventsourcing.registry import Registry
+from shop.eventsourcing.store import Commit, PreparedAppend, Query, StoreInfo
+
+_INSERT = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_decode_metadata = msgspec.json.Decoder(Metadata).decode
+
+
+class SqliteEventStore:
+    """Events in a database file, which it closes with itself if it owns it."""
+
+    def __init__(
+        self, database: Database, registry: Registry[EventData], *, owns_database: bool = False
+    ) -> None:
+        self._database = database
+        self._registry = registry
+        self._owns_database = owns_database
+        self._identity = self._read_identity()
+        self._known_kinds: frozenset[tuple[str, str, int]] = frozenset()
+
+    def append(
+        self,
+        events: Sequence[Event[EventData]],
+        *,
+        commit_id: UUID | None = None,
+        digest: bytes | None = None,
+        guards: Mapping[AggregateRef, int] | None = None,
+    ) -> Commit:
+        """As :meth:`EventStore.append`."""
+        append = PreparedAppend.of(events, commit_id, digest, guards)
+        rows = [_row(event) for event in events]
+        kinds = {(e.aggregate.name, e.name, e.data.wire.version) for e in events}
+        new_kinds = kinds - self._known_kinds
+        try:
+            commit = self._database.write(
+                lambda connection: _append(connection, append, rows, new_kinds)
+            )
+        except StoreUnavailableError:
+            # Ours may be in there all the same, when what failed was the end of the commit.
+            known = self.find_commit(append.commit_id)
+            if known is None:
+                raise
+            return append.replay(known)
+        self._known_kinds |= new_kinds
+        return commit
+
+    def read(self, query: Query = Query()) -> Iterator[Event[EventData]]:
+        """As :meth:`EventStore.read`. No lock or snapshot is held between two pages."""
+        return self._events(query)
+
+    def _events(self, query: Query) -> Iterator[Event[EventData]]:
+        with self._database.reader() as connection:
+            page: Page | None = plan(query, connection)
+        while page is not None:
+            with self._database.reader() as connection:
+                rows = connection.execute(page.sql, page.parameters).fetchall()
+            for row in rows:
+                yield self._event(row)
+            page = page.next(rows)
+
+    def _event(self, row: tuple[Any, ...]) -> Event[EventData]:
+        position, id, name, schema, time, aggregate, aggregate_id, version, data, metadata = row
+        try:
+            return Event(
+                msgspec.convert(id, UUID),
+                name,
+                datetime.fromtimestamp(time / 1_000_000, UTC),
+                AggregateRef(aggregate, msgspec.convert(aggregate_id, UUID)),
+                version,
+                self._registry.decode(name, schema, data),
+                _decode_metadata(metadata),
+                position,
+            )
+        except PayloadError as error:
+            reason = f"{error.reason} at {error.path}" if error.path else error.reason
+            raise EventDecodeError(UUID(bytes=id), name, position, reason) from error
+
+    def head(self) -> int:
+        """As :meth:`EventStore.head`."""
+        with self._database.reader() as connection:
+            return _head(connection)
+
+    def find_commit(self, commit_id: UUID) -> Commit | None:
+        """As :meth:`EventStore.find_commit`."""
+        with self._database.reader() as connection:
+            known = _find_commit(connection, commit_id)
+        return known and msgspec.structs.replace(known, replayed=True)
+
+    def info(self) -> StoreInfo:
+        """As :meth:`EventStore.info`."""
+        with self._database.reader() as connection:
+            kinds = connection.execute("SELECT name, schema_version FROM event_kinds")
+            found = frozenset(kinds.fetchall())
+        return StoreInfo(self._identity, found)
+
+    def close(self) -> None:
+        """As :meth:`EventStore.close`."""
+        if self._owns_database:
+            self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _read_identity(self) -> UUID:
+        with self._database.reader() as connection:
+            return UUID(bytes=connection.execute("SELECT identity FROM store").fetchone()[0])
+
+
+def _append(
+    connection: sqlite3.Connection,
+    append: PreparedAppend,
+    rows: Sequence[tuple[Any, ...]],
+    new_kinds: set[tuple[str, str, int]],
+) -> Commit:
+    """Store an append. The write lock is held, so what is checked here stays true."""
+    known = _find_commit(connection, append.commit_id)
+    if known is not None:
+        return append.replay(known)
+    append.check({ref: _version(connection, ref) for ref in append.expected})
+    before = _head(connection)
+    try:
+        connection.executemany(
+            _INSERT, ((position, *row) for position, row in enumerate(rows, before + 1))
+        )
+    except sqlite3.IntegrityError as error:
+        for event in append.events:
+            if connection.execute(
+                "SELECT 1 FROM events WHERE id = ?", (event.id.bytes,)
+            ).fetchone():
+                raise EventIdReusedError(event.id) from error
+        raise
+    commit = Commit(append.commit_id, before + 1, before + len(rows), append.digest)
+    connection.execute(
+        "INSERT INTO commits VALUES (?, ?, ?, ?)",
+        (commit.id.bytes, commit.first, commit.last, commit.digest),
+    )
+    if new_kinds:
+        connection.executemany("INSERT OR IGNORE INTO event_kinds VALUES (?, ?, ?)", new_kinds)
+    return commit
+
+
+def _row(event: Event[EventData]) -> tuple[Any, ...]:
+    """The columns of an event, but for its position."""
+    return (
+        event.id.bytes,
+        event.name,
+        event.data.wire.version,
+        microseconds(event.time),
+        event.aggregate.name,
+        event.aggregate.id.bytes,
+        event.version,
+        msgspec.json.encode(event.data).decode(),
+        msgspec.json.encode(event.metadata).decode(),
+    )
+
+
+def _head(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("SELECT coalesce(max(position), 0) FROM events").fetchone()[0])
+
+
+def _version(connection: sqlite3.Connection, ref: AggregateRef) -> int:
+    row = connection.execute(
+        "SELECT coalesce(max(version), 0) FROM events WHERE aggregate_id = ? AND aggregate = ?",
+        (ref.id.bytes, ref.name),
+    ).fetchone()
+    return int(row[0])
+
+
+def _find_commit(connection: sqlite3.Connection, commit_id: UUID) -> Commit | None:
+    row = connection.execute(
+        "SELECT first, last, digest FROM commits WHERE id = ?", (commit_id.bytes,)
+    ).fetchone()
+    return row and Commit(commit_id, *row)

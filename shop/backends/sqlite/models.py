@@ -1,0 +1,236 @@
+"""The model store on SQLite: a table for each collection, indexes on fields of the JSON."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from shop.backends.sqlite.database import Database
+from shop.eventsourcing.errors import CheckpointMovedError, ProjectionError
+from shop.eventsourcing.model import (
+    Checkpoint,
+    Collection,
+    Filter,
+    IndexValue,
+    Reading,
+    StoredModel,
+)
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_DISCARD_AT_ONCE = 1000
+
+
+class SqliteModelStore:
+    """Models and checkpoints in a database file, which it closes with itself if it owns it.
+
+    A commit is one transaction.
+    """
+
+    def __init__(self, database: Database, *, owns_database: bool = False) -> None:
+        self._database = database
+        self._owns_database = owns_database
+
+    def prepare(self, collections: Sequence[Collection]) -> None:
+        """As :meth:`ModelStore.prepare`."""
+        statements = [
+            statement for collection in collections for statement in _definition(collection)
+        ]
+
+        def define(connection: sqlite3.Connection) -> None:
+            for statement in statements:
+                connection.execute(statement)
+
+        with self._database.reader() as connection:
+            tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_schema")}
+        needed = {name for collection in collections for name in _objects(collection)}
+        if not needed <= tables:
+            self._database.write(define)
+
+    def checkpoint(self, projection: str) -> Checkpoint | None:
+        """As :meth:`ModelStore.checkpoint`."""
+        with self._database.reader() as connection:
+            row = connection.execute(
+                "SELECT generation, position, shape, store FROM checkpoints WHERE projection = ?",
+                (projection,),
+            ).fetchone()
+        if row is None:
+            return None
+        generation, position, shape, store = row
+        return Checkpoint(projection, generation, position, shape, UUID(bytes=store))
+
+    def get(
+        self, projection: str, collection: str, id: str, *, generation: int | None = None
+    ) -> Reading[StoredModel | None]:
+        """As :meth:`ModelStore.get`."""
+        found = self._select(projection, collection, generation, "m.id = ?", [id], "")
+        return Reading(found.position, found.value[0] if found.value else None)
+
+    def find(
+        self,
+        projection: str,
+        collection: Collection,
+        filter: Filter,
+        *,
+        generation: int | None = None,
+    ) -> Reading[list[StoredModel]]:
+        """As :meth:`ModelStore.find`."""
+        conditions = [f"{_field(name)} IS ?" for name in filter.equal]
+        parameters = [_as_json(value) for value in filter.equal.values()]
+        if filter.after is not None:
+            conditions.append(f"(m.created, m.id) {'<' if filter.reverse else '>'} (?, ?)")
+            parameters += filter.after
+        direction = "DESC" if filter.reverse else "ASC"
+        return self._select(
+            projection,
+            collection.name,
+            generation,
+            " AND ".join(conditions) or "TRUE",
+            parameters,
+            f"ORDER BY m.created {direction}, m.id {direction} LIMIT {filter.limit}",
+        )
+
+    def commit(
+        self,
+        expected: Checkpoint | None,
+        checkpoint: Checkpoint,
+        models: Sequence[StoredModel] = (),
+    ) -> None:
+        """As :meth:`ModelStore.commit`."""
+        self._database.write(lambda connection: _commit(connection, expected, checkpoint, models))
+
+    def discard(self, collections: Sequence[str], generation: int) -> None:
+        """As :meth:`ModelStore.discard`, in small transactions: others can write in between."""
+        for collection in collections:
+            statement = (
+                f"DELETE FROM {_table(collection)} WHERE generation = ?1 AND id IN"
+                f" (SELECT id FROM {_table(collection)} WHERE generation = ?1"
+                f" LIMIT {_DISCARD_AT_ONCE})"
+            )
+
+            def delete(connection: sqlite3.Connection, sql: str = statement) -> int:
+                return connection.execute(sql, (generation,)).rowcount
+
+            while self._database.write(delete):
+                pass
+
+    def close(self) -> None:
+        """As :meth:`ModelStore.close`."""
+        if self._owns_database:
+            self._database.close()
+
+    def _select(
+        self,
+        projection: str,
+        collection: str,
+        generation: int | None,
+        where: str,
+        parameters: Sequence[Any],
+        tail: str,
+    ) -> Reading[list[StoredModel]]:
+        """Models, and the position they have reached, both of the same moment."""
+        sql = (
+            f"SELECT m.id, m.created, m.position, m.data FROM {_table(collection)} AS m"
+            f" WHERE m.generation = ? AND {where} {tail}"
+        )
+        with self._database.reader() as connection:
+            connection.execute("BEGIN")
+            try:
+                live, position = connection.execute(
+                    "SELECT generation, position FROM checkpoints WHERE projection = ?",
+                    (projection,),
+                ).fetchone() or (0, 0)
+                chosen = live if generation is None else generation
+                rows = connection.execute(sql, (chosen, *parameters)).fetchall()
+            finally:
+                connection.execute("COMMIT")
+        return Reading(position, [StoredModel(collection, *row) for row in rows])
+
+
+def _commit(
+    connection: sqlite3.Connection,
+    expected: Checkpoint | None,
+    checkpoint: Checkpoint,
+    models: Sequence[StoredModel],
+) -> None:
+    values = (
+        checkpoint.generation,
+        checkpoint.position,
+        checkpoint.shape,
+        checkpoint.store.bytes,
+        checkpoint.projection,
+    )
+    if expected is None:
+        moved = connection.execute(
+            "INSERT OR IGNORE INTO checkpoints (generation, position, shape, store, projection)"
+            " VALUES (?, ?, ?, ?, ?)",
+            values,
+        ).rowcount
+    else:
+        moved = connection.execute(
+            "UPDATE checkpoints SET generation = ?, position = ?, shape = ?, store = ?"
+            " WHERE projection = ? AND generation = ? AND position = ?",
+            (*values, expected.generation, expected.position),
+        ).rowcount
+    if not moved:
+        raise CheckpointMovedError(checkpoint.projection)
+    for model in models:
+        if model.data is None:
+            connection.execute(
+                f"DELETE FROM {_table(model.collection)} WHERE generation = ? AND id = ?",
+                (checkpoint.generation, model.id),
+            )
+        else:
+            connection.execute(
+                f"INSERT OR REPLACE INTO {_table(model.collection)} VALUES (?, ?, ?, ?, ?)",
+                (checkpoint.generation, model.id, model.created, model.position, model.data),
+            )
+
+
+def _definition(collection: Collection) -> list[str]:
+    table = _table(collection.name)
+    statements = [
+        f"CREATE TABLE IF NOT EXISTS {table} (generation INTEGER NOT NULL, id TEXT NOT NULL,"
+        " created INTEGER NOT NULL, position INTEGER NOT NULL, data TEXT NOT NULL,"
+        " PRIMARY KEY (generation, id))",
+        f"CREATE INDEX IF NOT EXISTS {table}_in_order ON {table} (generation, created, id)",
+    ]
+    statements += [
+        f"CREATE INDEX IF NOT EXISTS {_index(table, name)} ON {table}"
+        f" (generation, {_field(name)}, created, id)"
+        for name in collection.indexes
+    ]
+    return statements
+
+
+def _objects(collection: Collection) -> list[str]:
+    table = _table(collection.name)
+    return [table, f"{table}_in_order", *(_index(table, name) for name in collection.indexes)]
+
+
+def _table(collection: str) -> str:
+    return f"model_{_checked(collection)}"
+
+
+def _index(table: str, field: str) -> str:
+    return f"{table}_by_{_checked(field)}"
+
+
+def _field(name: str) -> str:
+    return f"json_extract(data, '$.{_checked(name)}')"
+
+
+def _checked(name: str) -> str:
+    """The name, which becomes a part of a statement."""
+    if not _NAME.fullmatch(name):
+        raise ProjectionError(f"{name!r} must consist of lower-case letters, digits and _")
+    return name
+
+
+def _as_json(value: IndexValue) -> Any:
+    """The value as ``json_extract`` gives it."""
+    return msgspec.to_builtins(value)

@@ -1,0 +1,208 @@
+"""Reading the log page by page, each page through the index that leads to it.
+
+SQLite, left alone with ``name IN (…) ORDER BY position LIMIT n``, either scans the whole log or
+collects and sorts all matches for every page. So one condition is chosen to *drive* the page: each
+of its values is looked up in its index, which lies in the order of positions, and only the first
+``n`` of each are merged. The other conditions filter.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from shop.eventsourcing.store import Query
+
+PAGE = 1000
+"""Events per page."""
+
+MOST_VALUES = 100
+"""A driving condition with more values than this is left to SQLite: a compound has its limits."""
+
+_COLUMNS = (
+    "position, id, name, schema_version, time, aggregate, aggregate_id, version, data, metadata"
+)
+_VERSION_COLUMN = 7
+_STREAM = ("aggregate_id", "aggregate")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Condition(msgspec.Struct, frozen=True):
+    """A piece of a WHERE clause and its parameters."""
+
+    sql: str
+    parameters: tuple[Any, ...] = ()
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """Columns that must hold one of several rows of values."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+
+    def arms(self) -> tuple[Condition, ...]:
+        """One condition for each row of values."""
+        sql = " AND ".join(f"{column} = ?" for column in self.columns)
+        return tuple(Condition(sql, row) for row in self.rows)
+
+    def whole(self, prefix: str = "") -> Condition:
+        """One condition for all. A ``+`` as prefix keeps SQLite from driving by it."""
+        columns = ", ".join(prefix + column for column in self.columns)
+        row = ", ".join("?" for _ in self.columns)
+        values = tuple(value for row in self.rows for value in row)
+        return Condition(
+            f"({columns}) IN (VALUES {', '.join([f'({row})'] * len(self.rows))})", values
+        )
+
+
+class Page(msgspec.Struct, frozen=True):
+    """One page of a query, and how to go on after it."""
+
+    drivers: tuple[Condition, ...]
+    """The events wanted match one of these."""
+    filters: tuple[Condition, ...]
+    """And all of these."""
+    order: str
+    """The column that pages are ordered by and continued at."""
+    reverse: bool
+    after: int | None
+    """The last value of the order's column seen, none for the first page."""
+    left: int | None
+    """How many more events are wanted, none for all."""
+
+    @property
+    def size(self) -> int:
+        """How many rows the page has at most."""
+        return PAGE if self.left is None else min(PAGE, self.left)
+
+    @property
+    def sql(self) -> str:
+        """The statement."""
+        direction = "DESC" if self.reverse else "ASC"
+        tail = f"ORDER BY {self.order} {direction} LIMIT {self.size}"
+        filters = [*(filter.sql for filter in self.filters)]
+        if self.after is not None:
+            filters.append(f"{self.order} {'<' if self.reverse else '>'} ?")
+        if len(self.drivers) == 1:
+            where = " AND ".join([self.drivers[0].sql, *filters])
+            return f"SELECT {_COLUMNS} FROM events WHERE {where} {tail}"
+        arms = " UNION ALL ".join(
+            f"SELECT * FROM (SELECT position FROM events WHERE"
+            f" {' AND '.join([driver.sql, *filters])} {tail})"
+            for driver in self.drivers
+        )
+        return (
+            f"SELECT {_COLUMNS} FROM events WHERE position IN"
+            f" (SELECT position FROM ({arms}) {tail}) {tail}"
+        )
+
+    @property
+    def parameters(self) -> list[Any]:
+        """The statement's parameters."""
+        filters = [p for filter in self.filters for p in filter.parameters]
+        if self.after is not None:
+            filters.append(self.after)
+        return [p for driver in self.drivers for p in (*driver.parameters, *filters)]
+
+    def next(self, rows: Sequence[tuple[Any, ...]]) -> Page | None:
+        """The page after these rows, ``None`` at the end."""
+        left = None if self.left is None else self.left - len(rows)
+        if len(rows) < self.size or left == 0:
+            return None
+        column = 0 if self.order == "position" else _VERSION_COLUMN
+        return msgspec.structs.replace(self, after=rows[-1][column], left=left)
+
+
+def plan(query: Query, connection: sqlite3.Connection) -> Page | None:
+    """The first page of a query, ``None`` where nothing can match."""
+    choices = _choices(query)
+    if query.aggregates is not None and len(choices) == 1:
+        choices.insert(0, _names_of(query.aggregates, connection))
+    if query.limit == 0 or any(not choice.rows for choice in choices):
+        return None
+    filters = _bounds(query)
+    if choices:
+        driver, *others = choices
+        filters += [choice.whole("+") for choice in others]
+        drivers = driver.arms() if len(driver.rows) <= MOST_VALUES else (driver.whole(),)
+    else:
+        low, high = query.after + 1, query.to
+        if query.since is not None or query.until is not None:
+            low, high = _positions_between(query, connection)
+        drivers = (Condition("position >= ?", (low,)),)
+        if high is not None:
+            filters.append(Condition("position <= ?", (high,)))
+    # The events of one aggregate are in the same order by version, as their index is.
+    one_stream = bool(choices) and choices[0].columns == _STREAM and len(drivers) == 1
+    return Page(
+        drivers=drivers,
+        filters=tuple(filters),
+        order="version" if one_stream else "position",
+        reverse=query.reverse,
+        after=None,
+        left=query.limit,
+    )
+
+
+def microseconds(time: datetime) -> int:
+    """Since 1970-01-01 UTC, as times are stored."""
+    return (time - _EPOCH) // _MICROSECOND
+
+
+def _choices(query: Query) -> list[Choice]:
+    """The conditions on several values, the most selective first."""
+    values = (
+        (("id",), query.ids, lambda id: (id.bytes,)),
+        (_STREAM, query.refs, lambda ref: (ref.id.bytes, ref.name)),
+        (("aggregate_id",), query.aggregate_ids, lambda id: (id.bytes,)),
+        (("name",), query.names, lambda name: (name,)),
+        (("aggregate",), query.aggregates, lambda name: (name,)),
+    )
+    return [
+        Choice(columns, tuple({row(value) for value in chosen}))
+        for columns, chosen, row in values
+        if chosen is not None
+    ]
+
+
+def _names_of(aggregates: Collection[str], connection: sqlite3.Connection) -> Choice:
+    """The names of all events of these aggregates: names have an index, aggregates have none."""
+    marks = ", ".join("?" * len(aggregates))
+    names = connection.execute(
+        f"SELECT DISTINCT name FROM event_kinds WHERE aggregate IN ({marks})", [*aggregates]
+    )
+    return Choice(("name",), tuple(names.fetchall()))
+
+
+def _bounds(query: Query) -> list[Condition]:
+    low, high = query.versions
+    bounds = (
+        ("position > ?", query.after or None),
+        ("position <= ?", query.to),
+        ("version >= ?", low),
+        ("version <= ?", high),
+        ("+time >= ?", query.since and microseconds(query.since)),
+        ("+time <= ?", query.until and microseconds(query.until)),
+    )
+    return [Condition(sql, (value,)) for sql, value in bounds if value is not None]
+
+
+def _positions_between(query: Query, connection: sqlite3.Connection) -> tuple[int, int]:
+    """The first and last position of the time asked for.
+
+    Time runs along with the position but for clocks set back, so that the events between the two
+    are nearly all wanted.
+    """
+    bounds = [("time >= ?", query.since), ("time <= ?", query.until)]
+    given = [(sql, microseconds(time)) for sql, time in bounds if time is not None]
+    row = connection.execute(
+        "SELECT coalesce(min(position), 1), coalesce(max(position), 0) FROM events WHERE "
+        + " AND ".join(sql for sql, _ in given),
+        [value for _, value in given],
+    ).fetchone()
+    return row[0], row[1]

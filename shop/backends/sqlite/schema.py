@@ -1,0 +1,80 @@
+"""The schema of the database file, and its migrations.
+
+``application_id`` marks a file as ours, ``user_version`` counts the migrations it has seen.
+"""
+
+from __future__ import annotations
+
+APPLICATION_ID = 0x53484F50  # "SHOP"
+
+MIGRATIONS = (
+    """
+    CREATE TABLE store (identity BLOB NOT NULL);
+    INSERT INTO store VALUES (randomblob(16));
+
+    CREATE TABLE events (
+        position INTEGER PRIMARY KEY,
+        id BLOB NOT NULL UNIQUE,
+        name TEXT NOT NULL,
+        schema_version INTEGER NOT NULL,
+        time INTEGER NOT NULL,  -- microseconds since 1970-01-01 UTC
+        aggregate TEXT NOT NULL,
+        aggregate_id BLOB NOT NULL,
+        version INTEGER NOT NULL CHECK (version > 0),
+        data TEXT NOT NULL,
+        metadata TEXT NOT NULL,
+        UNIQUE (aggregate_id, aggregate, version)
+    );
+    -- Each of these ends with the position, as every index of SQLite does.
+    CREATE INDEX events_by_name ON events (name);
+    CREATE INDEX events_by_time ON events (time);
+
+    CREATE TABLE commits (
+        id BLOB PRIMARY KEY,
+        first INTEGER NOT NULL,
+        last INTEGER NOT NULL,
+        digest BLOB NOT NULL
+    ) WITHOUT ROWID;
+
+    -- Which kinds of events there are. It also leads from an aggregate to its events' names, which
+    -- spares the log an index.
+    CREATE TABLE event_kinds (
+        aggregate TEXT NOT NULL,
+        name TEXT NOT NULL,
+        schema_version INTEGER NOT NULL,
+        PRIMARY KEY (aggregate, name, schema_version)
+    ) WITHOUT ROWID;
+
+    CREATE TABLE checkpoints (
+        projection TEXT PRIMARY KEY,
+        generation INTEGER NOT NULL,
+        position INTEGER NOT NULL,
+        shape TEXT NOT NULL,
+        store BLOB NOT NULL
+    ) WITHOUT ROWID;
+
+    CREATE TABLE snapshots (
+        aggregate_id BLOB NOT NULL,
+        aggregate TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        event_id BLOB NOT NULL,
+        shape TEXT NOT NULL,
+        state BLOB NOT NULL,
+        PRIMARY KEY (aggregate_id, aggregate)
+    ) WITHOUT ROWID;
+
+    -- The log is append-only and without gaps, whoever writes to it.
+    CREATE TRIGGER events_in_order BEFORE INSERT ON events
+    WHEN NEW.position IS NOT (SELECT coalesce(max(position), 0) + 1 FROM events)
+    BEGIN SELECT raise(ABORT, 'events must be inserted at the next position'); END;
+    CREATE TRIGGER events_in_version BEFORE INSERT ON events
+    WHEN NEW.version IS NOT (
+        SELECT coalesce(max(version), 0) + 1 FROM events
+        WHERE aggregate_id = NEW.aggregate_id AND aggregate = NEW.aggregate)
+    BEGIN SELECT raise(ABORT, 'events must continue the version of their aggregate'); END;
+    CREATE TRIGGER events_stay BEFORE UPDATE ON events
+    BEGIN SELECT raise(ABORT, 'events are never changed'); END;
+    CREATE TRIGGER events_remain BEFORE DELETE ON events
+    BEGIN SELECT raise(ABORT, 'events are never deleted'); END;
+    """,
+)

@@ -1,0 +1,45 @@
+"""The snapshot store on SQLite."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from shop.backends.sqlite.database import Database
+from shop.eventsourcing.event import AggregateRef
+from shop.eventsourcing.snapshot import Snapshot
+
+
+class SqliteSnapshotStore:
+    """The latest snapshot of each aggregate, in a database file that it does not own."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def load(self, aggregate: AggregateRef) -> Snapshot | None:
+        """As :meth:`SnapshotStore.load`."""
+        with self._database.reader() as connection:
+            row = connection.execute(
+                "SELECT version, event_id, shape, state FROM snapshots"
+                " WHERE aggregate_id = ? AND aggregate = ?",
+                (aggregate.id.bytes, aggregate.name),
+            ).fetchone()
+        if row is None:
+            return None
+        version, event_id, shape, state = row
+        return Snapshot(aggregate, version, UUID(bytes=event_id), shape, state)
+
+    def save(self, snapshot: Snapshot) -> None:
+        """As :meth:`SnapshotStore.save`."""
+        row = (
+            snapshot.aggregate.id.bytes,
+            snapshot.aggregate.name,
+            snapshot.version,
+            snapshot.event_id.bytes,
+            snapshot.shape,
+            snapshot.state,
+        )
+        self._database.write(
+            lambda connection: connection.execute(
+                "INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?, ?, ?)", row
+            )
+        )

@@ -1,0 +1,118 @@
+"""The toolkit: events, stores, aggregates, commands and projections.
+
+It knows no shop, no database and no web framework. What an application needs is exported here.
+"""
+
+from shop.eventsourcing.aggregate import Aggregate, aggregate, applies
+from shop.eventsourcing.bus import EventBus, Subscription
+from shop.eventsourcing.command import (
+    Command,
+    CommandBus,
+    CommandPayload,
+    CommandResult,
+    Module,
+    command,
+)
+from shop.eventsourcing.errors import (
+    AggregateNotFoundError,
+    CheckpointMovedError,
+    CommandError,
+    CommandIdReusedError,
+    CommandRejected,
+    CommandTimeoutError,
+    CommitReusedError,
+    ConcurrencyError,
+    EventDecodeError,
+    EventIdReusedError,
+    EventSourcingError,
+    PayloadError,
+    ProjectionError,
+    StaleVersionError,
+    StoreClosedError,
+    StoreError,
+    StoreFormatError,
+    StoreUnavailableError,
+    UnknownCommandError,
+)
+from shop.eventsourcing.event import AggregateRef, Event, EventData, Metadata, event, new_id
+from shop.eventsourcing.model import Filter, ModelReader, ModelSession, ModelStore, ReadModel
+from shop.eventsourcing.projection import AggregateProjection, Projection, handles
+from shop.eventsourcing.publishing import PublishingStore
+from shop.eventsourcing.rebuild import Difference, Shadow
+from shop.eventsourcing.registry import Payload, Registry
+from shop.eventsourcing.repository import Aggregates, Repository, UnitOfWork
+from shop.eventsourcing.runner import (
+    Failure,
+    ProjectionRunner,
+    ProjectionState,
+    ProjectionStatus,
+    Schedule,
+)
+from shop.eventsourcing.snapshot import Snapshot, SnapshotStore
+from shop.eventsourcing.store import Commit, EventStore, Query, StoreInfo
+
+__all__ = [
+    "Aggregate",
+    "AggregateNotFoundError",
+    "AggregateProjection",
+    "AggregateRef",
+    "Aggregates",
+    "CheckpointMovedError",
+    "Command",
+    "CommandBus",
+    "CommandError",
+    "CommandIdReusedError",
+    "CommandPayload",
+    "CommandRejected",
+    "CommandResult",
+    "CommandTimeoutError",
+    "Commit",
+    "CommitReusedError",
+    "ConcurrencyError",
+    "Difference",
+    "Event",
+    "EventBus",
+    "EventData",
+    "EventDecodeError",
+    "EventIdReusedError",
+    "EventSourcingError",
+    "EventStore",
+    "Failure",
+    "Filter",
+    "Metadata",
+    "ModelReader",
+    "ModelSession",
+    "ModelStore",
+    "Module",
+    "Payload",
+    "PayloadError",
+    "Projection",
+    "ProjectionError",
+    "ProjectionRunner",
+    "ProjectionState",
+    "ProjectionStatus",
+    "PublishingStore",
+    "Query",
+    "ReadModel",
+    "Registry",
+    "Repository",
+    "Schedule",
+    "Shadow",
+    "Snapshot",
+    "SnapshotStore",
+    "StaleVersionError",
+    "StoreClosedError",
+    "StoreError",
+    "StoreFormatError",
+    "StoreInfo",
+    "StoreUnavailableError",
+    "Subscription",
+    "UnitOfWork",
+    "UnknownCommandError",
+    "aggregate",
+    "applies",
+    "command",
+    "event",
+    "handles",
+    "new_id",
+]

@@ -1,0 +1,211 @@
+"""Commands: what somebody wants to happen, carried out once or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from hashlib import blake2b
+from typing import Any, ClassVar, Generic, TypeVar
+from uuid import UUID
+
+import msgspec
+
+from shop.eventsourcing.errors import (
+    AggregateNotFoundError,
+    CommandIdReusedError,
+    CommandRejected,
+    CommandTimeoutError,
+    CommitReusedError,
+    ConcurrencyError,
+    StaleVersionError,
+    UnknownCommandError,
+)
+from shop.eventsourcing.event import AggregateRef, Event, EventData, Metadata, new_id
+from shop.eventsourcing.registry import Payload, Registry, WireFormat
+from shop.eventsourcing.repository import Aggregates, UnitOfWork
+from shop.eventsourcing.retry import ConflictRetry
+from shop.eventsourcing.store import Commit, EventStore, Query
+
+
+class CommandPayload(Payload, frozen=True, forbid_unknown_fields=True):
+    """Base of command payloads: immutable, typed, decorated with :func:`command`."""
+
+    aggregate: ClassVar[str]
+    """The kind of aggregate that the command addresses."""
+    creates: ClassVar[bool] = False
+    """Whether the command makes its aggregate: its id may be left out then."""
+
+
+P = TypeVar("P", bound=CommandPayload)
+P_co = TypeVar("P_co", bound=CommandPayload, covariant=True)
+C = TypeVar("C", bound=type[CommandPayload])
+
+
+def command(name: str, *, creates: bool = False) -> Callable[[C], C]:
+    """Give a command's payload class its wire name, ``<aggregate>.<verb>``."""
+
+    def decorate(cls: C) -> C:
+        cls.wire = WireFormat(name)
+        cls.aggregate = name.rpartition(".")[0]
+        cls.creates = creates
+        return cls
+
+    return decorate
+
+
+class Command(msgspec.Struct, Generic[P_co], frozen=True):
+    """A command on its way: payload, addressed aggregate, and the id under which it is done once.
+
+    ``expected_version`` has the command refused unless the aggregate is at that version; without
+    it, conflicts are retried.
+    """
+
+    id: UUID
+    payload: P_co
+    aggregate_id: UUID | None = None
+    expected_version: int | None = None
+    correlation_id: UUID | None = None
+    causation_id: UUID | None = None
+    actor: str | None = None
+
+    @classmethod
+    def new(
+        cls,
+        payload: P,
+        aggregate_id: UUID | None = None,
+        *,
+        id: UUID | None = None,
+        expected_version: int | None = None,
+        correlation_id: UUID | None = None,
+        causation_id: UUID | None = None,
+        actor: str | None = None,
+    ) -> Command[P]:
+        """A command with a new id, unless one is given.
+
+        Raises ``ValueError`` when the aggregate's id is missing and the command does not create it.
+        """
+        if aggregate_id is None and not payload.creates:
+            raise ValueError(f"{payload.wire.name} needs the id of its {payload.aggregate}")
+        return Command(
+            id or new_id(),
+            payload,
+            aggregate_id,
+            expected_version,
+            correlation_id,
+            causation_id,
+            actor,
+        )
+
+    @property
+    def digest(self) -> bytes:
+        """A hash of what is wanted: the command's name, the aggregate and the payload."""
+        hasher = blake2b(f"{self.payload.wire.name} {self.aggregate_id} ".encode(), digest_size=16)
+        hasher.update(msgspec.json.encode(self.payload, order="deterministic"))
+        return hasher.digest()
+
+    @property
+    def metadata(self) -> Metadata:
+        """What the command's events say about why they happened."""
+        return Metadata(
+            self.id, self.correlation_id or self.id, self.causation_id or self.id, self.actor
+        )
+
+
+class CommandResult(msgspec.Struct, frozen=True):
+    """What a command did. ``version`` is the addressed aggregate's afterwards."""
+
+    command_id: UUID
+    aggregate: AggregateRef
+    version: int
+    position: int
+    events: tuple[Event[EventData], ...]
+    replayed: bool = False
+    """Whether the command was done before, and this is the result of then."""
+
+
+Handler = Callable[[Any, UUID, UnitOfWork], None]
+"""Carries out a command: (payload, id of the addressed aggregate, unit of work).
+
+It loads the addressed aggregate, and any others, from the unit of work and calls their methods. It
+has no other effects, since a conflict runs it again. It raises :class:`CommandRejected` to refuse.
+"""
+
+
+class Module(msgspec.Struct, frozen=True):
+    """What one part of a domain consists of: its events, and its commands with their handlers."""
+
+    events: tuple[type[EventData], ...] = ()
+    handlers: Mapping[type[CommandPayload], Handler] = {}
+
+
+class CommandBus:
+    """Carries out commands, each once. Thread-safe; blocks the calling thread."""
+
+    def __init__(
+        self, store: EventStore, aggregates: Aggregates, modules: Iterable[Module]
+    ) -> None:
+        self._store = store
+        self._aggregates = aggregates
+        self._handlers: dict[type[CommandPayload], Handler] = {}
+        self.registry: Registry[CommandPayload] = Registry()
+        for module in modules:
+            for payload_class, handler in module.handlers.items():
+                self.registry.add(payload_class)
+                self._handlers[payload_class] = handler
+
+    def dispatch(self, command: Command[CommandPayload], *, timeout: float = 10.0) -> CommandResult:
+        """Carry out a command and return what it did, after that is durable.
+
+        A command whose id was dispatched before returns the first result, with ``replayed`` set,
+        whichever process the first was done by. Nothing is written where an error is raised:
+
+        - :class:`CommandRejected`: a business rule says no
+        - :class:`AggregateNotFoundError`: the addressed aggregate does not exist
+        - :class:`StaleVersionError`: it is not at ``expected_version``
+        - :class:`CommandIdReusedError`: the id was used for something else
+        - :class:`CommandTimeoutError`: it met conflicting writes for ``timeout`` seconds
+        - :class:`UnknownCommandError`: nobody handles it
+        - :class:`StoreUnavailableError`: the store cannot be reached
+        """
+        handler = self._handlers.get(type(command.payload))
+        if handler is None:
+            raise UnknownCommandError(command.payload.wire.name)
+        aggregate = AggregateRef(command.payload.aggregate, command.aggregate_id or command.id)
+        digest = command.digest
+        retry = ConflictRetry(timeout=timeout)
+        try:
+            for attempt in retry:
+                with attempt:
+                    work = self._aggregates.work()
+                    handler(command.payload, aggregate.id, work)
+                    version = work.version(aggregate, command.expected_version)
+                    commit = work.commit(
+                        commit_id=command.id, digest=digest, metadata=command.metadata
+                    )
+        except (CommandRejected, AggregateNotFoundError, StaleVersionError) as refusal:
+            # A repeat may be refused for what its first time did: then that is the answer.
+            known = self._store.find_commit(command.id)
+            if known is None:
+                raise
+            if known.digest != digest:
+                raise CommandIdReusedError(command.id) from refusal
+            commit = known
+        except CommitReusedError as error:
+            raise CommandIdReusedError(command.id) from error
+        except ConcurrencyError as error:
+            raise CommandTimeoutError(
+                command.payload.wire.name, retry.attempts, retry.elapsed
+            ) from error
+        if commit.replayed:
+            return self._recall(command, aggregate, commit)
+        return CommandResult(command.id, aggregate, version, commit.last, tuple(work.events))
+
+    def _recall(
+        self, command: Command[CommandPayload], aggregate: AggregateRef, commit: Commit
+    ) -> CommandResult:
+        """The result of a command that was done before, read from what it stored then."""
+        events: tuple[Event[EventData], ...] = ()
+        if commit.size:
+            events = tuple(self._store.read(Query(after=commit.first - 1, to=commit.last)))
+        latest = self._store.read(Query(refs=[aggregate], to=commit.last, reverse=True, limit=1))
+        version = max((event.version for event in latest), default=0)
+        return CommandResult(command.id, aggregate, version, commit.last, events, replayed=True)

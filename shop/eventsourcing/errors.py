@@ -1,0 +1,163 @@
+"""Everything the toolkit raises on purpose.
+
+One root, :class:`EventSourcingError`; below it the caller's three questions are three families:
+*may I try again?* (:class:`StoreUnavailableError`, :class:`ConcurrencyError`), *did I ask for
+something wrong?* (:class:`CommandError`), *is what is stored broken?* (:class:`StoreFormatError`,
+:class:`EventDecodeError`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from shop.eventsourcing.event import AggregateRef
+
+
+class EventSourcingError(Exception):
+    """The root of all errors raised by the toolkit and its backends."""
+
+
+class PayloadError(EventSourcingError):
+    """A payload does not fit its class, or no class knows its wire name.
+
+    ``path`` is a JSON pointer (RFC 6901) to the bad field, empty for the whole payload.
+    """
+
+    def __init__(self, name: str, reason: str, path: str = "") -> None:
+        super().__init__(f"{name}: {reason}" + (f" at {path}" if path else ""))
+        self.name = name
+        self.reason = reason
+        self.path = path
+
+
+class StoreError(EventSourcingError):
+    """An event, model or snapshot store could not do what was asked."""
+
+
+class StoreUnavailableError(StoreError):
+    """The store cannot be reached, is locked for too long or is out of space; worth a retry.
+
+    What was asked for was *not* done, unless the message says that this could not be found out.
+    """
+
+
+class StoreFormatError(StoreError):
+    """What lies under the store's URL is not this program's, or is from a newer version of it."""
+
+
+class StoreClosedError(StoreError):
+    """The store was used after its ``close``."""
+
+
+class EventDecodeError(StoreError):
+    """A stored event cannot be read: no class knows its name, or its data does not fit."""
+
+    def __init__(self, event_id: UUID, name: str, position: int, reason: str) -> None:
+        super().__init__(f"event {event_id} ({name}) at position {position}: {reason}")
+        self.event_id = event_id
+        self.name = name
+        self.position = position
+        self.reason = reason
+
+
+class ConcurrencyError(EventSourcingError):
+    """An append did not continue, or a guard no longer matched, the version of an aggregate."""
+
+    def __init__(self, aggregate: AggregateRef, expected: int, actual: int) -> None:
+        super().__init__(f"{aggregate} is at version {actual}, not at the expected {expected}")
+        self.aggregate = aggregate
+        self.expected = expected
+        self.actual = actual
+
+
+class CommitReusedError(EventSourcingError):
+    """A commit id was appended again with other content."""
+
+    def __init__(self, commit_id: UUID) -> None:
+        super().__init__(f"commit {commit_id} is already in the store, with other content")
+        self.commit_id = commit_id
+
+
+class EventIdReusedError(EventSourcingError):
+    """An event was appended whose id another stored event has."""
+
+    def __init__(self, event_id: UUID) -> None:
+        super().__init__(f"event {event_id} is already in the store, in another commit")
+        self.event_id = event_id
+
+
+class AggregateNotFoundError(EventSourcingError):
+    """An aggregate was asked for that has no events (or none as early as asked)."""
+
+    def __init__(self, aggregate: AggregateRef) -> None:
+        super().__init__(f"{aggregate} does not exist")
+        self.aggregate = aggregate
+
+
+class CommandError(EventSourcingError):
+    """A command could not be carried out; nothing was written."""
+
+
+class CommandRejected(CommandError):
+    """A business rule says no.
+
+    ``code`` is stable, lower-case and hyphenated (``stock-insufficient``): for programs. ``detail``
+    is for people.
+    """
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail
+
+
+class UnknownCommandError(CommandError):
+    """No handler is registered for a command."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no handler is registered for the command {name!r}")
+        self.name = name
+
+
+class StaleVersionError(CommandError):
+    """The addressed aggregate is not at the version that the sender of the command expected."""
+
+    def __init__(self, aggregate: AggregateRef, expected: int, actual: int) -> None:
+        super().__init__(f"{aggregate} is at version {actual}, the command expects {expected}")
+        self.aggregate = aggregate
+        self.expected = expected
+        self.actual = actual
+
+
+class CommandTimeoutError(CommandError):
+    """A command met conflicts until its time was over. Nothing was written."""
+
+    def __init__(self, name: str, attempts: int, seconds: float) -> None:
+        super().__init__(
+            f"{name} met a conflicting write in each of {attempts} attempts in {seconds:.1f} s"
+        )
+        self.name = name
+        self.attempts = attempts
+
+
+class CommandIdReusedError(CommandError):
+    """A command id came again with another command or payload."""
+
+    def __init__(self, command_id: UUID) -> None:
+        super().__init__(f"command id {command_id} was used before, for another command or payload")
+        self.command_id = command_id
+
+
+class ProjectionError(EventSourcingError):
+    """A projection or its read models cannot do what was asked."""
+
+
+class CheckpointMovedError(ProjectionError):
+    """Somebody else moved a projection's checkpoint in the meantime; nothing was written."""
+
+    def __init__(self, projection: str) -> None:
+        super().__init__(f"the checkpoint of {projection} was moved by another process")
+        self.projection = projection

@@ -1,0 +1,89 @@
+"""Folding the log into the models of a projection, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from shop.eventsourcing.errors import ProjectionError, StoreError
+from shop.eventsourcing.event import Event, EventData
+from shop.eventsourcing.model import Checkpoint, ModelSession, ModelStore
+from shop.eventsourcing.projection import Projection
+from shop.eventsourcing.store import EventStore, Query
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far a fold has come.
+
+    ``committed`` is the checkpoint in the model store. ``position`` may lie beyond it, when no
+    event in between concerned the projection.
+    """
+
+    committed: Checkpoint
+    position: int
+
+
+class FoldError(ProjectionError):
+    """A handler failed on an event. ``progress`` is how far the fold came: to just before it."""
+
+    def __init__(self, progress: Progress, event: Event[EventData], cause: Exception) -> None:
+        super().__init__(
+            f"{progress.committed.projection} failed on event {event.id} ({event.name}) at position"
+            f" {event.position}: {cause!r}"
+        )
+        self.progress = progress
+        self.event = event
+
+
+class Fold:
+    """Moves the models of one projection along the log. Stateless and thread-safe."""
+
+    def __init__(
+        self, projection: Projection, events: EventStore, models: ModelStore, *, batch: int = 500
+    ) -> None:
+        self._projection = projection
+        self._names = projection.event_names
+        self._events = events
+        self._models = models
+        self._batch = batch
+
+    def advance(self, progress: Progress, to: int) -> Progress:
+        """Fold at most one batch of the events up to the position ``to``.
+
+        Models and checkpoint are committed together. Where nothing up to ``to`` concerns the
+        projection, nothing is written. Raises :class:`FoldError` from what a handler raised, after
+        committing what came before.
+        """
+        query = Query(names=self._names, after=progress.position, to=to, limit=self._batch)
+        events = list(self._events.read(query))
+        if not events:
+            return Progress(progress.committed, to)
+        reached = events[-1].position if len(events) == self._batch else to
+        return self._fold(progress, events, reached)
+
+    def commit(self, progress: Progress) -> Progress:
+        """Write a checkpoint for a position at which no model changed."""
+        checkpoint = msgspec.structs.replace(progress.committed, position=progress.position)
+        self._models.commit(progress.committed, checkpoint)
+        return Progress(checkpoint, progress.position)
+
+    def _fold(
+        self, progress: Progress, events: Sequence[Event[EventData]], reached: int
+    ) -> Progress:
+        committed = progress.committed
+        session = ModelSession(self._models, committed.projection, committed.generation)
+        for event in self._projection.relevant(events):
+            session.position = event.position
+            try:
+                self._projection.apply(event, session)
+            except StoreError:
+                raise
+            except Exception as error:  # whatever a handler raises is the projection's failure
+                before = [e for e in events if e.position < event.position]
+                if before:
+                    progress = self._fold(progress, before, event.position - 1)
+                raise FoldError(progress, event, error) from error
+        checkpoint = msgspec.structs.replace(committed, position=reached)
+        self._models.commit(committed, checkpoint, session.changes())
+        return Progress(checkpoint, reached)

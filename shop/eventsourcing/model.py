@@ -1,0 +1,282 @@
+"""Read models: what queries answer with, kept up to date by projections.
+
+A model is an immutable struct under an id, in a collection of one projection. The collections of a
+projection and its checkpoint are changed together: every model equals the fold of the log up to
+the checkpoint.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar, Generic, Protocol, TypeVar
+from uuid import UUID
+
+import msgspec
+
+IndexValue = str | int | bool | UUID
+"""What a model can be looked up by."""
+
+
+class ReadModel(msgspec.Struct, frozen=True):
+    """Base of read models. ``indexes`` names the fields that models are looked up by."""
+
+    indexes: ClassVar[tuple[str, ...]] = ()
+
+
+M = TypeVar("M", bound=ReadModel)
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Collection(msgspec.Struct, frozen=True):
+    """Where the models of one class are kept: a name of letters, digits and ``_``, and indexes."""
+
+    name: str
+    indexes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, projection: str, model: type[ReadModel]) -> Collection:
+        """The collection of a model class in a projection, such as ``order_summary_order``."""
+        snake = re.sub(r"(?<!^)(?=[A-Z])", "_", model.__name__).lower()
+        return cls(f"{projection}_{snake}", model.indexes)
+
+
+class Checkpoint(msgspec.Struct, frozen=True):
+    """How far a projection has come: every event up to ``position`` is in its models.
+
+    ``generation`` tells which models are meant, since a rebuild makes new ones beside the old;
+    ``shape`` stands for the projection's code, ``store`` is the identity of the event store.
+    """
+
+    projection: str
+    generation: int
+    position: int
+    shape: str
+    store: UUID
+
+
+class StoredModel(msgspec.Struct, frozen=True):
+    """A model as it is stored. ``data`` is JSON; ``None`` means that the model is to be deleted.
+
+    ``created`` and ``position`` are those of the event that made it and the last that changed it.
+    """
+
+    collection: str
+    id: str
+    created: int
+    position: int
+    data: str | None
+
+    @property
+    def key(self) -> tuple[int, str]:
+        """Its place among the models of the collection, which never changes."""
+        return self.created, self.id
+
+
+class Reading(msgspec.Struct, Generic[T_co], frozen=True):
+    """What a query found, and the position that the models had reached (at least)."""
+
+    position: int
+    value: T_co
+
+
+class Keyed(msgspec.Struct, Generic[T_co], frozen=True):
+    """A model of a listing, and its place there."""
+
+    key: tuple[int, str]
+    model: T_co
+
+
+class Filter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which models of a collection, in the order of their creation.
+
+    ``equal`` holds values of indexed fields, all of which must match; ``after`` is the ``key`` of
+    the last one seen.
+    """
+
+    equal: Mapping[str, IndexValue] = {}
+    after: tuple[int, str] | None = None
+    limit: int = 50
+    reverse: bool = False
+    """Newest first."""
+
+
+class ModelStore(Protocol):
+    """Keeps read models and checkpoints. All methods block and may be called by any thread.
+
+    Raises :class:`~shop.eventsourcing.errors.StoreUnavailableError` where it cannot be reached.
+    """
+
+    def prepare(self, collections: Sequence[Collection]) -> None:
+        """Make the collections and their indexes where they do not exist yet."""
+        ...
+
+    def checkpoint(self, projection: str) -> Checkpoint | None:
+        """The projection's checkpoint, ``None`` before its first commit."""
+        ...
+
+    def get(
+        self, projection: str, collection: str, id: str, *, generation: int | None = None
+    ) -> Reading[StoredModel | None]:
+        """One model, from the live generation (the checkpoint's) unless another is given."""
+        ...
+
+    def find(
+        self,
+        projection: str,
+        collection: Collection,
+        filter: Filter,
+        *,
+        generation: int | None = None,
+    ) -> Reading[list[StoredModel]]:
+        """The models that match, from the live generation (the checkpoint's) unless another is given.
+
+        In the order of their keys. Deleted ones are not among them.
+        """
+        ...
+
+    def commit(
+        self,
+        expected: Checkpoint | None,
+        checkpoint: Checkpoint,
+        models: Sequence[StoredModel] = (),
+    ) -> None:
+        """Write models into the checkpoint's generation and move the checkpoint, all or nothing.
+
+        Raises :class:`CheckpointMovedError` and writes nothing unless the checkpoint still has the
+        expected generation and position (``None``: does not exist).
+        """
+        ...
+
+    def discard(self, collections: Sequence[str], generation: int) -> None:
+        """Delete one generation of models; there may be none."""
+        ...
+
+    def close(self) -> None:
+        """Let go of connections and files; idempotent."""
+        ...
+
+
+class ModelReader:
+    """The read models of one projection, for queries. Thread-safe."""
+
+    def __init__(self, store: ModelStore, projection: str) -> None:
+        self._store = store
+        self.projection = projection
+
+    def position(self) -> int:
+        """The position that the models have reached, 0 before the first."""
+        checkpoint = self._store.checkpoint(self.projection)
+        return checkpoint.position if checkpoint else 0
+
+    def get(self, cls: type[M], id: UUID | str) -> Reading[M | None]:
+        """The model of that id, ``None`` where there is none."""
+        name = Collection.of(self.projection, cls).name
+        found = self._store.get(self.projection, name, str(id))
+        stored = found.value
+        if stored is None or stored.data is None:
+            return Reading(found.position, None)
+        return Reading(found.position, decode_model(cls, stored))
+
+    def find(self, cls: type[M], filter: Filter = Filter()) -> Reading[list[Keyed[M]]]:
+        """The models that match, each with its key, which continues the listing.
+
+        Raises ``ValueError`` for a filter on a field that is not indexed.
+        """
+        collection = Collection.of(self.projection, cls)
+        check_filter(collection, filter)
+        found = self._store.find(self.projection, collection, filter)
+        models = [Keyed(stored.key, decode_model(cls, stored)) for stored in found.value]
+        return Reading(found.position, models)
+
+
+class ModelSession:
+    """The models of one generation, as a projection changes them while it handles a batch.
+
+    Changes are kept here until they are committed with the checkpoint. For one thread.
+    """
+
+    def __init__(self, store: ModelStore, projection: str, generation: int) -> None:
+        self._store = store
+        self._projection = projection
+        self._generation = generation
+        self._loaded: dict[tuple[str, str], StoredModel | None] = {}
+        self._changed: dict[tuple[str, str], StoredModel] = {}
+        self.position = 0
+        """Of the event that is being handled; set by whoever runs the projection."""
+
+    def get(self, cls: type[M], id: UUID | str) -> M | None:
+        """The model of that id, ``None`` where there is none."""
+        stored = self._stored(Collection.of(self._projection, cls).name, str(id))
+        return decode_model(cls, stored) if stored is not None and stored.data is not None else None
+
+    def put(self, id: UUID | str, model: ReadModel) -> None:
+        """Make or replace the model of that id."""
+        data = msgspec.json.encode(model).decode()
+        self._change(Collection.of(self._projection, type(model)).name, str(id), data)
+
+    def delete(self, cls: type[ReadModel], id: UUID | str) -> None:
+        """Delete the model of that id, if there is one."""
+        self._change(Collection.of(self._projection, cls).name, str(id), None)
+
+    def find(self, cls: type[M], **equal: IndexValue) -> Iterator[tuple[str, M]]:
+        """Ids and models whose indexed fields equal the values given, as changed so far.
+
+        They may be changed while iterating.
+        """
+        collection = Collection.of(self._projection, cls)
+        filter = Filter(equal=equal, limit=500)
+        check_filter(collection, filter)
+        changed = [key for key in self._changed if key[0] == collection.name]
+        seen = set(changed)
+        while True:
+            page = self._store.find(
+                self._projection, collection, filter, generation=self._generation
+            ).value
+            for stored in page:
+                key = (collection.name, stored.id)
+                if key not in seen:
+                    self._loaded.setdefault(key, stored)
+                    yield stored.id, decode_model(cls, stored)
+            if len(page) < filter.limit:
+                break
+            filter = msgspec.structs.replace(filter, after=page[-1].key)
+        for key in changed:
+            model = self.get(cls, key[1])
+            if model is not None and all(getattr(model, k) == v for k, v in equal.items()):
+                yield key[1], model
+
+    def changes(self) -> list[StoredModel]:
+        """What is to be committed."""
+        return list(self._changed.values())
+
+    def _stored(self, collection: str, id: str) -> StoredModel | None:
+        key = (collection, id)
+        if key not in self._loaded:
+            self._loaded[key] = self._store.get(
+                self._projection, collection, id, generation=self._generation
+            ).value
+        return self._changed.get(key, self._loaded[key])
+
+    def _change(self, collection: str, id: str, data: str | None) -> None:
+        current = self._stored(collection, id)
+        loaded = self._loaded.get((collection, id))
+        if loaded is not None and loaded.position >= self.position:
+            # A store without transactions may have lost the checkpoint of an earlier try, but
+            # not this model of it: the event is in there already.
+            return
+        existed = current is not None and current.data is not None
+        created = current.created if current is not None and existed else self.position
+        self._changed[collection, id] = StoredModel(collection, id, created, self.position, data)
+
+
+def decode_model(cls: type[M], stored: StoredModel) -> M:
+    """The model from its stored form."""
+    return msgspec.json.decode(stored.data or "null", type=cls)
+
+
+def check_filter(collection: Collection, filter: Filter) -> None:
+    """Raise ``ValueError`` where a filter uses a field without an index."""
+    missing = sorted(set(filter.equal) - set(collection.indexes))
+    if missing:
+        raise ValueError(f"{collection.name} has no index on {', '.join(missing)}")

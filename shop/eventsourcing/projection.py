@@ -1,0 +1,132 @@
+"""Projections: how events become read models.
+
+Event by event, each handler changes the models that its event concerns::
+
+    class NoteList(Projection):
+        name = "note_list"
+        models = (NoteEntry,)
+
+        @handles(Noted)
+        def noted(self, event: Event[Noted], models: ModelSession) -> None:
+            models.put(event.aggregate.id, NoteEntry(event.data.text))
+
+Or from aggregates: an :class:`AggregateProjection` derives each model anew from its aggregates.
+
+Handlers are deterministic: what they write depends on events and models alone, never on the
+clock, chance or another service. A rebuild must come to the same models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import blake2b
+from typing import Any, ClassVar, TypeVar
+from uuid import UUID
+
+from shop.eventsourcing.aggregate import Aggregate, shape_of
+from shop.eventsourcing.errors import ProjectionError
+from shop.eventsourcing.event import Event, EventData
+from shop.eventsourcing.model import Collection, ModelSession, ReadModel
+from shop.eventsourcing.repository import Aggregates
+
+F = TypeVar("F", bound=Callable[..., None])
+
+
+def handles(*event_classes: type[EventData]) -> Callable[[F], F]:
+    """Mark a method of a projection as the handler of events."""
+
+    def mark(method: F) -> F:
+        method.__dict__["handles"] = event_classes
+        return method
+
+    return mark
+
+
+class Projection:
+    """Base of projections. Stateless, so that several threads may run it at once."""
+
+    name: ClassVar[str]
+    """Letters, digits and ``_``; it names the checkpoint and the collections."""
+    models: ClassVar[tuple[type[ReadModel], ...]]
+    version: ClassVar[int] = 1
+    """Raise it when the handlers come to mean something else: the models are then built anew."""
+
+    _handlers: ClassVar[Mapping[str, Callable[[Any, Any, ModelSession], None]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        handlers: dict[str, Callable[[Any, Any, ModelSession], None]] = dict(cls._handlers)
+        for method in vars(cls).values():
+            for event_class in getattr(method, "handles", ()):
+                handlers[event_class.wire.name] = method
+        cls._handlers = handlers
+
+    @property
+    def event_names(self) -> frozenset[str]:
+        """The wire names of the events that change the models."""
+        return frozenset(self._handlers)
+
+    @property
+    def collections(self) -> tuple[Collection, ...]:
+        """Where the models are kept."""
+        return tuple(Collection.of(self.name, model) for model in self.models)
+
+    @property
+    def shape(self) -> str:
+        """Stands for version, handled events and model classes: another one asks for a rebuild."""
+        parts = [str(self.version), *sorted(self.event_names)]
+        for model in self.models:
+            parts += [shape_of(model), *model.indexes]
+        return blake2b("\n".join(parts).encode(), digest_size=8).hexdigest()
+
+    def relevant(self, events: Sequence[Event[EventData]]) -> Sequence[Event[EventData]]:
+        """Those of a batch that :meth:`apply` must see: by default all."""
+        return events
+
+    def apply(self, event: Event[EventData], models: ModelSession) -> None:
+        """Change the models as the event asks."""
+        self._handlers[event.name](self, event, models)
+
+
+class AggregateProjection(Projection):
+    """Derives each model from the aggregates that share its id, as they stood at the event.
+
+    Simple where a model shows what aggregates know, and dearer than handling events one by one:
+    each batch loads the aggregates that it concerns.
+    """
+
+    aggregates: ClassVar[tuple[type[Aggregate], ...]]
+
+    def __init__(self, source: Aggregates) -> None:
+        self._source = source
+
+    def project(self, id: UUID, *aggregates: Any) -> ReadModel | None:
+        """The model of that id, ``None`` for no model.
+
+        The aggregates come in the order of the class variable, at version 0 where nothing had
+        happened to them yet.
+        """
+        raise NotImplementedError(f"{type(self).__qualname__} must define project()")
+
+    @property
+    def event_names(self) -> frozenset[str]:
+        """The wire names of all events that the aggregates apply."""
+        return frozenset(event.wire.name for cls in self.aggregates for event in cls.appliers)
+
+    def relevant(self, events: Sequence[Event[EventData]]) -> Sequence[Event[EventData]]:
+        """The last event of each id: it shows the aggregates with all the others."""
+        return sorted(
+            {event.aggregate.id: event for event in events}.values(), key=lambda e: e.position
+        )
+
+    def apply(self, event: Event[EventData], models: ModelSession) -> None:
+        """Derive the model of the event's id."""
+        if len(self.models) != 1:
+            raise ProjectionError(f"{self.name} derives one class of models, not {self.models}")
+        id = event.aggregate.id
+        loaded = [self._source.load(cls, id, position=event.position) for cls in self.aggregates]
+        model = self.project(id, *loaded)
+        if model is None:
+            models.delete(self.models[0], id)
+        else:
+            models.put(id, model)

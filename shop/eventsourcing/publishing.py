@@ -1,0 +1,95 @@
+"""The publishing store: what is appended reaches the bus, in order, once it is durable."""
+
+from __future__ import annotations
+
+import heapq
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Self
+from uuid import UUID
+
+from shop.eventsourcing.bus import EventBus
+from shop.eventsourcing.event import AggregateRef, Event, EventData
+from shop.eventsourcing.store import Commit, EventStore, Query, StoreInfo
+
+
+class PublishingStore:
+    """Wraps an event store so that everything appended through it is published on a bus.
+
+    Threads whose appends end at the same time come here in any order; events are published in
+    the order of their positions all the same. Thread-safe, and owner of neither store nor bus.
+    """
+
+    def __init__(self, store: EventStore, bus: EventBus) -> None:
+        self._store = store
+        self._bus = bus
+        self._lock = threading.Lock()
+        self._ticket = 0
+        self._under_way: set[int] = set()
+        self._waiting: list[tuple[int, int, Sequence[Event[EventData]]]] = []
+        self._published = 0
+
+    def append(
+        self,
+        events: Sequence[Event[EventData]],
+        *,
+        commit_id: UUID | None = None,
+        digest: bytes | None = None,
+        guards: Mapping[AggregateRef, int] | None = None,
+    ) -> Commit:
+        """As :meth:`EventStore.append`; then publish, unless the commit was known already."""
+        with self._lock:
+            self._ticket += 1
+            ticket = self._ticket
+            self._under_way.add(ticket)
+        commit = None
+        try:
+            commit = self._store.append(events, commit_id=commit_id, digest=digest, guards=guards)
+            return commit
+        finally:
+            with self._lock:
+                self._under_way.discard(ticket)
+                if commit is not None and not commit.replayed and events:
+                    heapq.heappush(self._waiting, (commit.first, self._ticket, events))
+                self._publish_what_is_in_order()
+
+    def _publish_what_is_in_order(self) -> None:
+        """Publish the waiting commits that no append of this process can still come before.
+
+        That is so for the commit that continues the last published one, and for one that has
+        outlived all appends that were under way when it ended: those that began later get
+        higher positions. (The gap before it is then some other process's.)
+        """
+        while self._waiting:
+            first, latest_ticket, events = self._waiting[0]
+            if first != self._published + 1 and any(t <= latest_ticket for t in self._under_way):
+                return
+            heapq.heappop(self._waiting)
+            self._bus.publish([event.at(first + i) for i, event in enumerate(events)])
+            self._published = first + len(events) - 1
+
+    def read(self, query: Query = Query()) -> Iterator[Event[EventData]]:
+        """As :meth:`EventStore.read`."""
+        return self._store.read(query)
+
+    def head(self) -> int:
+        """As :meth:`EventStore.head`."""
+        return self._store.head()
+
+    def find_commit(self, commit_id: UUID) -> Commit | None:
+        """As :meth:`EventStore.find_commit`."""
+        return self._store.find_commit(commit_id)
+
+    def info(self) -> StoreInfo:
+        """As :meth:`EventStore.info`."""
+        return self._store.info()
+
+    def close(self) -> None:
+        """Close the wrapped store; the bus stays open."""
+        self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()

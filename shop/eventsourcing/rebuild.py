@@ -1,0 +1,162 @@
+"""Rebuilding the models of a projection beside the live ones, and comparing the two."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from shop.eventsourcing.errors import CheckpointMovedError, ProjectionError
+from shop.eventsourcing.fold import Fold, Progress
+from shop.eventsourcing.model import Checkpoint, Collection, Filter, ModelStore, StoredModel
+from shop.eventsourcing.projection import Projection
+from shop.eventsourcing.store import EventStore
+
+ProgressListener = Callable[[int, int], None]
+"""Told the position reached, and the one to reach."""
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """A model that is not what the log makes of it. ``None`` stands for no such model."""
+
+    collection: str
+    id: str
+    live: str | None
+    rebuilt: str | None
+
+
+class Shadow:
+    """A second set of a projection's models, folded from the whole log beside the live one.
+
+    Readers and the projection's own thread go on with the live models. For one thread; a shadow
+    that another process begins later takes this one's place, and this one then raises
+    :class:`CheckpointMovedError`. Use it in a ``with`` block: it is deleted at the end, unless it
+    became the live one.
+    """
+
+    def __init__(self, projection: Projection, events: EventStore, models: ModelStore) -> None:
+        self._projection = projection
+        self._events = events
+        self._models = models
+        self._fold = Fold(projection, events, models)
+        self._collections = projection.collections
+        self._promoted = False
+        self._progress = self._begin()
+
+    def __enter__(self) -> Shadow:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if not self._promoted:
+            self._discard(self._progress.committed.generation)
+
+    @property
+    def position(self) -> int:
+        """How far the shadow has come."""
+        return self._progress.position
+
+    def catch_up(self, to: int, on_progress: ProgressListener = lambda position, to: None) -> None:
+        """Fold the log up to a position."""
+        while self._progress.position < to:
+            self._progress = self._fold.advance(self._progress, to)
+            on_progress(self._progress.position, to)
+
+    def differences(
+        self, on_progress: ProgressListener = lambda position, to: None
+    ) -> list[Difference]:
+        """Fold the log up to where the live models are, and tell in which the two differ.
+
+        A model that the live projection changes meanwhile is looked at again further on, with both
+        at the same position. Raises :class:`ProjectionError` where there are no live models. Not
+        to be called after a :meth:`catch_up` that went further than the live models.
+        """
+        self.catch_up(self._live().position, on_progress)
+        suspects = {
+            (collection.name, id)
+            for collection in self._collections
+            for id in self._unequal(collection)
+        }
+        settled = (self._settle(collection, id) for collection, id in sorted(suspects))
+        return [difference for difference in settled if difference is not None]
+
+    def promote(self) -> None:
+        """Make the shadow the live generation, in one step, and delete the old one."""
+        while True:
+            live = self._live()
+            self.catch_up(max(live.position, self._events.head()))
+            new = Checkpoint(
+                live.projection,
+                self._progress.committed.generation,
+                self._progress.position,
+                self._projection.shape,
+                live.store,
+            )
+            try:
+                self._models.commit(live, new)
+            except CheckpointMovedError:
+                continue  # the live projection went a step further: so does the shadow
+            self._promoted = True
+            self._discard(live.generation)
+            return
+
+    def _begin(self) -> Progress:
+        self._models.prepare(self._collections)
+        name = f"{self._projection.name}~shadow"
+        live = self._models.checkpoint(self._projection.name)
+        left = self._models.checkpoint(name)
+        live_generation = live.generation if live else 0
+        if left is not None and left.generation > live_generation:
+            self._discard(left.generation)
+        generation = max(live_generation, left.generation if left else 0) + 1
+        identity = self._events.info().identity
+        begun = Checkpoint(name, generation, 0, self._projection.shape, identity)
+        self._models.commit(left, begun)
+        return Progress(begun, 0)
+
+    def _live(self) -> Checkpoint:
+        live = self._models.checkpoint(self._projection.name)
+        if live is None:
+            raise ProjectionError(f"{self._projection.name} has no models yet: it never ran")
+        return live
+
+    def _discard(self, generation: int) -> None:
+        self._models.discard([collection.name for collection in self._collections], generation)
+
+    def _unequal(self, collection: Collection) -> Iterator[str]:
+        """Ids of the models that are not the same in both generations, by a merge of the two."""
+        live = self._all(collection, self._live().generation)
+        shadow = self._all(collection, self._progress.committed.generation)
+        a, b = next(live, None), next(shadow, None)
+        while a is not None or b is not None:
+            if b is None or (a is not None and a.key < b.key):
+                assert a is not None
+                yield a.id
+                a = next(live, None)
+            elif a is None or b.key < a.key:
+                yield b.id
+                b = next(shadow, None)
+            else:
+                if a.data != b.data:
+                    yield a.id
+                a, b = next(live, None), next(shadow, None)
+
+    def _all(self, collection: Collection, generation: int) -> Iterator[StoredModel]:
+        filter = Filter(limit=500)
+        while True:
+            page = self._models.find(
+                self._projection.name, collection, filter, generation=generation
+            ).value
+            yield from page
+            if len(page) < filter.limit:
+                return
+            filter = msgspec.structs.replace(filter, after=page[-1].key)
+
+    def _settle(self, collection: str, id: str) -> Difference | None:
+        """Compare one model at the position of the live models."""
+        name, generation = self._projection.name, self._progress.committed.generation
+        live = self._models.get(name, collection, id)
+        self.catch_up(live.position)
+        rebuilt = self._models.get(name, collection, id, generation=generation)
+        theirs = live.value.data if live.value else None
+        ours = rebuilt.value.data if rebuilt.value else None
+        return None if theirs == ours else Difference(collection, id, theirs, ours)

@@ -1,0 +1,259 @@
+"""Loading and saving aggregates, one at a time or several in one atomic commit."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Generic, TypeVar
+from uuid import UUID
+
+import msgspec
+
+from shop.eventsourcing.aggregate import Aggregate
+from shop.eventsourcing.errors import AggregateNotFoundError, StaleVersionError, StoreError
+from shop.eventsourcing.event import AggregateRef, Event, EventData, Metadata
+from shop.eventsourcing.retry import ConflictRetry
+from shop.eventsourcing.snapshot import Snapshot, SnapshotCache, SnapshotStore
+from shop.eventsourcing.store import Commit, EventStore, Query
+
+logger = logging.getLogger(__name__)
+
+A = TypeVar("A", bound=Aggregate)
+
+
+class Aggregates:
+    """Loads aggregates of any kind from an event store. Thread-safe.
+
+    Hot aggregates come from a cache of ``cache_size`` states, which costs one short read of what
+    is newer. Where there is a snapshot store, each aggregate is snapshotted whenever its version
+    passes a multiple of ``snapshot_every``, so that long streams stay cheap after a restart too.
+    """
+
+    def __init__(
+        self,
+        store: EventStore,
+        snapshots: SnapshotStore | None = None,
+        *,
+        snapshot_every: int = 100,
+        cache_size: int = 10_000,
+    ) -> None:
+        self._store = store
+        self._snapshots = snapshots
+        self._snapshot_every = snapshot_every
+        self._cache = SnapshotCache(capacity=cache_size)
+
+    def load(
+        self,
+        cls: type[A],
+        id: UUID,
+        *,
+        version: int | None = None,
+        at: datetime | None = None,
+        position: int | None = None,
+    ) -> A:
+        """The aggregate as it stands, or as it stood at a version, a time or a position of the log.
+
+        At version 0 when nothing has happened to it by then. Several bounds all apply.
+        """
+        ref = AggregateRef(cls.kind, id)
+        until = _Bounds(version, at, position)
+        known = self._cache.load(ref)
+        stored = None
+        if known is None and self._snapshots is not None:
+            known = stored = self._snapshots.load(ref)
+        loaded = None
+        if known is not None and known.shape == cls.shape:
+            loaded = self._replay(cls.decode(known.state), known, until)
+        aggregate, last = loaded or self._replay(cls(id), None, until) or (cls(id), None)
+        if last is not None and until.now and (known is None or last.id != known.event_id):
+            self._remember(aggregate, last.id, since=stored.version if stored else None)
+        return aggregate
+
+    def repository(self, cls: type[A]) -> Repository[A]:
+        """The typed repository of one kind of aggregate."""
+        return Repository(self, cls)
+
+    def work(self) -> UnitOfWork:
+        """A new unit of work."""
+        return UnitOfWork(self, self._store)
+
+    def saved(self, aggregate: Aggregate, last: Event[EventData], stored_version: int) -> None:
+        """Take note of an aggregate that was just saved, ``last`` being its newest event."""
+        self._remember(aggregate, last.id, since=stored_version)
+
+    def _replay(
+        self, aggregate: A, known: Snapshot | None, until: _Bounds
+    ) -> tuple[A, Event[EventData]] | None:
+        """Replay what is newer than the snapshot on the aggregate; return it with its last event.
+
+        ``None`` where there is no event, and where the first is not the one that the snapshot was
+        taken at: the snapshot then is too new for the bounds, or not of this stream.
+        """
+        last = None
+        for event in self._store.read(until.query(aggregate.ref, known.version if known else 1)):
+            if until.at is not None and event.time > until.at:
+                break
+            if last is None and known is not None:
+                if event.id != known.event_id:
+                    return None
+            else:
+                aggregate.replay(event)
+            last = event
+        return None if last is None else (aggregate, last)
+
+    def _remember(self, aggregate: Aggregate, event_id: UUID, *, since: int | None) -> None:
+        """Cache the state; store it where a multiple of ``snapshot_every`` lies after ``since``."""
+        snapshot = Snapshot(
+            aggregate.ref, aggregate.version, event_id, aggregate.shape, aggregate.encode()
+        )
+        self._cache.save(snapshot)
+        every = self._snapshot_every
+        if self._snapshots is None or aggregate.version // every <= (since or 0) // every:
+            return
+        try:
+            self._snapshots.save(snapshot)
+        except StoreError:
+            # Only time is lost: the events are stored, and the next snapshot will do.
+            logger.warning("could not store a snapshot of %s", aggregate.ref, exc_info=True)
+
+
+class _Bounds(msgspec.Struct, frozen=True):
+    """Up to where to replay an aggregate."""
+
+    version: int | None
+    at: datetime | None
+    position: int | None
+
+    @property
+    def now(self) -> bool:
+        return self.version is None and self.at is None and self.position is None
+
+    def query(self, ref: AggregateRef, first: int) -> Query:
+        # Not by time: a clock set back must not leave a hole in the versions.
+        return Query(refs=[ref], versions=(first, self.version), to=self.position)
+
+
+class UnitOfWork:
+    """Several aggregates, changed together and saved in one atomic commit. For one thread.
+
+    Each aggregate is loaded once. The commit fails with :class:`ConcurrencyError` when any of
+    them, whether changed or only looked at, was changed by somebody else since: what was decided
+    was decided on the current state.
+    """
+
+    def __init__(self, aggregates: Aggregates, store: EventStore) -> None:
+        self._aggregates = aggregates
+        self._store = store
+        self._loaded: dict[AggregateRef, Aggregate] = {}
+        self.events: list[Event[EventData]] = []
+        """What the commit stored, with positions."""
+
+    def find(self, cls: type[A], id: UUID) -> A:
+        """The aggregate, at version 0 when nothing has happened to it yet."""
+        ref = AggregateRef(cls.kind, id)
+        known = self._loaded.get(ref)
+        if known is None:
+            known = self._loaded[ref] = self._aggregates.load(cls, id)
+        if not isinstance(known, cls):
+            raise TypeError(f"{ref} was loaded as {type(known).__qualname__} before")
+        return known
+
+    def get(self, cls: type[A], id: UUID) -> A:
+        """The aggregate. Raises :class:`AggregateNotFoundError` when it does not exist."""
+        found = self.find(cls, id)
+        if not found.exists:
+            raise AggregateNotFoundError(found.ref)
+        return found
+
+    def add(self, aggregate: Aggregate) -> None:
+        """Take in an aggregate that was loaded elsewhere, with the changes recorded on it."""
+        if self._loaded.setdefault(aggregate.ref, aggregate) is not aggregate:
+            raise ValueError(f"{aggregate.ref} is in this unit of work already")
+
+    def version(self, ref: AggregateRef, expected: int | None = None) -> int:
+        """The version of a loaded aggregate, with what was recorded on it.
+
+        Raises :class:`StaleVersionError` when it was loaded at another version than expected, and
+        ``KeyError`` when it was not loaded.
+        """
+        aggregate = self._loaded[ref]
+        if expected is not None and aggregate.stored_version != expected:
+            raise StaleVersionError(ref, expected, aggregate.stored_version)
+        return aggregate.version
+
+    def commit(
+        self,
+        *,
+        commit_id: UUID | None = None,
+        digest: bytes | None = None,
+        metadata: Metadata | None = None,
+    ) -> Commit:
+        """Store all recorded changes at once and return the commit. Call it once.
+
+        Raises what :meth:`EventStore.append` raises. A replayed commit stores nothing and leaves
+        ``events`` empty.
+        """
+        now = datetime.now(UTC)
+        events: list[Event[EventData]] = []
+        guards: dict[AggregateRef, int] = {}
+        for ref, aggregate in self._loaded.items():
+            guards[ref] = aggregate.stored_version
+            for version, data in enumerate(aggregate.changes, aggregate.stored_version + 1):
+                events.append(
+                    Event.new(ref, version=version, data=data, metadata=metadata, time=now)
+                )
+        commit = self._store.append(events, commit_id=commit_id, digest=digest, guards=guards)
+        if not commit.replayed:
+            self.events = [event.at(commit.first + i) for i, event in enumerate(events)]
+            self._settle()
+        return commit
+
+    def _settle(self) -> None:
+        last = {event.aggregate: event for event in self.events}
+        for ref, event in last.items():
+            aggregate = self._loaded[ref]
+            stored_version = aggregate.stored_version
+            aggregate.changes.clear()
+            self._aggregates.saved(aggregate, event, stored_version)
+
+
+class Repository(Generic[A]):
+    """Aggregates of one kind: get, change, save. Thread-safe."""
+
+    def __init__(self, aggregates: Aggregates, cls: type[A]) -> None:
+        self._aggregates = aggregates
+        self._cls = cls
+
+    def get(self, id: UUID, *, version: int | None = None, at: datetime | None = None) -> A:
+        """The aggregate as it stands, or as it stood at a version (exactly) or at a time.
+
+        Raises :class:`AggregateNotFoundError` when it does not exist, or did not by then.
+        """
+        found = self._aggregates.load(self._cls, id, version=version, at=at)
+        if not found.exists or (version is not None and at is None and found.version != version):
+            raise AggregateNotFoundError(found.ref)
+        return found
+
+    def save(self, aggregate: A) -> Commit:
+        """Store what was recorded on the aggregate.
+
+        Raises :class:`ConcurrencyError` when it was changed by somebody else since it was loaded.
+        """
+        work = self._aggregates.work()
+        work.add(aggregate)
+        return work.commit()
+
+    def use(self, id: UUID, change: Callable[[A], None], *, timeout: float = 5.0) -> A:
+        """Load the aggregate (at version 0 if new), change it, save it; return it saved.
+
+        A conflict repeats all three, for at most ``timeout`` seconds; then the last
+        :class:`ConcurrencyError` is raised. ``change`` may thus be called more than once.
+        """
+        for attempt in ConflictRetry(timeout=timeout):
+            with attempt:
+                aggregate = self._aggregates.load(self._cls, id)
+                change(aggregate)
+                if aggregate.changes:
+                    self.save(aggregate)
+        return aggregate

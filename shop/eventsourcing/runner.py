@@ -1,0 +1,320 @@
+"""Running projections: one thread keeps the models of one projection up to date."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from enum import StrEnum
+from uuid import UUID
+
+import msgspec
+
+from shop.eventsourcing.bus import EventBus
+from shop.eventsourcing.errors import CheckpointMovedError, ProjectionError
+from shop.eventsourcing.event import Event, EventData
+from shop.eventsourcing.fold import Fold, FoldError, Progress
+from shop.eventsourcing.model import Checkpoint, ModelStore
+from shop.eventsourcing.projection import Projection
+from shop.eventsourcing.retry import Backoff
+from shop.eventsourcing.store import EventStore
+from shop.eventsourcing.threads import BackgroundThread
+
+logger = logging.getLogger(__name__)
+
+
+class Schedule(msgspec.Struct, frozen=True, kw_only=True):
+    """When a projection runs. Times are in seconds.
+
+    Continuously by default: whenever the bus announces an event, and every ``poll`` seconds in
+    case an announcement was lost. ``debounce`` waits until no event came for that long, at most
+    ten times that long. ``every`` runs it periodically instead, whatever the bus says.
+    """
+
+    poll: float = 1.0
+    debounce: float = 0.0
+    every: float | None = None
+
+
+class ProjectionState(StrEnum):
+    """What a projection's thread is doing."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    PAUSED = "paused"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """Why a projection stands still. There is an event where its handler is what failed."""
+
+    error: str
+    since: datetime
+    attempts: int
+    position: int | None = None
+    event_id: UUID | None = None
+    event_name: str | None = None
+
+
+class ProjectionStatus(msgspec.Struct, frozen=True):
+    """How a projection is doing. ``current`` tells that it has caught up once since its start."""
+
+    name: str
+    state: ProjectionState
+    position: int
+    current: bool
+    failure: Failure | None = None
+
+
+class ProjectionRunner:
+    """Owns the thread of one projection.
+
+    The thread catches up with the log and then follows it. When a handler fails, it stops before
+    that event, skips nothing, and tries again with backoff; ``status`` and ``on_failure`` tell.
+    All methods may be called by any thread.
+    """
+
+    def __init__(
+        self,
+        projection: Projection,
+        events: EventStore,
+        models: ModelStore,
+        bus: EventBus,
+        *,
+        schedule: Schedule = Schedule(),
+        on_failure: Callable[[str, BaseException], None] | None = None,
+    ) -> None:
+        self.projection = projection
+        self._names = projection.event_names
+        self._events = events
+        self._models = models
+        self._schedule = schedule
+        self._on_failure = on_failure
+        self._fold = Fold(projection, events, models)
+        self._progress: Progress | None = None
+        self._changed = threading.Condition()
+        self._position = 0
+        self._current = False
+        self._paused = False
+        self._asked = False
+        self._failure: Failure | None = None
+        self._backoff = Backoff(first=0.1, most=30.0)
+        self._bell = bus.subscribe()
+        self._thread = BackgroundThread(
+            f"projection-{projection.name}", self._run, on_stop=self._bell.close
+        )
+
+    @property
+    def name(self) -> str:
+        """The projection's name."""
+        return self.projection.name
+
+    @property
+    def position(self) -> int:
+        """The position that the models have reached. Read it before the models, not after."""
+        return self._position
+
+    def status(self) -> ProjectionStatus:
+        """How the projection is doing."""
+        with self._changed:
+            if not self._thread.alive:
+                state = ProjectionState.STOPPED
+            elif self._paused:
+                state = ProjectionState.PAUSED
+            elif self._failure is not None:
+                state = ProjectionState.FAILED
+            else:
+                state = ProjectionState.RUNNING if self._current else ProjectionState.STARTING
+            return ProjectionStatus(self.name, state, self._position, self._current, self._failure)
+
+    def start(self) -> None:
+        """Start the thread. Once."""
+        self._thread.start()
+
+    def close(self, timeout: float) -> bool:
+        """Stop at the end of the batch under way; wait at most ``timeout`` seconds. Idempotent.
+
+        Returns whether the thread ended.
+        """
+        return self._thread.close(timeout)
+
+    def stop(self) -> None:
+        """Ask the thread to stop, without waiting for it."""
+        self._thread.stop()
+
+    def pause(self) -> None:
+        """Leave the models as they are until :meth:`resume`."""
+        with self._changed:
+            self._paused = True
+
+    def resume(self) -> None:
+        """Go on after a pause; after a failure, try again at once."""
+        with self._changed:
+            self._paused = False
+        self._ask()
+
+    def wait_for(self, position: int, timeout: float) -> bool:
+        """Wait until the models have reached a position, at most ``timeout`` seconds.
+
+        Returns whether they have.
+        """
+        if self._position >= position:
+            return True
+        self._ask()
+        with self._changed:
+            return self._changed.wait_for(lambda: self._position >= position, timeout)
+
+    def _ask(self) -> None:
+        """Have the thread run now, whatever it waits for."""
+        self._asked = True
+        self._bell.wake()
+
+    def _run(self, stopping: threading.Event) -> None:
+        waited_in_vain = False
+        while not stopping.is_set():
+            self._asked = False
+            try:
+                if not self._paused:
+                    self._catch_up(stopping, refresh=waited_in_vain)
+                    self._recover()
+            except CheckpointMovedError:
+                self._progress = None
+                continue
+            except Exception as error:  # noqa: BLE001 - the thread outlives it, `status` shows it
+                self._fail(error)
+                self._wait(self._backoff.next_delay(), for_events=False)
+                continue
+            waited_in_vain = not self._await_event()
+
+    def _catch_up(self, stopping: threading.Event, *, refresh: bool) -> None:
+        head = self._events.head()
+        progress = self._progress
+        if progress is None or (refresh and self._moved(progress)):
+            progress = self._begin(head)
+        elif refresh and progress.position > progress.committed.position:
+            progress = self._fold.commit(progress)
+        while True:
+            self._note(progress)
+            if progress.position >= head or self._paused or stopping.is_set():
+                break
+            try:
+                progress = self._fold.advance(progress, head)
+            except FoldError as error:
+                self._note(error.progress)
+                raise
+        self._current = self._current or progress.position >= head
+
+    def _begin(self, head: int) -> Progress:
+        """Where to go on: the stored checkpoint, or the beginning where it does not apply."""
+        name, shape = self.name, self.projection.shape
+        identity = self._events.info().identity
+        self._models.prepare(self.projection.collections)
+        stored = self._models.checkpoint(name)
+        if stored is None:
+            begun = Checkpoint(name, 1, 0, shape, identity)
+            self._models.commit(None, begun)
+            return Progress(begun, 0)
+        reasons = [
+            reason
+            for reason, applies in (
+                ("its code has changed", stored.shape != shape),
+                ("it belongs to another event store", stored.store != identity),
+                (f"it is ahead of the event store, at {stored.position}", stored.position > head),
+            )
+            if applies
+        ]
+        if not reasons:
+            return Progress(stored, stored.position)
+        if self._current:
+            # It was this process's a moment ago: to take it back would be a tug of war.
+            raise ProjectionError(f"{name} was taken over by another program: {reasons[0]}")
+        logger.warning("building the models of %s anew: %s", name, "; ".join(reasons))
+        begun = Checkpoint(name, stored.generation + 1, 0, shape, identity)
+        self._models.commit(stored, begun)
+        self._models.discard([c.name for c in self.projection.collections], stored.generation)
+        return Progress(begun, 0)
+
+    def _moved(self, progress: Progress) -> bool:
+        return self._models.checkpoint(self.name) != progress.committed
+
+    def _note(self, progress: Progress) -> None:
+        self._progress = progress
+        with self._changed:
+            self._position = progress.position
+            self._changed.notify_all()
+
+    def _recover(self) -> None:
+        if self._failure is not None:
+            logger.info("projection %s goes on, at position %d", self.name, self._position)
+        self._failure = None
+        self._backoff.reset()
+
+    def _fail(self, error: Exception) -> None:
+        event = error.event if isinstance(error, FoldError) else None
+        cause = error.__cause__ if isinstance(error, FoldError) else error
+        known = self._failure
+        self._failure = Failure(
+            error=f"{type(cause).__name__}: {cause}",
+            since=known.since if known else datetime.now(UTC),
+            attempts=known.attempts + 1 if known else 1,
+            position=event.position if event else None,
+            event_id=event.id if event else None,
+            event_name=event.name if event else None,
+        )
+        # Once with the traceback, then a line for each further attempt.
+        logger.error(
+            "projection %s failed (attempt %d): %s",
+            self.name,
+            self._failure.attempts,
+            error,
+            exc_info=error if known is None else None,
+        )
+        if self._on_failure is not None:
+            self._on_failure(self.name, error)
+
+    def _await_event(self) -> bool:
+        """Wait as the schedule says. False when the poll interval went by without an event."""
+        schedule = self._schedule
+        if schedule.every is not None:
+            self._wait(schedule.every, for_events=False)
+            return False
+        if not self._wait(schedule.poll, for_events=True):
+            return self._asked
+        if schedule.debounce:
+            latest = time.monotonic() + 10 * schedule.debounce
+            while time.monotonic() < latest and self._wait(schedule.debounce, for_events=True):
+                pass
+        return True
+
+    def _wait(self, seconds: float, *, for_events: bool) -> bool:
+        """Wait until asked to run or, if wished, for an event of concern. True for an event."""
+        until = time.monotonic() + seconds
+        while not self._asked and not self._bell.closed:
+            left = until - time.monotonic()
+            if left <= 0:
+                return False
+            taken = self._bell.take(left)
+            if for_events and taken and not self._pass_by(taken):
+                return True
+        return False
+
+    def _pass_by(self, events: list[Event[EventData]]) -> bool:
+        """Whether these events concern nobody here and continue the progress: then move past them.
+
+        Positions have no gaps, so this needs no look into the store.
+        """
+        progress = self._progress
+        if progress is None or self._paused or self._failure is not None:
+            return False
+        first, last = events[0].position, events[-1].position
+        if (
+            first != progress.position + 1
+            or last - first != len(events) - 1
+            or any(event.name in self._names for event in events)
+        ):
+            return False
+        self._note(Progress(progress.committed, last))
+        return True

@@ -1,0 +1,233 @@
+"""The event store port: one ordered log of events, appended to in atomic commits."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import datetime
+from hashlib import blake2b
+from types import TracebackType
+from typing import Protocol, Self
+from uuid import UUID
+
+import msgspec
+
+from shop.eventsourcing.errors import CommitReusedError, ConcurrencyError
+from shop.eventsourcing.event import AggregateRef, Event, EventData, new_id
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True):
+    """Which events to read. Fields are combined with AND; ``None`` does not restrict.
+
+    An empty collection matches nothing. Bounds are inclusive, but for ``after``.
+    """
+
+    ids: Collection[UUID] | None = None
+    names: Collection[str] | None = None
+    aggregates: Collection[str] | None = None
+    """Names of aggregates: all events of that kind of aggregate."""
+    aggregate_ids: Collection[UUID] | None = None
+    refs: Collection[AggregateRef] | None = None
+    """Exact aggregates."""
+    versions: tuple[int | None, int | None] = (None, None)
+    """Least and greatest version."""
+    since: datetime | None = None
+    until: datetime | None = None
+    after: int = 0
+    """Only events at positions greater than this."""
+    to: int | None = None
+    """Only events at positions up to and including this."""
+    limit: int | None = None
+    reverse: bool = False
+    """Newest first."""
+
+    def __post_init__(self) -> None:
+        for name, time in (("since", self.since), ("until", self.until)):
+            if time is not None and time.tzinfo is None:
+                raise ValueError(f"{name} needs a time zone")
+        if self.limit is not None and self.limit < 0:
+            raise ValueError(f"limit must not be negative, it is {self.limit}")
+        for name in ("ids", "names", "aggregates", "aggregate_ids", "refs"):
+            if isinstance(getattr(self, name), str):
+                raise TypeError(f"{name} takes a collection, not one string")
+
+    def matches(self, event: Event[EventData]) -> bool:
+        """Whether a stored event is among those asked for (``limit`` aside)."""
+        low, high = self.versions
+        return (
+            event.position > self.after
+            and (self.to is None or event.position <= self.to)
+            and (self.names is None or event.name in self.names)
+            and (self.aggregates is None or event.aggregate.name in self.aggregates)
+            and (self.aggregate_ids is None or event.aggregate.id in self.aggregate_ids)
+            and (self.refs is None or event.aggregate in self.refs)
+            and (low is None or event.version >= low)
+            and (high is None or event.version <= high)
+            and (self.since is None or event.time >= self.since)
+            and (self.until is None or event.time <= self.until)
+            and (self.ids is None or event.id in self.ids)
+        )
+
+
+class Commit(msgspec.Struct, frozen=True):
+    """What one append wrote: the events at ``first`` to ``last``, one after the other.
+
+    An append without events leaves ``first = last + 1``, ``last`` being the head it found.
+    ``digest`` stands for the content; ``replayed`` tells that the store knew the commit already.
+    """
+
+    id: UUID
+    first: int
+    last: int
+    digest: bytes
+    replayed: bool = False
+
+    @property
+    def size(self) -> int:
+        """How many events the commit holds."""
+        return self.last - self.first + 1
+
+
+class StoreInfo(msgspec.Struct, frozen=True):
+    """What a store says of itself.
+
+    ``identity`` is made with the store and stays with it: another one means another store.
+    ``kinds`` are the (event name, schema version) pairs that were ever appended.
+    """
+
+    identity: UUID
+    kinds: frozenset[tuple[str, int]]
+
+
+class EventStore(Protocol):
+    """One ordered log of events. All methods block and may be called by any thread.
+
+    Positions run 1, 2, 3 … without a gap, and whoever has read position *p* will never later find
+    an event at or below *p* that was not there before. All methods raise
+    :class:`~shop.eventsourcing.errors.StoreUnavailableError` where the store cannot be reached.
+    """
+
+    def append(
+        self,
+        events: Sequence[Event[EventData]],
+        *,
+        commit_id: UUID | None = None,
+        digest: bytes | None = None,
+        guards: Mapping[AggregateRef, int] | None = None,
+    ) -> Commit:
+        """Store all the events or none, durably, over any number of aggregates.
+
+        The events of each aggregate must continue its version one by one, and each aggregate in
+        ``guards`` must be at the version given there; otherwise :class:`ConcurrencyError` is
+        raised. A ``commit_id`` that the store knows returns its first commit, with ``replayed``
+        set, and raises :class:`CommitReusedError` where the digest differs. The id of an event that
+        is stored already raises :class:`EventIdReusedError`. The digest is made of the events
+        (:func:`content_digest`), unless the caller has one that tells repeats better. An append
+        without events only remembers its commit id.
+        """
+        ...
+
+    def read(self, query: Query = Query()) -> Iterator[Event[EventData]]:
+        """The matching events by position, taken from the store page by page.
+
+        Memory stays flat however much matches. Events appended meanwhile may be among them.
+        Raises :class:`EventDecodeError` at an event that cannot be decoded.
+        """
+        ...
+
+    def head(self) -> int:
+        """The last position, 0 when the store is empty."""
+        ...
+
+    def find_commit(self, commit_id: UUID) -> Commit | None:
+        """The commit of that id, with ``replayed`` set; ``None`` where there is none."""
+        ...
+
+    def info(self) -> StoreInfo:
+        """The store's identity and the kinds of events in it."""
+        ...
+
+    def close(self) -> None:
+        """Let go of connections and files; idempotent. Appends under way are finished first."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+
+class PreparedAppend(msgspec.Struct, frozen=True):
+    """An append, checked in itself: what is left to check needs the store. For backends."""
+
+    events: Sequence[Event[EventData]]
+    commit_id: UUID
+    digest: bytes
+    expected: Mapping[AggregateRef, int]
+    """The version at which each aggregate must stand, for its events or for its guard."""
+
+    @classmethod
+    def of(
+        cls,
+        events: Sequence[Event[EventData]],
+        commit_id: UUID | None,
+        digest: bytes | None,
+        guards: Mapping[AggregateRef, int] | None,
+    ) -> PreparedAppend:
+        """Check the arguments of an append against one another.
+
+        Raises ``ValueError`` where two events have the same id, and :class:`ConcurrencyError`
+        where the events of one aggregate do not follow one another, or a guard contradicts them.
+        """
+        if len({event.id for event in events}) < len(events):
+            raise ValueError("two events of one append have the same id")
+        expected = dict(guards or {})
+        reached: dict[AggregateRef, int] = {}
+        for event in events:
+            ref, before = event.aggregate, event.version - 1
+            if reached.get(ref, before) != before:
+                raise ConcurrencyError(ref, before, reached[ref])
+            if ref not in reached and expected.setdefault(ref, before) != before:
+                raise ConcurrencyError(ref, before, expected[ref])
+            reached[ref] = event.version
+        return cls(
+            events,
+            commit_id or new_id(),
+            content_digest(events) if digest is None else digest,
+            expected,
+        )
+
+    def check(self, versions: Mapping[AggregateRef, int]) -> None:
+        """Raise :class:`ConcurrencyError` unless all aggregates stand where they are expected.
+
+        ``versions`` holds the current ones; an aggregate without events may be missing.
+        """
+        for ref, expected in self.expected.items():
+            actual = versions.get(ref, 0)
+            if actual != expected:
+                raise ConcurrencyError(ref, expected, actual)
+
+    def replay(self, known: Commit) -> Commit:
+        """The outcome where the store knows the commit id: its first commit.
+
+        Raises :class:`CommitReusedError` where that had other content.
+        """
+        if known.digest != self.digest:
+            raise CommitReusedError(self.commit_id)
+        return msgspec.structs.replace(known, replayed=True)
+
+
+def content_digest(events: Sequence[Event[EventData]]) -> bytes:
+    """A hash of what the events say: aggregates, versions, names and data, not ids and times.
+
+    A caller who builds the same events again after a lost answer is thus known to repeat himself.
+    """
+    hasher = blake2b(digest_size=16)
+    for event in events:
+        hasher.update(f"{event.aggregate}@{event.version} {event.name} ".encode())
+        hasher.update(msgspec.json.encode(event.data))
+        hasher.update(b"\n")
+    return hasher.digest()

@@ -1,0 +1,1 @@
+"""The read side: what queries answer with."""
