@@ -81,6 +81,22 @@ class Registry(Generic[P]):
         except KeyError:
             raise PayloadError(name, "no class is registered under this name") from None
 
+    def encode(self, payload: P) -> bytes:
+        """The payload as JSON, which :meth:`decode` is sure to read.
+
+        Raises :class:`PayloadError` where its class is not registered, or its fields do not have
+        the types and constraints that the class declares: structs do not check that themselves.
+        """
+        wire = payload.wire
+        if self[wire.name] is not type(payload):
+            raise PayloadError(wire.name, f"{type(payload).__qualname__} is not its class here")
+        try:
+            data = msgspec.json.encode(payload)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise PayloadError(wire.name, f"it cannot be encoded: {error}") from error
+        self.decode(wire.name, wire.version, data)
+        return data
+
     def decode(self, name: str, version: int, data: bytes | str) -> P:
         """The payload that was encoded as JSON under this name and schema version.
 

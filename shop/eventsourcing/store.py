@@ -13,6 +13,7 @@ import msgspec
 
 from shop.eventsourcing.errors import CommitReusedError, ConcurrencyError
 from shop.eventsourcing.event import AggregateRef, Event, EventData, new_id
+from shop.eventsourcing.registry import Registry
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,7 +121,8 @@ class EventStore(Protocol):
         ``guards`` must be at the version given there; otherwise :class:`ConcurrencyError` is
         raised. A ``commit_id`` that the store knows returns its first commit, with ``replayed``
         set, and raises :class:`CommitReusedError` where the digest differs. The id of an event that
-        is stored already raises :class:`EventIdReusedError`. The digest is made of the events
+        is stored already raises :class:`EventIdReusedError`, and data that could not be decoded again
+        :class:`PayloadError`. The digest is made of the events
         (:func:`content_digest`), unless the caller has one that tells repeats better. An append
         without events only remembers its commit id.
         """
@@ -164,6 +166,8 @@ class PreparedAppend(msgspec.Struct, frozen=True):
     """An append, checked in itself: what is left to check needs the store. For backends."""
 
     events: Sequence[Event[EventData]]
+    payloads: Sequence[bytes]
+    """The data of each event, as JSON."""
     commit_id: UUID
     digest: bytes
     expected: Mapping[AggregateRef, int]
@@ -172,12 +176,13 @@ class PreparedAppend(msgspec.Struct, frozen=True):
     @classmethod
     def of(
         cls,
+        registry: Registry[EventData],
         events: Sequence[Event[EventData]],
         commit_id: UUID | None,
         digest: bytes | None,
         guards: Mapping[AggregateRef, int] | None,
     ) -> PreparedAppend:
-        """Check the arguments of an append against one another.
+        """Check the arguments of an append against one another, and encode the events' data.
 
         Raises ``ValueError`` where two events have the same id, and :class:`ConcurrencyError`
         where the events of one aggregate do not follow one another, or a guard contradicts them.
@@ -193,10 +198,12 @@ class PreparedAppend(msgspec.Struct, frozen=True):
             if ref not in reached and expected.setdefault(ref, before) != before:
                 raise ConcurrencyError(ref, before, expected[ref])
             reached[ref] = event.version
+        payloads = [registry.encode(event.data) for event in events]
         return cls(
             events,
+            payloads,
             commit_id or new_id(),
-            content_digest(events) if digest is None else digest,
+            content_digest(events, payloads) if digest is None else digest,
             expected,
         )
 
@@ -220,14 +227,14 @@ class PreparedAppend(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(known, replayed=True)
 
 
-def content_digest(events: Sequence[Event[EventData]]) -> bytes:
+def content_digest(events: Sequence[Event[EventData]], payloads: Sequence[bytes]) -> bytes:
     """A hash of what the events say: aggregates, versions, names and data, not ids and times.
 
     A caller who builds the same events again after a lost answer is thus known to repeat himself.
     """
     hasher = blake2b(digest_size=16)
-    for event in events:
+    for event, payload in zip(events, payloads, strict=True):
         hasher.update(f"{event.aggregate}@{event.version} {event.name} ".encode())
-        hasher.update(msgspec.json.encode(event.data))
+        hasher.update(payload)
         hasher.update(b"\n")
     return hasher.digest()

@@ -13,13 +13,15 @@ import msgspec
 
 from shop.eventsourcing.errors import EventIdReusedError, StoreClosedError
 from shop.eventsourcing.event import AggregateRef, Event, EventData
+from shop.eventsourcing.registry import Registry
 from shop.eventsourcing.store import Commit, PreparedAppend, Query, StoreInfo
 
 
 class MemoryEventStore:
     """A list of events, with the positions of each aggregate, event name and id beside it."""
 
-    def __init__(self) -> None:
+    def __init__(self, registry: Registry[EventData]) -> None:
+        self._registry = registry
         self._lock = threading.Lock()
         self._identity = uuid4()
         self._events: list[Event[EventData]] = []
@@ -39,7 +41,7 @@ class MemoryEventStore:
         guards: Mapping[AggregateRef, int] | None = None,
     ) -> Commit:
         """As :meth:`EventStore.append`, until the process ends."""
-        append = PreparedAppend.of(events, commit_id, digest, guards)
+        append = PreparedAppend.of(self._registry, events, commit_id, digest, guards)
         with self._lock:
             self._check_open()
             known = self._commits.get(append.commit_id)

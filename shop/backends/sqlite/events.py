@@ -47,8 +47,8 @@ class SqliteEventStore:
         guards: Mapping[AggregateRef, int] | None = None,
     ) -> Commit:
         """As :meth:`EventStore.append`."""
-        append = PreparedAppend.of(events, commit_id, digest, guards)
-        rows = [_row(event) for event in events]
+        append = PreparedAppend.of(self._registry, events, commit_id, digest, guards)
+        rows = [_row(event, data) for event, data in zip(events, append.payloads, strict=True)]
         kinds = {(e.aggregate.name, e.name, e.data.wire.version) for e in events}
         new_kinds = kinds - self._known_kinds
         try:
@@ -162,7 +162,7 @@ def _append(
     return commit
 
 
-def _row(event: Event[EventData]) -> tuple[Any, ...]:
+def _row(event: Event[EventData], data: bytes) -> tuple[Any, ...]:
     """The columns of an event, but for its position."""
     return (
         event.id.bytes,
@@ -172,7 +172,7 @@ def _row(event: Event[EventData]) -> tuple[Any, ...]:
         event.aggregate.name,
         event.aggregate.id.bytes,
         event.version,
-        msgspec.json.encode(event.data).decode(),
+        data.decode(),
         msgspec.json.encode(event.metadata).decode(),
     )
 
