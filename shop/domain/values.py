@@ -1,0 +1,40 @@
+"""The kinds of values that the shop's commands take, and their bounds.
+
+Commands are checked against these before any handler sees them. Events and aggregates use plain
+types: what has happened stays readable when a bound changes.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+# Somewhere a character that is no white space, nowhere a control character.
+_LINE = r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$"
+
+Name = Annotated[
+    str, Meta(min_length=1, max_length=200, pattern=_LINE, description="One line of text")
+]
+Reason = Annotated[
+    str, Meta(min_length=1, max_length=500, pattern=_LINE, description="Why, in one line of text")
+]
+Email = Annotated[
+    str,
+    Meta(
+        max_length=254,
+        pattern=r"^[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+$",
+        description="An e-mail address; upper and lower case are the same address",
+    ),
+]
+
+MOST_STOCK = 10**9
+
+Price = Annotated[int, Meta(ge=1, le=10**10, description="Money in minor units, such as cents")]
+Amount = Annotated[int, Meta(ge=0, le=10**18, description="Money in minor units, such as cents")]
+Percent = Annotated[int, Meta(ge=1, le=100)]
+Stock = Annotated[int, Meta(ge=0, le=MOST_STOCK, description="Pieces in stock")]
+StockChange = Annotated[
+    int, Meta(ge=-MOST_STOCK, le=MOST_STOCK, description="Pieces to add, or to take when negative")
+]
+Quantity = Annotated[int, Meta(ge=1, le=10**6, description="Pieces ordered")]

@@ -1,0 +1,66 @@
+"""Order summaries: every order with its items, status and total, and who placed it."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+from uuid import UUID
+
+import msgspec
+
+from shop.domain.customer import CustomerRegistered, CustomerRenamed
+from shop.domain.order import LineItem, OrderCancelled, OrderPaid, OrderPlaced, Status, total
+from shop.eventsourcing import Event, ModelSession, Projection, ReadModel, handles
+
+
+class CustomerName(ReadModel, frozen=True):
+    """The name of a customer. Kept apart, so that a renaming changes one model, not each order."""
+
+    name: str
+
+
+class OrderEntry(ReadModel, frozen=True):
+    """An order, all but its customer's name."""
+
+    indexes: ClassVar[tuple[str, ...]] = ("customer_id", "status")
+
+    order_id: UUID
+    customer_id: UUID
+    items: tuple[LineItem, ...]
+    status: Status
+    total: int
+
+
+class OrderSummary(Projection):
+    """Follows orders, and the names of those who placed them."""
+
+    name = "order_summary"
+    models = (OrderEntry, CustomerName)
+
+    @handles(OrderPlaced)
+    def placed(self, event: Event[OrderPlaced], models: ModelSession) -> None:
+        data = event.data
+        order = OrderEntry(
+            event.aggregate.id, data.customer_id, data.items, "open", total(data.items)
+        )
+        models.put(order.order_id, order)
+
+    @handles(OrderPaid)
+    def paid(self, event: Event[OrderPaid], models: ModelSession) -> None:
+        _set_status(event.aggregate.id, "paid", models)
+
+    @handles(OrderCancelled)
+    def cancelled(self, event: Event[OrderCancelled], models: ModelSession) -> None:
+        _set_status(event.aggregate.id, "cancelled", models)
+
+    @handles(CustomerRegistered, CustomerRenamed)
+    def named(
+        self, event: Event[CustomerRegistered] | Event[CustomerRenamed], models: ModelSession
+    ) -> None:
+        models.put(event.aggregate.id, CustomerName(event.data.name))
+
+
+def _set_status(order_id: UUID, status: Status, models: ModelSession) -> None:
+    order = models.get(OrderEntry, order_id)
+    if order is None:
+        raise LookupError(f"order {order_id} was never placed")
+    models.put(order_id, msgspec.structs.replace(order, status=status))
