@@ -72,7 +72,7 @@ class Fold:
         self, progress: Progress, events: Sequence[Event[EventData]], reached: int
     ) -> Progress:
         committed = progress.committed
-        session = ModelSession(self._models, committed.projection, committed.generation)
+        session = ModelSession(self._models, self._projection.name, committed.generation)
         for event in self._projection.relevant(events):
             session.position = event.position
             try:

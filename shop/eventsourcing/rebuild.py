@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from uuid import UUID
 
 import msgspec
 
@@ -14,6 +15,27 @@ from shop.eventsourcing.store import EventStore
 
 ProgressListener = Callable[[int, int], None]
 """Told the position reached, and the one to reach."""
+
+
+def claim_generation(projection: Projection, models: ModelStore, store: UUID) -> Checkpoint:
+    """The checkpoint of new, empty models, in a generation that nobody else writes to.
+
+    It stands beside the live one, in the place of the last one that was claimed, whose owner's
+    next commit therefore fails. Raises :class:`CheckpointMovedError` where somebody else claims
+    one at the same moment.
+    """
+    models.prepare(projection.collections)
+    last = models.checkpoint(_shadow_of(projection))
+    live = models.checkpoint(projection.name)
+    generation = 1 + max(c.generation if c else 0 for c in (live, last))
+    claimed = Checkpoint(_shadow_of(projection), generation, 0, projection.shape, store)
+    models.commit(last, claimed)
+    return claimed
+
+
+def _shadow_of(projection: Projection) -> str:
+    """The name of the checkpoint beside the live one."""
+    return f"{projection.name}~shadow"
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -31,7 +53,7 @@ class Shadow:
     Readers and the projection's own thread go on with the live models. For one thread; a shadow
     that another process begins later takes this one's place, and this one then raises
     :class:`CheckpointMovedError`. Use it in a ``with`` block: it is deleted at the end, unless it
-    became the live one.
+    became the live one. Raises :class:`ProjectionError` where there are no live models.
     """
 
     def __init__(self, projection: Projection, events: EventStore, models: ModelStore) -> None:
@@ -40,15 +62,15 @@ class Shadow:
         self._models = models
         self._fold = Fold(projection, events, models)
         self._collections = projection.collections
-        self._promoted = False
-        self._progress = self._begin()
+        self._displaced = self._generation_beside()
+        identity = events.info().identity
+        self._progress = Progress(claim_generation(projection, models, identity), 0)
 
     def __enter__(self) -> Shadow:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if not self._promoted:
-            self._discard(self._progress.committed.generation)
+        self._discard(self._displaced, self._progress.committed.generation)
 
     @property
     def position(self) -> int:
@@ -67,8 +89,8 @@ class Shadow:
         """Fold the log up to where the live models are, and tell in which the two differ.
 
         A model that the live projection changes meanwhile is looked at again further on, with both
-        at the same position. Raises :class:`ProjectionError` where there are no live models. Not
-        to be called after a :meth:`catch_up` that went further than the live models.
+        at the same position. Not to be called after a :meth:`catch_up` that went further than the
+        live models.
         """
         self.catch_up(self._live().position, on_progress)
         suspects = {
@@ -83,35 +105,18 @@ class Shadow:
         """Make the shadow the live generation, in one step, and delete the old one."""
         while True:
             live = self._live()
-            self.catch_up(max(live.position, self._events.head()))
-            new = Checkpoint(
-                live.projection,
-                self._progress.committed.generation,
-                self._progress.position,
-                self._projection.shape,
-                live.store,
-            )
+            self.catch_up(self._events.head())
+            # Also where nothing was left to fold, this fails when another shadow took the place.
+            self._progress = self._fold.commit(self._progress)
+            own = self._progress.committed
             try:
-                self._models.commit(live, new)
+                self._models.commit(
+                    live, msgspec.structs.replace(own, projection=self._projection.name)
+                )
             except CheckpointMovedError:
                 continue  # the live projection went a step further: so does the shadow
-            self._promoted = True
             self._discard(live.generation)
             return
-
-    def _begin(self) -> Progress:
-        self._models.prepare(self._collections)
-        name = f"{self._projection.name}~shadow"
-        live = self._models.checkpoint(self._projection.name)
-        left = self._models.checkpoint(name)
-        live_generation = live.generation if live else 0
-        if left is not None and left.generation > live_generation:
-            self._discard(left.generation)
-        generation = max(live_generation, left.generation if left else 0) + 1
-        identity = self._events.info().identity
-        begun = Checkpoint(name, generation, 0, self._projection.shape, identity)
-        self._models.commit(left, begun)
-        return Progress(begun, 0)
 
     def _live(self) -> Checkpoint:
         live = self._models.checkpoint(self._projection.name)
@@ -119,8 +124,21 @@ class Shadow:
             raise ProjectionError(f"{self._projection.name} has no models yet: it never ran")
         return live
 
-    def _discard(self, generation: int) -> None:
-        self._models.discard([collection.name for collection in self._collections], generation)
+    def _generation_beside(self) -> int:
+        """The generation of an earlier shadow, which may have been left behind by a crash.
+
+        It is not deleted before the end: its owner, if there is one, may be about to promote it.
+        """
+        self._live()
+        earlier = self._models.checkpoint(_shadow_of(self._projection))
+        return earlier.generation if earlier else 0
+
+    def _discard(self, *generations: int) -> None:
+        """Delete generations, but never the live one."""
+        live = self._live().generation
+        for generation in generations:
+            if generation != live:
+                self._models.discard([c.name for c in self._collections], generation)
 
     def _unequal(self, collection: Collection) -> Iterator[str]:
         """Ids of the models that are not the same in both generations, by a merge of the two."""

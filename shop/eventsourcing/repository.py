@@ -58,17 +58,32 @@ class Aggregates:
         """
         ref = AggregateRef(cls.kind, id)
         until = _Bounds(version, at, position)
-        known = self._cache.load(ref)
-        stored = None
-        if known is None and self._snapshots is not None:
-            known = stored = self._snapshots.load(ref)
-        loaded = None
-        if known is not None and known.shape == cls.shape:
-            loaded = self._replay(cls.decode(known.state), known, until)
-        aggregate, last = loaded or self._replay(cls(id), None, until) or (cls(id), None)
-        if last is not None and until.now and (known is None or last.id != known.event_id):
-            self._remember(aggregate, last.id, since=stored.version if stored else None)
+        # Not from a snapshot where a time bounds: with a clock set back, one of the events that
+        # it has passed may be later than one after it.
+        known = self._known(ref, cls.shape) if at is None else None
+        loaded = self._replay(cls.decode(known.state), known, until) if known is not None else None
+        if loaded is None:
+            if known is not None and until.now:
+                self._cache.forget(ref)  # it is not of this stream
+            known = None
+            loaded = self._replay(cls(id), None, until)
+        if loaded is None:
+            return cls(id)
+        aggregate, last = loaded
+        if until.now and (known is None or last.id != known.event_id):
+            self._remember(aggregate, last.id, since=known.version if known else 0)
         return aggregate
+
+    def _known(self, ref: AggregateRef, shape: str) -> Snapshot | None:
+        """A snapshot of that shape, from the cache or else from the snapshot store."""
+        cached = self._cache.load(ref)
+        if cached is not None and cached.shape == shape:
+            return cached
+        stored = self._snapshots.load(ref) if self._snapshots is not None else None
+        if stored is None or stored.shape != shape:
+            return None
+        self._cache.save(stored)
+        return stored
 
     def repository(self, cls: type[A]) -> Repository[A]:
         """The typed repository of one kind of aggregate."""
@@ -102,14 +117,14 @@ class Aggregates:
             last = event
         return None if last is None else (aggregate, last)
 
-    def _remember(self, aggregate: Aggregate, event_id: UUID, *, since: int | None) -> None:
+    def _remember(self, aggregate: Aggregate, event_id: UUID, *, since: int) -> None:
         """Cache the state; store it where a multiple of ``snapshot_every`` lies after ``since``."""
         snapshot = Snapshot(
             aggregate.ref, aggregate.version, event_id, aggregate.shape, aggregate.encode()
         )
         self._cache.save(snapshot)
         every = self._snapshot_every
-        if self._snapshots is None or aggregate.version // every <= (since or 0) // every:
+        if self._snapshots is None or aggregate.version // every <= since // every:
             return
         try:
             self._snapshots.save(snapshot)

@@ -18,6 +18,7 @@ from shop.eventsourcing.event import Event, EventData
 from shop.eventsourcing.fold import Fold, FoldError, Progress
 from shop.eventsourcing.model import Checkpoint, ModelStore
 from shop.eventsourcing.projection import Projection
+from shop.eventsourcing.rebuild import claim_generation
 from shop.eventsourcing.retry import Backoff
 from shop.eventsourcing.store import EventStore
 from shop.eventsourcing.threads import BackgroundThread
@@ -204,6 +205,9 @@ class ProjectionRunner:
                 progress = self._fold.advance(progress, head)
             except FoldError as error:
                 self._note(error.progress)
+                if self._moved(error.progress):
+                    # The handler met models that somebody else had moved on or replaced.
+                    raise CheckpointMovedError(self.name) from error
                 raise
         self._current = self._current or progress.position >= head
 
@@ -232,7 +236,8 @@ class ProjectionRunner:
             # It was this process's a moment ago: to take it back would be a tug of war.
             raise ProjectionError(f"{name} was taken over by another program: {reasons[0]}")
         logger.warning("building the models of %s anew: %s", name, "; ".join(reasons))
-        begun = Checkpoint(name, stored.generation + 1, 0, shape, identity)
+        claimed = claim_generation(self.projection, self._models, identity)
+        begun = msgspec.structs.replace(claimed, projection=name)
         self._models.commit(stored, begun)
         self._models.discard([c.name for c in self.projection.collections], stored.generation)
         return Progress(begun, 0)
