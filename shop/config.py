@@ -58,7 +58,9 @@ class Settings(msgspec.Struct, frozen=True):
                 problems.append(f"{variable}: {name} is set as well; set one of the two")
                 continue
             try:
-                text = value if name == variable else Path(value).read_text(encoding="utf-8").strip()
+                text = (
+                    value if name == variable else Path(value).read_text(encoding="utf-8").strip()
+                )
                 values[known[name]] = _PARSERS[known[name]](text)
             except (OSError, ValueError) as error:
                 problems.append(f"{variable}: {error}")

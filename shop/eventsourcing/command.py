@@ -96,13 +96,6 @@ class Command(msgspec.Struct, Generic[P_co], frozen=True):
         )
 
     @property
-    def digest(self) -> bytes:
-        """A hash of what is wanted: the command's name, the aggregate and the payload."""
-        hasher = blake2b(f"{self.payload.wire.name} {self.aggregate_id} ".encode(), digest_size=16)
-        hasher.update(msgspec.json.encode(self.payload, order="deterministic"))
-        return hasher.digest()
-
-    @property
     def metadata(self) -> Metadata:
         """What the command's events say about why they happened."""
         return Metadata(
@@ -158,6 +151,7 @@ class CommandBus:
         A command whose id was dispatched before returns the first result, with ``replayed`` set,
         whichever process the first was done by. Nothing is written where an error is raised:
 
+        - :class:`PayloadError`: the payload does not fit its class
         - :class:`CommandRejected`: a business rule says no
         - :class:`AggregateNotFoundError`: the addressed aggregate does not exist
         - :class:`StaleVersionError`: it is not at ``expected_version``
@@ -170,7 +164,7 @@ class CommandBus:
         if handler is None:
             raise UnknownCommandError(command.payload.wire.name)
         aggregate = AggregateRef(command.payload.aggregate, command.aggregate_id or command.id)
-        digest = command.digest
+        digest = self._digest(command)
         retry = ConflictRetry(timeout=timeout)
         try:
             for attempt in retry:
@@ -198,6 +192,14 @@ class CommandBus:
         if commit.replayed:
             return self._recall(command, aggregate, commit)
         return CommandResult(command.id, aggregate, version, commit.last, tuple(work.events))
+
+    def _digest(self, command: Command[CommandPayload]) -> bytes:
+        """A hash of what is wanted: the command's name, the aggregate and the payload."""
+        payload = self.registry.encode(command.payload)
+        hasher = blake2b(digest_size=16)
+        hasher.update(f"{command.payload.wire.name} {command.aggregate_id} ".encode())
+        hasher.update(payload)
+        return hasher.digest()
 
     def _recall(
         self, command: Command[CommandPayload], aggregate: AggregateRef, commit: Commit

@@ -118,7 +118,10 @@ class ModelStore(Protocol):
     def get(
         self, projection: str, collection: str, id: str, *, generation: int | None = None
     ) -> Reading[StoredModel | None]:
-        """One model, from the live generation (the checkpoint's) unless another is given."""
+        """One model, from the live generation (the checkpoint's) unless another is given.
+
+        ``None`` where there is none.
+        """
         ...
 
     def find(
@@ -129,7 +132,7 @@ class ModelStore(Protocol):
         *,
         generation: int | None = None,
     ) -> Reading[list[StoredModel]]:
-        """The models that match, from the live generation (the checkpoint's) unless another is given.
+        """The models that match, from the live generation unless another is given.
 
         In the order of their keys. Deleted ones are not among them.
         """
@@ -141,7 +144,7 @@ class ModelStore(Protocol):
         checkpoint: Checkpoint,
         models: Sequence[StoredModel] = (),
     ) -> None:
-        """Write models into the checkpoint's generation and move the checkpoint, all or nothing.
+        """Write models of the checkpoint's generation and move the checkpoint, all or nothing.
 
         Raises :class:`CheckpointMovedError` and writes nothing unless the checkpoint still has the
         expected generation and position (``None``: does not exist).
@@ -235,16 +238,26 @@ class ModelSession:
             ).value
             for stored in page:
                 key = (collection.name, stored.id)
-                if key not in seen:
-                    self._loaded.setdefault(key, stored)
-                    yield stored.id, decode_model(cls, stored)
+                if key in seen:
+                    continue
+                self._loaded.setdefault(key, stored)
+                model = self._match(cls, stored.id, equal)
+                if model is not None:
+                    yield stored.id, model
             if len(page) < filter.limit:
                 break
             filter = msgspec.structs.replace(filter, after=page[-1].key)
         for key in changed:
-            model = self.get(cls, key[1])
-            if model is not None and all(getattr(model, k) == v for k, v in equal.items()):
+            model = self._match(cls, key[1], equal)
+            if model is not None:
                 yield key[1], model
+
+    def _match(self, cls: type[M], id: str, equal: Mapping[str, IndexValue]) -> M | None:
+        """The model as changed so far, unless its fields no longer equal the values."""
+        model = self.get(cls, id)
+        if model is None or any(getattr(model, k) != v for k, v in equal.items()):
+            return None
+        return model
 
     def changes(self) -> list[StoredModel]:
         """What is to be committed."""

@@ -113,7 +113,7 @@ class Registry(Generic[P]):
             raise payload_error(name, error) from error
 
     def convert(self, name: str, version: int, fields: dict[str, Any]) -> P:
-        """As :meth:`decode`, from a dict of JSON values; UUIDs and times may be native, as in BSON."""
+        """As :meth:`decode`, from a dict of JSON values; UUIDs and times may be native (BSON)."""
         self._check_version(name, version)
         cls = self[name]
         try:

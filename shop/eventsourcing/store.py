@@ -45,8 +45,9 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
         for name, time in (("since", self.since), ("until", self.until)):
             if time is not None and time.tzinfo is None:
                 raise ValueError(f"{name} needs a time zone")
-        if self.limit is not None and self.limit < 0:
-            raise ValueError(f"limit must not be negative, it is {self.limit}")
+        for name, number in (("after", self.after), ("limit", self.limit)):
+            if number is not None and number < 0:
+                raise ValueError(f"{name} must not be negative, it is {number}")
         for name in ("ids", "names", "aggregates", "aggregate_ids", "refs"):
             if isinstance(getattr(self, name), str):
                 raise TypeError(f"{name} takes a collection, not one string")
@@ -120,11 +121,12 @@ class EventStore(Protocol):
         The events of each aggregate must continue its version one by one, and each aggregate in
         ``guards`` must be at the version given there; otherwise :class:`ConcurrencyError` is
         raised. A ``commit_id`` that the store knows returns its first commit, with ``replayed``
-        set, and raises :class:`CommitReusedError` where the digest differs. The id of an event that
-        is stored already raises :class:`EventIdReusedError`, and data that could not be decoded again
-        :class:`PayloadError`. The digest is made of the events
-        (:func:`content_digest`), unless the caller has one that tells repeats better. An append
-        without events only remembers its commit id.
+        set, and raises :class:`CommitReusedError` where the digest differs. The digest is made of
+        the events (:func:`content_digest`), unless the caller has one that tells repeats better. An
+        append without events only remembers its commit id.
+
+        The id of an event that is stored already raises :class:`EventIdReusedError`, and data that
+        could not be decoded again :class:`PayloadError`.
         """
         ...
 

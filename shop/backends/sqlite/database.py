@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+from binascii import a2b_base64
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from shop.backends.sqlite.query import FROM_BASE64
 from shop.backends.sqlite.schema import APPLICATION_ID, MIGRATIONS
 from shop.eventsourcing.errors import (
     StoreClosedError,
@@ -103,6 +105,7 @@ class Database:
         try:
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA cache_size = -16384")  # 16 MiB
+            connection.create_function(FROM_BASE64, 1, a2b_base64, deterministic=True)
         except BaseException:
             connection.close()
             raise

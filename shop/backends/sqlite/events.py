@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, Self
 from uuid import UUID
 
 import msgspec
 
 from shop.backends.sqlite.database import Database
-from shop.backends.sqlite.query import Page, microseconds, plan
+from shop.backends.sqlite.query import Page, microseconds, plan, time_of
 from shop.eventsourcing.errors import (
     EventDecodeError,
     EventIdReusedError,
@@ -84,7 +83,7 @@ class SqliteEventStore:
             return Event(
                 msgspec.convert(id, UUID),
                 name,
-                datetime.fromtimestamp(time / 1_000_000, UTC),
+                time_of(time),
                 AggregateRef(aggregate, msgspec.convert(aggregate_id, UUID)),
                 version,
                 self._registry.decode(name, schema, data),
@@ -147,8 +146,9 @@ def _append(
         )
     except sqlite3.IntegrityError as error:
         for event in append.events:
+            # The events before the refused one are in the table too, above the head of before.
             if connection.execute(
-                "SELECT 1 FROM events WHERE id = ?", (event.id.bytes,)
+                "SELECT 1 FROM events WHERE id = ? AND position <= ?", (event.id.bytes, before)
             ).fetchone():
                 raise EventIdReusedError(event.id) from error
         raise

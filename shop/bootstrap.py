@@ -1,0 +1,140 @@
+"""The composition root: from settings to a shop. The only place that names backends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from shop.config import Settings, redacted
+from shop.domain import customer, email, order, pricing, product
+from shop.eventsourcing import (
+    Aggregates,
+    CommandBus,
+    EventBus,
+    EventData,
+    EventStore,
+    ModelStore,
+    Module,
+    Projection,
+    ProjectionRunner,
+    PublishingStore,
+    Registry,
+    SnapshotStore,
+    StoreFormatError,
+)
+from shop.projections.customer_order_history import CustomerOrderHistory
+from shop.projections.order_summary import OrderSummary
+from shop.projections.product_catalog import ProductCatalog
+from shop.projections.shop_stats import ShopStats
+from shop.runtime import Shop
+
+MODULES: tuple[Module, ...] = (
+    product.MODULE,
+    pricing.MODULE,
+    customer.MODULE,
+    email.MODULE,
+    order.MODULE,
+)
+
+PROJECTIONS: tuple[Projection, ...] = (
+    ProductCatalog(),
+    ShopStats(),
+    OrderSummary(),
+    CustomerOrderHistory(),
+)
+
+
+class Backend(NamedTuple):
+    """The stores that one URL leads to. They share connections; ``close`` lets go of all."""
+
+    events: Callable[[Registry[EventData]], EventStore]
+    models: ModelStore
+    snapshots: SnapshotStore
+    close: Callable[[], None]
+
+
+def event_registry() -> Registry[EventData]:
+    """All events of the shop."""
+    return Registry([event for module in MODULES for event in module.events])
+
+
+def open_event_store(url: str, registry: Registry[EventData]) -> EventStore:
+    """Open the event store of a URL, which is made where it does not exist.
+
+    The caller closes it. Raises ``ValueError`` for a URL of an unknown kind, and what the backend
+    raises where the store cannot be opened: :class:`StoreFormatError`,
+    :class:`StoreUnavailableError`.
+    """
+    return _open(url).events(registry)
+
+
+def open_event_bus(url: str) -> EventBus:
+    """Open the event bus of a URL. The caller closes it. Raises ``ValueError`` as above."""
+    if urlsplit(url).scheme == "memory":
+        from shop.backends.memory import MemoryEventBus
+
+        return MemoryEventBus()
+    raise ValueError(f"no event bus is known for {redacted(url)!r}")
+
+
+def bootstrap(settings: Settings) -> Shop:
+    """Put the shop together. Entering it starts its threads, leaving it stops and closes all.
+
+    Raises what :func:`open_event_store` raises, and :class:`StoreFormatError` where the store
+    holds events that this program cannot read, naming them.
+    """
+    registry = event_registry()
+    backend = _open(settings.event_store)
+    own_models = settings.model_store not in {"", settings.event_store}
+    model_backend = _open(settings.model_store) if own_models else backend
+    store = backend.events(registry)
+    unreadable = registry.unreadable(store.info().kinds)
+    if unreadable:
+        raise StoreFormatError(
+            f"{redacted(settings.event_store)} holds events that this program cannot read: "
+            + "; ".join(unreadable)
+        )
+    bus = open_event_bus(settings.event_bus)
+    published = PublishingStore(store, bus)
+    aggregates = Aggregates(published, model_backend.snapshots)
+    return Shop(
+        store=published,
+        models=model_backend.models,
+        bus=bus,
+        commands=CommandBus(published, aggregates, MODULES),
+        aggregates=aggregates,
+        projections=[
+            ProjectionRunner(projection, published, model_backend.models, bus)
+            for projection in PROJECTIONS
+        ],
+        on_close=[bus.close, model_backend.close, backend.close],
+    )
+
+
+def _open(url: str) -> Backend:
+    scheme = urlsplit(url).scheme
+    if scheme == "memory":
+        return _memory()
+    if scheme == "sqlite":
+        return _sqlite(Path(url.removeprefix("sqlite:///")))
+    raise ValueError(f"no store is known for {redacted(url)!r}")
+
+
+def _memory() -> Backend:
+    from shop.backends.memory import MemoryEventStore, MemoryModelStore, MemorySnapshotStore
+
+    return Backend(MemoryEventStore, MemoryModelStore(), MemorySnapshotStore(), lambda: None)
+
+
+def _sqlite(path: Path) -> Backend:
+    from shop.backends import sqlite
+
+    database = sqlite.Database(path)
+    return Backend(
+        lambda registry: sqlite.SqliteEventStore(database, registry, owns_database=True),
+        sqlite.SqliteModelStore(database),
+        sqlite.SqliteSnapshotStore(database),
+        database.close,
+    )

@@ -1,0 +1,128 @@
+"""The shop, assembled: its parts, their start, their end, and how they are doing."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Self
+
+import msgspec
+
+from shop.eventsourcing import (
+    Aggregates,
+    CommandBus,
+    EventBus,
+    EventStore,
+    ModelReader,
+    ModelStore,
+    ProjectionRunner,
+    ProjectionState,
+    ProjectionStatus,
+    StoreError,
+)
+
+logger = logging.getLogger(__name__)
+
+
+class Health(msgspec.Struct, frozen=True):
+    """Whether the shop can do its work. ``problems`` has a line for each thing that is wrong."""
+
+    ready: bool
+    head: int | None
+    """The event store's last position; ``None`` when it cannot be reached."""
+    projections: tuple[ProjectionStatus, ...]
+    problems: tuple[str, ...]
+
+
+class Shop:
+    """Everything that runs, in one object. Thread-safe, but for ``start`` and ``close``.
+
+    It owns its threads and whatever ``on_close`` closes.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: EventStore,
+        models: ModelStore,
+        bus: EventBus,
+        commands: CommandBus,
+        aggregates: Aggregates,
+        projections: Sequence[ProjectionRunner],
+        on_close: Sequence[Callable[[], None]],
+    ) -> None:
+        self.store = store
+        self.models = models
+        self.bus = bus
+        self.commands = commands
+        self.aggregates = aggregates
+        self.projections = {runner.name: runner for runner in projections}
+        self._on_close = on_close
+        self._closed = False
+
+    def start(self) -> None:
+        """Start the threads."""
+        for runner in self.projections.values():
+            runner.start()
+
+    def close(self, timeout: float = 8.0) -> None:
+        """Stop the threads at a batch boundary, then close bus and stores; idempotent.
+
+        All threads together have ``timeout`` seconds; stragglers are logged and left behind.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        for runner in self.projections.values():
+            runner.stop()
+        until = time.monotonic() + timeout
+        for runner in self.projections.values():
+            runner.close(max(0.0, until - time.monotonic()))
+        for close in self._on_close:
+            close()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def reader(self, projection: str) -> ModelReader:
+        """The read models of a projection."""
+        return ModelReader(self.models, projection)
+
+    def wait_for(self, position: int, timeout: float) -> bool:
+        """Wait until all read models have reached a position, at most ``timeout`` seconds.
+
+        Returns whether they have.
+        """
+        until = time.monotonic() + timeout
+        return all(
+            runner.wait_for(position, max(0.0, until - time.monotonic()))
+            for runner in self.projections.values()
+        )
+
+    def health(self) -> Health:
+        """Look at the store and at every thread."""
+        statuses = tuple(runner.status() for runner in self.projections.values())
+        problems = [problem for status in statuses for problem in _problems(status)]
+        head = None
+        try:
+            head = self.store.head()
+        except StoreError as error:
+            problems.append(f"event store: {error}")
+        return Health(not problems and not self._closed, head, statuses, tuple(problems))
+
+
+def _problems(status: ProjectionStatus) -> list[str]:
+    if status.failure is not None:
+        failure = status.failure
+        where = f" on event {failure.event_id} at {failure.position}" if failure.event_id else ""
+        return [f"projection {status.name} failed{where}: {failure.error}"]
+    if status.state is ProjectionState.STARTING:
+        return [f"projection {status.name} is catching up, at position {status.position}"]
+    if status.state in {ProjectionState.STOPPED, ProjectionState.PAUSED}:
+        return [f"projection {status.name} is {status.state}"]
+    return []
