@@ -31,6 +31,7 @@ FROM_BASE64 = "from_base64"
 """The SQL function that connections must have: JSON knows no blobs."""
 
 _BLOBS = frozenset({"id", "aggregate_id"})
+_GREATEST = 2**63 - 1
 _STREAM = ("aggregate_id", "aggregate")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -78,9 +79,10 @@ class Page(msgspec.Struct, frozen=True):
     """And all of these."""
     order: str
     """The column that pages are ordered by and continued at."""
+    low: int
+    high: int
+    """The bounds of that column: what is left to read lies between them, both included."""
     reverse: bool
-    after: int | None
-    """The last value of the order's column seen, none for the first page."""
     left: int | None
     """How many more events are wanted, none for all."""
 
@@ -94,15 +96,14 @@ class Page(msgspec.Struct, frozen=True):
         """The statement."""
         direction = "DESC" if self.reverse else "ASC"
         tail = f"ORDER BY {self.order} {direction} LIMIT {self.size}"
-        filters = [*(filter.sql for filter in self.filters)]
-        if self.after is not None:
-            filters.append(f"{self.order} {'<' if self.reverse else '>'} ?")
+        filters = " AND ".join(
+            [f"{self.order} BETWEEN ? AND ?", *(filter.sql for filter in self.filters)]
+        )
         if len(self.drivers) == 1:
-            where = " AND ".join([self.drivers[0].sql, *filters])
+            where = f"{self.drivers[0].sql} AND {filters}"
             return f"SELECT {_COLUMNS} FROM events WHERE {where} {tail}"
         arms = " UNION ALL ".join(
-            f"SELECT * FROM (SELECT position FROM events WHERE"
-            f" {' AND '.join([driver.sql, *filters])} {tail})"
+            f"SELECT * FROM (SELECT position FROM events WHERE {driver.sql} AND {filters} {tail})"
             for driver in self.drivers
         )
         return (
@@ -113,9 +114,8 @@ class Page(msgspec.Struct, frozen=True):
     @property
     def parameters(self) -> list[Any]:
         """The statement's parameters."""
-        filters = [p for filter in self.filters for p in filter.parameters]
-        if self.after is not None:
-            filters.append(self.after)
+        filters = [self.low, self.high]
+        filters += [p for filter in self.filters for p in filter.parameters]
         return [p for driver in self.drivers for p in (*driver.parameters, *filters)]
 
     def next(self, rows: Sequence[tuple[Any, ...]]) -> Page | None:
@@ -123,8 +123,10 @@ class Page(msgspec.Struct, frozen=True):
         left = None if self.left is None else self.left - len(rows)
         if len(rows) < self.size or left == 0:
             return None
-        column = 0 if self.order == "position" else _VERSION_COLUMN
-        return msgspec.structs.replace(self, after=rows[-1][column], left=left)
+        last = rows[-1][0 if self.order == "position" else _VERSION_COLUMN]
+        if self.reverse:
+            return msgspec.structs.replace(self, high=last - 1, left=left)
+        return msgspec.structs.replace(self, low=last + 1, left=left)
 
 
 def plan(query: Query, connection: sqlite3.Connection) -> Page | None:
@@ -133,30 +135,34 @@ def plan(query: Query, connection: sqlite3.Connection) -> Page | None:
     if query.aggregates is not None and len(choices) == 1:
         # Events of a kind that is new after this would be missing among others as new: none of
         # them are read.
-        query = msgspec.structs.replace(query, to=_up_to_head(query.to, connection))
+        up_to_head = _up_to_head(query.to, connection)
         choices.insert(0, _names_of(query.aggregates, connection))
+        query = msgspec.structs.replace(query, to=up_to_head)
     if query.limit == 0 or any(not choice.rows for choice in choices):
         return None
-    filters = _bounds(query)
+    bounds = {"position": (query.after + 1 if query.after else None, query.to)}
+    bounds["version"] = query.versions
+    drivers: tuple[Condition, ...] = (Condition("TRUE"),)
+    order, filters = "position", _times(query)
     if choices:
         driver, *others = choices
         filters += [choice.whole("+") for choice in others]
         drivers = driver.arms() if len(driver.rows) <= MOST_VALUES else (driver.whole(),)
-    else:
-        low, high = query.after + 1, query.to
-        if query.since is not None or query.until is not None:
-            low, high = _positions_between(query, connection)
-        drivers = (Condition("position >= ?", (low,)),)
-        if high is not None:
-            filters.append(Condition("position <= ?", (high,)))
-    # The events of one aggregate are in the same order by version, as their index is.
-    one_stream = bool(choices) and choices[0].columns == _STREAM and len(choices[0].rows) == 1
+        if driver.columns == _STREAM and len(driver.rows) == 1:
+            order = "version"  # the same order in one stream, and that of its index
+    elif filters:
+        bounds["position"] = _positions_between(query, connection)
+    low, high = bounds.pop(order)
     return Page(
         drivers=drivers,
-        filters=tuple(filters),
-        order="version" if one_stream else "position",
+        filters=(
+            *filters,
+            *(c for column, limits in bounds.items() for c in _within(column, limits)),
+        ),
+        order=order,
+        low=0 if low is None else low,
+        high=_GREATEST if high is None else high,
         reverse=query.reverse,
-        after=None,
         left=query.limit,
     )
 
@@ -168,7 +174,7 @@ def microseconds(time: datetime) -> int:
 
 def time_of(microseconds: int) -> datetime:
     """The time that is stored so. Exact, which a float of seconds is not for distant times."""
-    return _EPOCH + timedelta(microseconds=microseconds)
+    return _EPOCH + timedelta(0, 0, microseconds)
 
 
 def _choices(query: Query) -> list[Choice]:
@@ -188,7 +194,8 @@ def _choices(query: Query) -> list[Choice]:
 
 
 def _up_to_head(to: int | None, connection: sqlite3.Connection) -> int:
-    head = connection.execute("SELECT coalesce(max(position), 0) FROM events").fetchone()[0]
+    row = connection.execute("SELECT coalesce(max(position), 0) FROM events").fetchone()
+    head = int(row[0])
     return head if to is None else min(to, head)
 
 
@@ -201,30 +208,35 @@ def _names_of(aggregates: Collection[str], connection: sqlite3.Connection) -> Ch
     return Choice(("name",), tuple(names.fetchall()))
 
 
-def _bounds(query: Query) -> list[Condition]:
-    low, high = query.versions
-    bounds = (
-        ("position > ?", query.after or None),
-        ("position <= ?", query.to),
-        ("version >= ?", low),
-        ("version <= ?", high),
-        ("+time >= ?", query.since and microseconds(query.since)),
-        ("+time <= ?", query.until and microseconds(query.until)),
-    )
-    return [Condition(sql, (value,)) for sql, value in bounds if value is not None]
+def _times(query: Query) -> list[Condition]:
+    since = None if query.since is None else microseconds(query.since)
+    until = None if query.until is None else microseconds(query.until)
+    return _within("time", (since, until))
+
+
+def _within(column: str, limits: tuple[int | None, int | None]) -> list[Condition]:
+    """Conditions that only filter: the ``+`` keeps SQLite from driving by them."""
+    low, high = limits
+    conditions = []
+    if low is not None:
+        conditions.append(Condition(f"+{column} >= ?", (low,)))
+    if high is not None:
+        conditions.append(Condition(f"+{column} <= ?", (high,)))
+    return conditions
 
 
 def _positions_between(query: Query, connection: sqlite3.Connection) -> tuple[int, int]:
-    """The first and last position of the time asked for.
+    """The first and last position of the time asked for, within those asked for.
 
     Time runs along with the position but for clocks set back, so that the events between the two
     are nearly all wanted.
     """
     bounds = [("time >= ?", query.since), ("time <= ?", query.until)]
     given = [(sql, microseconds(time)) for sql, time in bounds if time is not None]
-    row = connection.execute(
+    low, high = connection.execute(
         "SELECT coalesce(min(position), 1), coalesce(max(position), 0) FROM events WHERE "
         + " AND ".join(sql for sql, _ in given),
         [value for _, value in given],
     ).fetchone()
-    return row[0], row[1]
+    to = high if query.to is None else min(query.to, high)
+    return max(query.after + 1, low), to
