@@ -131,5 +131,16 @@ def aggregate(name: str) -> Callable[[type[A]], type[A]]:
 
 def shape_of(cls: type) -> str:
     """A hash of a struct's JSON schema: another one means that encoded values may not fit."""
-    schema = msgspec.json.encode(msgspec.json.schema(cls))
-    return blake2b(schema, digest_size=8).hexdigest()
+    schema = _undocumented(msgspec.json.schema(cls))
+    return blake2b(msgspec.json.encode(schema), digest_size=8).hexdigest()
+
+
+def _undocumented(schema: Any) -> Any:
+    """A JSON schema without docstrings: to word one better changes no shape."""
+    if isinstance(schema, dict):
+        return {
+            key: _undocumented(value)
+            for key, value in schema.items()
+            if key != "description" or not isinstance(value, str)
+        }
+    return [_undocumented(item) for item in schema] if isinstance(schema, list) else schema

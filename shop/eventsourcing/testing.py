@@ -3,7 +3,7 @@
 ::
 
     mouse = AggregateRef("shop.product", new_id())
-    shop = Scenario(MemoryEventStore(), product, pricing)
+    shop = Scenario(MemoryEventStore, product, pricing)
 
     shop.given(mouse, ProductCreated("Mouse", 5)).when(Rename("Rat"), mouse).then(
         mouse, ProductRenamed("Rat")
@@ -22,7 +22,7 @@ One aggregate alone needs no commands::
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import ndiff
 from typing import Self, TypeVar
 
@@ -38,6 +38,7 @@ from shop.eventsourcing.command import (
 )
 from shop.eventsourcing.errors import CommandRejected, EventSourcingError
 from shop.eventsourcing.event import AggregateRef, Event, EventData, new_id
+from shop.eventsourcing.registry import Registry
 from shop.eventsourcing.repository import Aggregates
 from shop.eventsourcing.store import EventStore, Query
 
@@ -48,14 +49,18 @@ Happening = tuple[AggregateRef, EventData]
 
 
 class Scenario:
-    """Commands carried out by the handlers of some modules, on a store, which is not closed here.
+    """Commands carried out by the handlers of some modules, on a store of its own.
 
+    ``open_store`` gets the registry of the modules' events and returns the empty store.
     ``given``, ``when`` and ``then…`` return the scenario, so that it goes on: what a command did
     is given to the next. Every ``then…`` speaks of the last command and raises
     ``AssertionError`` where something else came of it. For one thread.
     """
 
-    def __init__(self, store: EventStore, *modules: Module) -> None:
+    def __init__(
+        self, open_store: Callable[[Registry[EventData]], EventStore], *modules: Module
+    ) -> None:
+        store = open_store(Registry(event for module in modules for event in module.events))
         self.aggregates = Aggregates(store)
         self._store = store
         self._commands = CommandBus(store, self.aggregates, modules)
