@@ -8,6 +8,7 @@ from typing import Any, Self
 from uuid import UUID
 
 import msgspec
+from msgspec import convert
 
 from shop.backends.sqlite.database import Database
 from shop.backends.sqlite.query import Page, microseconds, plan, time_of
@@ -73,26 +74,30 @@ class SqliteEventStore:
         while page is not None:
             with self._database.reader() as connection:
                 rows = connection.execute(page.sql, page.parameters).fetchall()
-            for row in rows:
-                yield self._event(row)
+            yield from self._decoded(rows)
             page = page.next(rows)
 
-    def _event(self, row: tuple[Any, ...]) -> Event[EventData]:
-        position, id, name, schema, time, aggregate, aggregate_id, version, data, metadata = row
-        try:
-            return Event(
-                msgspec.convert(id, UUID),
+    def _decoded(self, rows: Sequence[tuple[Any, ...]]) -> Iterator[Event[EventData]]:
+        decode = self._registry.decode
+        text, metadata = "{}", Metadata()
+        for position, id, name, schema, time, aggregate, aggregate_id, version, data, why in rows:
+            if why != text:  # the events of one commit have the same
+                text, metadata = why, _decode_metadata(why)
+            try:
+                payload = decode(name, schema, data)
+            except PayloadError as error:
+                reason = f"{error.reason} at {error.path}" if error.path else error.reason
+                raise EventDecodeError(UUID(bytes=id), name, position, reason) from error
+            yield Event(
+                convert(id, UUID),
                 name,
                 time_of(time),
-                AggregateRef(aggregate, msgspec.convert(aggregate_id, UUID)),
+                AggregateRef(aggregate, convert(aggregate_id, UUID)),
                 version,
-                self._registry.decode(name, schema, data),
-                _decode_metadata(metadata),
+                payload,
+                metadata,
                 position,
             )
-        except PayloadError as error:
-            reason = f"{error.reason} at {error.path}" if error.path else error.reason
-            raise EventDecodeError(UUID(bytes=id), name, position, reason) from error
 
     def head(self) -> int:
         """As :meth:`EventStore.head`."""
