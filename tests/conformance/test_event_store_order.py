@@ -1,0 +1,148 @@
+"""Many writers at once: one order, whole versions, and each its own outcome."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from uuid import uuid4
+
+from shop.eventsourcing import Commit, ConcurrencyError, EventStore, Query
+from tests.notebook import AnyEvent, counted, note, noted, positions, stream
+
+THREADS = 8
+
+
+def at_once(works: list[Callable[[], Commit]]) -> list[Commit | Exception]:
+    """The outcomes of appends that all begin together, each in a thread of its own."""
+    start = threading.Barrier(len(works))
+
+    def run(work: Callable[[], Commit]) -> Commit | Exception:
+        start.wait()
+        try:
+            return work()
+        except ConcurrencyError as error:
+            return error
+
+    with ThreadPoolExecutor(len(works)) as pool:
+        return list(pool.map(run, works))
+
+
+def test_of_many_who_append_one_version_exactly_one_wins(store: EventStore) -> None:
+    ref = note()
+    for version in range(1, 21):
+        events = [noted(ref, version, f"from thread {n}") for n in range(THREADS)]
+        outcomes = at_once([partial(store.append, [event]) for event in events])
+        winners = [
+            event for event, o in zip(events, outcomes, strict=True) if isinstance(o, Commit)
+        ]
+        assert len(winners) == 1
+        (read,) = store.read(Query(refs=[ref], versions=(version, version)))
+        assert read.id == winners[0].id
+    assert store.head() == 20
+
+
+def test_of_many_who_send_one_commit_one_writes_and_all_get_its_positions(
+    store: EventStore,
+) -> None:
+    for _ in range(10):
+        events, commit_id, before = stream(note(), 2), uuid4(), store.head()
+        outcomes = at_once([partial(store.append, events, commit_id=commit_id)] * THREADS)
+        commits = [outcome for outcome in outcomes if isinstance(outcome, Commit)]
+        assert [(c.first, c.last) for c in commits] == [(before + 1, before + 2)] * THREADS
+        assert sorted(c.replayed for c in commits) == [False] + [True] * (THREADS - 1)
+        assert store.head() == before + 2
+
+
+def test_a_conflict_fails_only_the_append_that_has_it(store: EventStore) -> None:
+    stale = note()
+    store.append([noted(stale, 1)])
+    for _ in range(10):
+        before = store.head()
+        refs = [note() for _ in range(THREADS)]
+        # The third has written two events of its own by the time that its conflict shows.
+        appends = [[noted(ref, 1), counted(ref, 2)] for ref in refs]
+        appends[2].append(noted(stale, 1))
+        outcomes = at_once([partial(store.append, events) for events in appends])
+        failed = [n for n, o in enumerate(outcomes) if isinstance(o, ConcurrencyError)]
+        assert failed == [2]
+        assert store.head() == before + 2 * (THREADS - 1)
+        for events, outcome in zip(appends, outcomes, strict=True):
+            if isinstance(outcome, Commit):
+                written = store.read(Query(after=outcome.first - 1, to=outcome.last))
+                assert [event.id for event in written] == [event.id for event in events]
+        assert list(store.read(Query(refs=[refs[2]]))) == []
+
+
+@contextmanager
+def writing(store: EventStore, commits: int) -> Iterator[Callable[[], bool]]:
+    """Eight threads that append commits of 1 to 3 events. Yields whether all of them are done."""
+
+    def write(thread: int) -> None:
+        mine = note()
+        version = 0
+        for number in range(commits):
+            size = 1 + (number + thread) % 3
+            events: list[AnyEvent] = stream(mine, size, after=version)
+            if number % 4 == 0:
+                events.append(counted(note(), 1, number))
+            store.append(events)
+            version += size
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        writers: list[Future[None]] = [pool.submit(write, n) for n in range(THREADS)]
+        yield lambda: all(writer.done() for writer in writers)
+        for writer in writers:
+            writer.result()
+
+
+def test_a_reader_beside_writers_never_sees_a_gap_or_a_late_event(store: EventStore) -> None:
+    seen: list[int] = []
+    with writing(store, 40) as done:
+        last_round = False
+        while not last_round:
+            last_round = done()
+            head = store.head()
+            read = positions(store.read(Query(after=len(seen))))
+            # Nothing missing, neither between nor at the end: what the head counts can be read.
+            assert read == list(range(len(seen) + 1, len(seen) + len(read) + 1))
+            assert len(seen) + len(read) >= head
+            seen += read
+    assert len(seen) == store.head() > THREADS * 40
+
+
+def test_a_follower_of_some_events_misses_none(store: EventStore) -> None:
+    queries: dict[str, Callable[[int], Query]] = {
+        "names": lambda after: Query(names=["notebook.counted"], after=after),
+        "aggregates": lambda after: Query(aggregates=["notebook.note"], after=after, limit=7),
+        "versions": lambda after: Query(versions=(1, 1), after=after),
+    }
+    seen: dict[str, list[int]] = {name: [] for name in queries}
+    with writing(store, 30) as done:
+        last_round = False
+        while not last_round:
+            last_round = done()
+            for name, query in queries.items():
+                while read := positions(store.read(query(seen[name][-1] if seen[name] else 0))):
+                    seen[name] += read
+    for name, query in queries.items():
+        whole = query(0)
+        assert seen[name] == [e.position for e in store.read() if whole.matches(e)]
+
+
+def test_a_reader_never_sees_half_a_commit(store: EventStore) -> None:
+    with ThreadPoolExecutor(2) as pool:
+
+        def write() -> None:
+            for _ in range(50):
+                store.append([noted(note(), 1), noted(note(), 1), noted(note(), 1)])
+
+        writers = [pool.submit(write) for _ in range(2)]
+        while not all(writer.done() for writer in writers):
+            assert store.head() % 3 == 0
+            assert sum(1 for _ in store.read(Query(limit=999))) % 3 == 0
+        for writer in writers:
+            writer.result()
+    assert store.head() == 300
