@@ -1,0 +1,325 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+from typing import Self
+
+import pytest
+
+from shop.eventsourcing import (
+    Aggregate,
+    Aggregates,
+    Event,
+    EventData,
+    Query,
+    Snapshot,
+    aggregate,
+    applies,
+)
+from shop.eventsourcing.event import AggregateRef, new_id
+from shop.eventsourcing.store import Commit, EventStore, StoreInfo
+from tests.eventsourcing.bank import Account, Deposited, Opened, account, booked
+from tests.eventsourcing.conftest import OpenSqlite, Stores, in_memory
+
+ADA = account()
+
+
+class CountingStore:
+    """Counts the events that are read from a store, and lets it be exchanged for another."""
+
+    def __init__(self, store: EventStore) -> None:
+        self.store = store
+        self.events_read = 0
+
+    def read(self, query: Query = Query()) -> Iterator[Event[EventData]]:
+        for event in self.store.read(query):
+            self.events_read += 1
+            yield event
+
+    def append(
+        self,
+        events: object,
+        *,
+        commit_id: object = None,
+        digest: bytes | None = None,
+        guards: object = None,
+    ) -> Commit:
+        return self.store.append(events, commit_id=commit_id, digest=digest, guards=guards)  # type: ignore[arg-type] # handed through
+
+    def head(self) -> int:
+        return self.store.head()
+
+    def find_commit(self, commit_id: object) -> Commit | None:
+        return self.store.find_commit(commit_id)  # type: ignore[arg-type] # handed through
+
+    def info(self) -> StoreInfo:
+        return self.store.info()
+
+    def close(self) -> None:
+        self.store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def count(self) -> int:
+        """How many were read since the last count."""
+        count, self.events_read = self.events_read, 0
+        return count
+
+
+@pytest.fixture
+def store(stores: Stores) -> CountingStore:
+    return CountingStore(stores.events)
+
+
+class CountingSnapshots:
+    """Counts what is saved to a snapshot store."""
+
+    def __init__(self, stores: Stores) -> None:
+        self._snapshots = stores.snapshots
+        self.saved: list[int] = []
+
+    def load(self, aggregate: AggregateRef) -> Snapshot | None:
+        return self._snapshots.load(aggregate)
+
+    def save(self, snapshot: Snapshot) -> None:
+        self.saved.append(snapshot.version)
+        self._snapshots.save(snapshot)
+
+
+def test_a_hot_aggregate_is_loaded_by_what_is_newer_alone(store: CountingStore) -> None:
+    aggregates = Aggregates(store)
+    store.append(booked(ADA, *[1] * 99))
+    aggregates.load(Account, ADA.id)
+    assert store.count() == 100
+
+    aggregates.load(Account, ADA.id)
+    unchanged = store.count()
+    store.append(booked(ADA, 1, 1, after=100))
+    loaded = aggregates.load(Account, ADA.id)
+    changed = store.count()
+
+    assert loaded.balance == 101
+    assert unchanged == 1  # the event that it was cached at
+    assert changed == 3
+
+
+def test_what_was_saved_here_is_hot(store: CountingStore) -> None:
+    aggregates = Aggregates(store)
+    accounts = aggregates.repository(Account)
+    accounts.use(ADA.id, lambda ada: ada.open("Ada"))
+    for _ in range(20):
+        accounts.use(ADA.id, lambda ada: ada.deposit(1))
+    store.count()
+
+    accounts.get(ADA.id)
+
+    assert store.count() == 1
+
+
+def test_a_load_as_of_earlier_does_not_spoil_the_cache(store: CountingStore) -> None:
+    aggregates = Aggregates(store)
+    store.append(booked(ADA, 1, 2, 3))
+    aggregates.load(Account, ADA.id)
+    aggregates.load(Account, ADA.id, version=2)
+    store.count()
+
+    loaded = aggregates.load(Account, ADA.id)
+
+    assert loaded.balance == 6
+    assert store.count() == 1
+
+
+def test_every_load_gives_an_object_of_its_own(stores: Stores) -> None:
+    aggregates = Aggregates(stores.events)
+    stores.events.append(booked(ADA, 10))
+    start = Barrier(8)
+
+    def spend_all(_: int) -> Account:
+        start.wait()
+        ada = aggregates.load(Account, ADA.id)
+        ada.withdraw(10)  # would be refused on a shared object
+        return ada
+
+    with ThreadPoolExecutor(8) as pool:
+        loaded = list(pool.map(spend_all, range(8)))
+
+    assert len({id(ada) for ada in loaded}) == 8
+    assert aggregates.load(Account, ADA.id).balance == 10
+
+
+@pytest.mark.parametrize("theirs", [1, 4, 9], ids=["shorter", "as-long", "longer"])
+def test_the_cache_is_not_believed_after_the_store_was_exchanged(theirs: int) -> None:
+    store = CountingStore(in_memory(Path()).events)
+    aggregates = Aggregates(store)
+    store.append(booked(ADA, 1, 1, 1))
+    aggregates.load(Account, ADA.id)
+    store.store = in_memory(Path()).events
+    store.append(booked(ADA, *[5] * (theirs - 1), owner="Eve"))
+
+    loaded = aggregates.load(Account, ADA.id)
+
+    assert (loaded.owner, loaded.version) == ("Eve", theirs)
+    store.count()
+    aggregates.load(Account, ADA.id)
+    assert store.count() == 1  # the cache now holds the other stream
+
+
+def test_an_aggregate_that_is_not_in_the_exchanged_store_does_not_exist() -> None:
+    store = CountingStore(in_memory(Path()).events)
+    aggregates = Aggregates(store)
+    store.append(booked(ADA, 1))
+    aggregates.load(Account, ADA.id)
+    store.store = in_memory(Path()).events
+
+    assert aggregates.load(Account, ADA.id).version == 0
+
+
+def test_a_cache_that_is_too_small_only_costs_time(stores: Stores) -> None:
+    aggregates = Aggregates(stores.events, cache_size=1)
+    refs = [account() for _ in range(3)]
+    for ref in refs:
+        stores.events.append(booked(ref, 5))
+
+    balances = [aggregates.load(Account, ref.id).balance for ref in refs * 2]
+
+    assert balances == [5] * 6
+
+
+def test_snapshots_are_stored_when_a_multiple_is_passed(stores: Stores) -> None:
+    snapshots = CountingSnapshots(stores)
+    accounts = Aggregates(stores.events, snapshots, snapshot_every=10).repository(Account)
+
+    def deposit_thrice(ada: Account) -> None:
+        for _ in range(3):
+            ada.deposit(1)
+
+    accounts.use(ADA.id, lambda ada: ada.open("Ada"))
+    for _ in range(8):
+        accounts.use(ADA.id, deposit_thrice)
+
+    assert snapshots.saved == [10, 22]
+
+
+def test_loading_what_others_wrote_stores_a_snapshot_once_for_each_multiple(
+    stores: Stores,
+) -> None:
+    snapshots = CountingSnapshots(stores)
+    aggregates = Aggregates(stores.events, snapshots, snapshot_every=10)
+    version = 0
+    for _ in range(12):
+        stores.events.append(booked(ADA, *[1] * (2 if version else 1), after=version))
+        version += 2
+        aggregates.load(Account, ADA.id)
+        aggregates.load(Account, ADA.id)
+
+    assert snapshots.saved == [10, 20]
+
+
+def test_after_a_restart_a_long_stream_is_loaded_from_its_snapshot(
+    stores: Stores, store: CountingStore
+) -> None:
+    stores.events.append(booked(ADA, *[1] * 29))
+    Aggregates(stores.events, stores.snapshots, snapshot_every=10).load(Account, ADA.id)
+    stores.events.append(booked(ADA, 1, after=30))
+    restarted = Aggregates(store, stores.snapshots, snapshot_every=10)
+
+    first = restarted.load(Account, ADA.id)
+    cold = store.count()
+    restarted.load(Account, ADA.id)
+    hot = store.count()
+
+    assert first.balance == 30
+    assert cold == 2
+    assert hot == 1
+
+
+def test_an_unchanged_aggregate_is_cached_once_it_came_from_its_snapshot(
+    stores: Stores, store: CountingStore
+) -> None:
+    stores.events.append(booked(ADA, *[1] * 29))
+    Aggregates(stores.events, stores.snapshots, snapshot_every=10).load(Account, ADA.id)
+    restarted = Aggregates(store, stores.snapshots, snapshot_every=10)
+    restarted.load(Account, ADA.id)
+    stores.snapshots.save(Snapshot(ADA, 30, new_id(), "another shape", b""))
+    store.count()
+
+    assert restarted.load(Account, ADA.id).balance == 29
+    assert store.count() == 1
+
+
+@aggregate("bank.account")
+class RicherAccount(Aggregate):
+    """The account as a later program has it."""
+
+    owner: str = ""
+    balance: int = 0
+    deposits: int = 0
+
+    @applies(Opened)
+    def _opened(self, data: Opened) -> None:
+        self.owner = data.owner
+
+    @applies(Deposited)
+    def _deposited(self, data: Deposited) -> None:
+        self.balance += data.amount
+        self.deposits += 1
+
+
+def test_a_snapshot_of_another_shape_is_ignored_and_replaced(
+    stores: Stores, store: CountingStore
+) -> None:
+    stores.events.append(booked(ADA, *[1] * 29))
+    Aggregates(stores.events, stores.snapshots, snapshot_every=10).load(Account, ADA.id)
+    updated = Aggregates(store, stores.snapshots, snapshot_every=10)
+
+    loaded = updated.load(RicherAccount, ADA.id)
+    store.count()
+    updated.load(RicherAccount, ADA.id)
+    again = store.count()
+    Aggregates(store, stores.snapshots).load(RicherAccount, ADA.id)
+
+    assert loaded.deposits == 29
+    assert again == 1
+    assert store.count() == 1  # from the snapshot that took the old one's place
+
+
+def test_a_stored_snapshot_of_another_stream_is_ignored(stores: Stores) -> None:
+    stores.events.append(booked(ADA, 5))
+    foreign = Account(ADA.id, version=2, owner="Eve", balance=10_000)
+    stores.snapshots.save(Snapshot(ADA, 2, new_id(), Account.shape, foreign.encode()))
+
+    loaded = Aggregates(stores.events, stores.snapshots).load(Account, ADA.id)
+
+    assert (loaded.owner, loaded.balance) == ("Ada", 5)
+
+
+def test_a_snapshot_newer_than_the_bound_is_passed_over(stores: Stores) -> None:
+    stores.events.append(booked(ADA, *[1] * 9))
+    aggregates = Aggregates(stores.events, stores.snapshots, snapshot_every=5)
+    aggregates.load(Account, ADA.id)
+
+    assert aggregates.load(Account, ADA.id, version=4).balance == 3
+    assert aggregates.load(Account, ADA.id, position=3).balance == 2
+
+
+def test_a_snapshot_store_that_fails_fails_nothing_that_was_saved(
+    open_sqlite: OpenSqlite, memory_stores: Stores, caplog: pytest.LogCaptureFixture
+) -> None:
+    closed = open_sqlite()
+    accounts = Aggregates(memory_stores.events, closed.snapshots, snapshot_every=1).repository(
+        Account
+    )
+    ada = Account(ADA.id)
+    ada.open("Ada")
+    closed.events.close()
+
+    accounts.save(ada)
+
+    assert accounts.get(ADA.id).owner == "Ada"
+    assert f"could not store a snapshot of {ADA}" in caplog.text
