@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Self
 
 import msgspec
@@ -59,6 +60,7 @@ class Shop:
         self.aggregates = aggregates
         self.projections = {runner.name: runner for runner in projections}
         self._on_close = on_close
+        self._ending = threading.Event()
         self._closed = False
 
     def start(self) -> None:
@@ -74,6 +76,7 @@ class Shop:
         if self._closed:
             return
         self._closed = True
+        self.end_waits()
         for runner in self.projections.values():
             runner.stop()
         until = time.monotonic() + timeout
@@ -93,15 +96,32 @@ class Shop:
         """The read models of a projection."""
         return ModelReader(self.models, projection)
 
-    def wait_for(self, position: int, timeout: float) -> bool:
-        """Wait until all read models have reached a position, at most ``timeout`` seconds.
+    @property
+    def ending(self) -> bool:
+        """Whether :meth:`end_waits` or :meth:`close` was called: no new work is wanted."""
+        return self._ending.is_set()
 
-        Returns whether they have.
+    def end_waits(self) -> None:
+        """Announce the end: nobody waits for read models any more, and ``health`` says not ready.
+
+        What is under way is still carried out, until ``close``. Any thread may call it; idempotent.
+        """
+        self._ending.set()
+        for runner in self.projections.values():
+            runner.end_waits()
+
+    def wait_for(
+        self, position: int, timeout: float, *, projections: Iterable[str] | None = None
+    ) -> bool:
+        """Wait until read models have reached a position, at most ``timeout`` seconds.
+
+        Those of the projections named, or all. Returns whether they have.
         """
         until = time.monotonic() + timeout
+        names = self.projections if projections is None else projections
         return all(
-            runner.wait_for(position, max(0.0, until - time.monotonic()))
-            for runner in self.projections.values()
+            self.projections[name].wait_for(position, max(0.0, until - time.monotonic()))
+            for name in names
         )
 
     def health(self) -> Health:
@@ -113,7 +133,9 @@ class Shop:
             head = self.store.head()
         except StoreError as error:
             problems.append(f"event store: {error}")
-        return Health(not problems and not self._closed, head, statuses, tuple(problems))
+        if self.ending:
+            problems.append("the shop is stopping")
+        return Health(not problems, head, statuses, tuple(problems))
 
 
 def _problems(status: ProjectionStatus) -> list[str]:

@@ -10,8 +10,10 @@ from typing import Annotated
 
 from msgspec import Meta
 
+# `$` alone would match before a last line feed as well.
+_END = r"$(?!\n)"
 # Somewhere a character that is no white space, nowhere a control character.
-_LINE = r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$"
+_LINE = r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*" + _END
 
 Name = Annotated[
     str, Meta(min_length=1, max_length=200, pattern=_LINE, description="One line of text")
@@ -23,7 +25,7 @@ Email = Annotated[
     str,
     Meta(
         max_length=254,
-        pattern=r"^[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+$",
+        pattern=r"^[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+" + _END,
         description="An e-mail address; upper and lower case are the same address",
     ),
 ]

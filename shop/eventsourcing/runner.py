@@ -101,6 +101,7 @@ class ProjectionRunner:
         self._current = False
         self._paused = False
         self._asked = False
+        self._waits_ended = False
         self._failure: Failure | None = None
         self._backoff = Backoff(first=0.1, most=30.0)
         self._bell = bus.subscribe()
@@ -166,7 +167,14 @@ class ProjectionRunner:
             return True
         self._ask()
         with self._changed:
-            return self._changed.wait_for(lambda: self._position >= position, timeout)
+            self._changed.wait_for(lambda: self._waits_ended or self._position >= position, timeout)
+            return self._position >= position
+
+    def end_waits(self) -> None:
+        """End every :meth:`wait_for` that is under way, and let none wait any more."""
+        with self._changed:
+            self._waits_ended = True
+            self._changed.notify_all()
 
     def _ask(self) -> None:
         """Have the thread run now, whatever it waits for."""
