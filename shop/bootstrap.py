@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from prometheus_client import CollectorRegistry
+
 from shop.config import Settings, redacted
 from shop.domain import customer, email, order, pricing, product
 from shop.eventsourcing import (
@@ -24,6 +26,7 @@ from shop.eventsourcing import (
     SnapshotStore,
     StoreFormatError,
 )
+from shop.metrics import MeteredStore
 from shop.projections.customer_order_history import CustomerOrderHistory
 from shop.projections.order_summary import OrderSummary
 from shop.projections.product_catalog import ProductCatalog
@@ -97,7 +100,8 @@ def bootstrap(settings: Settings) -> Shop:
             + "; ".join(unreadable)
         )
     bus = open_event_bus(settings.event_bus)
-    published = PublishingStore(store, bus)
+    metrics = CollectorRegistry()
+    published = PublishingStore(MeteredStore(store, metrics), bus)
     aggregates = Aggregates(published, model_backend.snapshots)
     return Shop(
         store=published,
@@ -109,6 +113,7 @@ def bootstrap(settings: Settings) -> Shop:
             ProjectionRunner(projection, published, model_backend.models, bus)
             for projection in PROJECTIONS
         ],
+        metrics=metrics,
         on_close=[bus.close, model_backend.close, backend.close],
     )
 

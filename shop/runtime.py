@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Self
 
 import msgspec
+from prometheus_client import CollectorRegistry
 
 from shop.eventsourcing import (
     Aggregates,
@@ -51,6 +52,7 @@ class Shop:
         commands: CommandBus,
         aggregates: Aggregates,
         projections: Sequence[ProjectionRunner],
+        metrics: CollectorRegistry,
         on_close: Sequence[Callable[[], None]],
     ) -> None:
         self.store = store
@@ -59,6 +61,7 @@ class Shop:
         self.commands = commands
         self.aggregates = aggregates
         self.projections = {runner.name: runner for runner in projections}
+        self.metrics = metrics
         self._on_close = on_close
         self._ending = threading.Event()
         self._closed = False

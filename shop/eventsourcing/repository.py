@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -60,30 +60,26 @@ class Aggregates:
         until = _Bounds(version, at, position)
         # Not from a snapshot where a time bounds: with a clock set back, one of the events that
         # it has passed may be later than one after it.
-        known = self._known(ref, cls.shape) if at is None else None
-        loaded = self._replay(cls.decode(known.state), known, until) if known is not None else None
-        if loaded is None:
-            if known is not None and until.now:
-                self._cache.forget(ref)  # it is not of this stream
-            known = None
-            loaded = self._replay(cls(id), None, until)
-        if loaded is None:
-            return cls(id)
-        aggregate, last = loaded
-        if until.now and (known is None or last.id != known.event_id):
-            self._remember(aggregate, last.id, since=known.version if known else 0)
+        cached = self._cache.load(ref) if at is None else None
+        loaded = self._from_snapshot(cls, cached, until)
+        if loaded is None and cached is not None and until.now:
+            self._cache.forget(ref)  # it is not of this stream, or of another shape
+        aggregate, last, since = loaded or self._load_cold(cls, ref, until)
+        if last is not None and until.now and (cached is None or last.id != cached.event_id):
+            self._remember(aggregate, last.id, since=since)
         return aggregate
 
-    def _known(self, ref: AggregateRef, shape: str) -> Snapshot | None:
-        """A snapshot of that shape, from the cache or else from the snapshot store."""
-        cached = self._cache.load(ref)
-        if cached is not None and cached.shape == shape:
-            return cached
-        stored = self._snapshots.load(ref) if self._snapshots is not None else None
-        if stored is None or stored.shape != shape:
-            return None
-        self._cache.save(stored)
-        return stored
+    def _load_cold(self, cls: type[A], ref: AggregateRef, until: _Bounds) -> _Loaded[A]:
+        """The aggregate from its events, or from the stored snapshot where they are many."""
+        aggregate, last = self._replay(cls(ref.id), until, limit=self._snapshot_every)
+        if aggregate.version < self._snapshot_every:
+            return _Loaded(aggregate, last, 0)  # too short for a snapshot, as most are
+        stored = self._snapshots.load(ref) if self._snapshots and until.at is None else None
+        loaded = self._from_snapshot(cls, stored, until)
+        if loaded is not None:
+            return loaded
+        aggregate, latest = self._replay(aggregate, until)
+        return _Loaded(aggregate, latest or last, 0)
 
     def repository(self, cls: type[A]) -> Repository[A]:
         """The typed repository of one kind of aggregate."""
@@ -97,25 +93,36 @@ class Aggregates:
         """Take note of an aggregate that was just saved, ``last`` being its newest event."""
         self._remember(aggregate, last.id, since=stored_version)
 
-    def _replay(
-        self, aggregate: A, known: Snapshot | None, until: _Bounds
-    ) -> tuple[A, Event[EventData]] | None:
-        """Replay what is newer than the snapshot on the aggregate; return it with its last event.
+    def _from_snapshot(
+        self, cls: type[A], snapshot: Snapshot | None, until: _Bounds
+    ) -> _Loaded[A] | None:
+        """The aggregate from a snapshot on.
 
-        ``None`` where there is no event, and where the first is not the one that the snapshot was
-        taken at: the snapshot then is too new for the bounds, or not of this stream.
+        ``None`` where that is of another shape, is too new for the bounds, or is not of this
+        stream: the stream then has another event there, or none.
         """
+        if snapshot is None or snapshot.shape != cls.shape:
+            return None
+        events = self._store.read(until.query(snapshot.aggregate, snapshot.version))
+        last = next(events, None)
+        if last is None or last.id != snapshot.event_id:
+            return None
+        aggregate = cls.decode(snapshot.state)
+        for last in events:
+            aggregate.replay(last)
+        return _Loaded(aggregate, last, snapshot.version)
+
+    def _replay(
+        self, aggregate: A, until: _Bounds, *, limit: int | None = None
+    ) -> tuple[A, Event[EventData] | None]:
+        """Replay what comes next on the aggregate; return it with the last event of that."""
         last = None
-        for event in self._store.read(until.query(aggregate.ref, known.version if known else 1)):
+        for event in self._store.read(until.query(aggregate.ref, aggregate.version + 1, limit)):
             if until.at is not None and event.time > until.at:
                 break
-            if last is None and known is not None:
-                if event.id != known.event_id:
-                    return None
-            else:
-                aggregate.replay(event)
+            aggregate.replay(event)
             last = event
-        return None if last is None else (aggregate, last)
+        return aggregate, last
 
     def _remember(self, aggregate: Aggregate, event_id: UUID, *, since: int) -> None:
         """Cache the state; store it where a multiple of ``snapshot_every`` lies after ``since``."""
@@ -144,9 +151,16 @@ class _Bounds(msgspec.Struct, frozen=True):
     def now(self) -> bool:
         return self.version is None and self.at is None and self.position is None
 
-    def query(self, ref: AggregateRef, first: int) -> Query:
+    def query(self, ref: AggregateRef, first: int, limit: int | None = None) -> Query:
         # Not by time: a clock set back must not leave a hole in the versions.
-        return Query(refs=[ref], versions=(first, self.version), to=self.position)
+        return Query(refs=[ref], versions=(first, self.version), to=self.position, limit=limit)
+
+
+class _Loaded(NamedTuple, Generic[A]):
+    aggregate: A
+    last: Event[EventData] | None
+    since: int
+    """The version of the snapshot that it was loaded from, 0 without one."""
 
 
 class UnitOfWork:

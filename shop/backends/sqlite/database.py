@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import threading
 from binascii import a2b_base64
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -22,6 +21,7 @@ from shop.eventsourcing.errors import (
 from shop.eventsourcing.group_commit import Entry, GroupCommit
 
 T = TypeVar("T")
+Row = tuple[Any, ...]
 Work = Callable[[sqlite3.Connection], T]
 
 
@@ -41,7 +41,7 @@ class Database:
         """
         self.path = path
         self._timeout = timeout
-        self._pool_lock = threading.Lock()
+        # Its pop and append are atomic in CPython, which spares every read two locks.
         self._idle_readers: list[sqlite3.Connection] = []
         self._closed = False
         with self._translated():
@@ -64,39 +64,49 @@ class Database:
         """
         return cast("T", self._group.submit(work))
 
-    @contextmanager
-    def reader(self) -> Iterator[sqlite3.Connection]:
-        """Borrow a reading connection, for one short read."""
-        with self._pool_lock:
-            if self._closed:
-                raise StoreClosedError(f"{self.path} is closed")
-            connection = self._idle_readers.pop() if self._idle_readers else None
-        with self._translated():
-            if connection is None:
-                connection = self._connect()
-                connection.execute("PRAGMA query_only = ON")
-            try:
-                yield connection
-            finally:
-                self._give_back(connection)
+    def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
+        """Run one query and return all its rows."""
+        return self.read_together((sql, parameters))[0]
 
-    def _give_back(self, connection: sqlite3.Connection) -> None:
-        with self._pool_lock:
-            if not self._closed:
-                self._idle_readers.append(connection)
-                return
-        connection.close()
+    def read_together(self, *queries: tuple[str, Sequence[Any]]) -> list[list[Row]]:
+        """Run several queries on one and the same state of the database."""
+        try:
+            connection = self._idle_readers.pop()
+        except IndexError:
+            connection = self._new_reader()
+        try:
+            if len(queries) > 1:
+                connection.execute("BEGIN")
+            return [connection.execute(sql, values).fetchall() for sql, values in queries]
+        except sqlite3.Error as error:
+            raise self._translate(error) from error
+        finally:
+            if connection.in_transaction:
+                connection.execute("COMMIT")
+            self._idle_readers.append(connection)
+            if self._closed:
+                self._close_readers()
+
+    def _new_reader(self) -> sqlite3.Connection:
+        if self._closed:
+            raise StoreClosedError(f"{self.path} is closed")
+        with self._translated():
+            connection = self._connect()
+            connection.execute("PRAGMA query_only = ON")
+        return connection
 
     def close(self) -> None:
         """Finish the writes under way and close the file; idempotent."""
         self._group.close()
-        with self._pool_lock:
-            if self._closed:
-                return
-            self._closed = True
-            idle, self._idle_readers = self._idle_readers, []
-        for connection in (*idle, self._writer):
-            connection.close()
+        self._closed = True
+        self._close_readers()
+        self._writer.close()
+
+    def _close_readers(self) -> None:
+        """Close what is idle. A reader that is in use comes here when it is given back."""
+        with suppress(IndexError):
+            while True:
+                self._idle_readers.pop().close()
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(

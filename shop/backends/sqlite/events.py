@@ -11,7 +11,7 @@ import msgspec
 from msgspec import convert
 
 from shop.backends.sqlite.database import Database
-from shop.backends.sqlite.query import Page, microseconds, plan, time_of
+from shop.backends.sqlite.query import microseconds, plan, time_of
 from shop.eventsourcing.errors import (
     EventDecodeError,
     EventIdReusedError,
@@ -22,6 +22,9 @@ from shop.eventsourcing.event import AggregateRef, Event, EventData, Metadata
 from shop.eventsourcing.registry import Registry
 from shop.eventsourcing.store import Commit, PreparedAppend, Query, StoreInfo
 
+_HEAD = "SELECT coalesce(max(position), 0) FROM events"
+_VERSION = "SELECT coalesce(max(version), 0) FROM events WHERE aggregate_id = ? AND aggregate = ?"
+_FIND_COMMIT = "SELECT first, last, digest FROM commits WHERE id = ?"
 _INSERT = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _decode_metadata = msgspec.json.Decoder(Metadata).decode
 
@@ -35,7 +38,7 @@ class SqliteEventStore:
         self._database = database
         self._registry = registry
         self._owns_database = owns_database
-        self._identity = self._read_identity()
+        self._identity = UUID(bytes=database.read("SELECT identity FROM store")[0][0])
         self._known_kinds: frozenset[tuple[str, str, int]] = frozenset()
 
     def append(
@@ -69,11 +72,9 @@ class SqliteEventStore:
         return self._events(query)
 
     def _events(self, query: Query) -> Iterator[Event[EventData]]:
-        with self._database.reader() as connection:
-            page: Page | None = plan(query, connection)
+        page = plan(query, self._database.read)
         while page is not None:
-            with self._database.reader() as connection:
-                rows = connection.execute(page.sql, page.parameters).fetchall()
+            rows = self._database.read(page.sql, page.parameters)
             yield from self._decoded(rows)
             page = page.next(rows)
 
@@ -101,21 +102,17 @@ class SqliteEventStore:
 
     def head(self) -> int:
         """As :meth:`EventStore.head`."""
-        with self._database.reader() as connection:
-            return _head(connection)
+        return int(self._database.read(_HEAD)[0][0])
 
     def find_commit(self, commit_id: UUID) -> Commit | None:
         """As :meth:`EventStore.find_commit`."""
-        with self._database.reader() as connection:
-            known = _find_commit(connection, commit_id)
-        return known and msgspec.structs.replace(known, replayed=True)
+        rows = self._database.read(_FIND_COMMIT, (commit_id.bytes,))
+        return Commit(commit_id, *rows[0], True) if rows else None
 
     def info(self) -> StoreInfo:
         """As :meth:`EventStore.info`."""
-        with self._database.reader() as connection:
-            kinds = connection.execute("SELECT name, schema_version FROM event_kinds")
-            found = frozenset(kinds.fetchall())
-        return StoreInfo(self._identity, found)
+        kinds = self._database.read("SELECT name, schema_version FROM event_kinds")
+        return StoreInfo(self._identity, frozenset(kinds))
 
     def close(self) -> None:
         """As :meth:`EventStore.close`."""
@@ -128,10 +125,6 @@ class SqliteEventStore:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _read_identity(self) -> UUID:
-        with self._database.reader() as connection:
-            return UUID(bytes=connection.execute("SELECT identity FROM store").fetchone()[0])
-
 
 def _append(
     connection: sqlite3.Connection,
@@ -140,11 +133,11 @@ def _append(
     new_kinds: set[tuple[str, str, int]],
 ) -> Commit:
     """Store an append. The write lock is held, so what is checked here stays true."""
-    known = _find_commit(connection, append.commit_id)
+    known = connection.execute(_FIND_COMMIT, (append.commit_id.bytes,)).fetchone()
     if known is not None:
-        return append.replay(known)
+        return append.replay(Commit(append.commit_id, *known))
     append.check({ref: _version(connection, ref) for ref in append.expected})
-    before = _head(connection)
+    before = int(connection.execute(_HEAD).fetchone()[0])
     try:
         connection.executemany(
             _INSERT, ((position, *row) for position, row in enumerate(rows, before + 1))
@@ -182,20 +175,5 @@ def _row(event: Event[EventData], data: bytes) -> tuple[Any, ...]:
     )
 
 
-def _head(connection: sqlite3.Connection) -> int:
-    return int(connection.execute("SELECT coalesce(max(position), 0) FROM events").fetchone()[0])
-
-
 def _version(connection: sqlite3.Connection, ref: AggregateRef) -> int:
-    row = connection.execute(
-        "SELECT coalesce(max(version), 0) FROM events WHERE aggregate_id = ? AND aggregate = ?",
-        (ref.id.bytes, ref.name),
-    ).fetchone()
-    return int(row[0])
-
-
-def _find_commit(connection: sqlite3.Connection, commit_id: UUID) -> Commit | None:
-    row = connection.execute(
-        "SELECT first, last, digest FROM commits WHERE id = ?", (commit_id.bytes,)
-    ).fetchone()
-    return row and Commit(commit_id, *row)
+    return int(connection.execute(_VERSION, (ref.id.bytes, ref.name)).fetchone()[0])

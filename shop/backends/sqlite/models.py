@@ -45,22 +45,20 @@ class SqliteModelStore:
             for statement in statements:
                 connection.execute(statement)
 
-        with self._database.reader() as connection:
-            tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_schema")}
+        tables = {row[0] for row in self._database.read("SELECT name FROM sqlite_schema")}
         needed = {name for collection in collections for name in _objects(collection)}
         if not needed <= tables:
             self._database.write(define)
 
     def checkpoint(self, projection: str) -> Checkpoint | None:
         """As :meth:`ModelStore.checkpoint`."""
-        with self._database.reader() as connection:
-            row = connection.execute(
-                "SELECT generation, position, shape, store FROM checkpoints WHERE projection = ?",
-                (projection,),
-            ).fetchone()
-        if row is None:
+        rows = self._database.read(
+            "SELECT generation, position, shape, store FROM checkpoints WHERE projection = ?",
+            (projection,),
+        )
+        if not rows:
             return None
-        generation, position, shape, store = row
+        generation, position, shape, store = rows[0]
         return Checkpoint(projection, generation, position, shape, UUID(bytes=store))
 
     def get(
@@ -133,21 +131,16 @@ class SqliteModelStore:
         tail: str,
     ) -> Reading[list[StoredModel]]:
         """Models, and the position they have reached, both of the same moment."""
-        sql = (
+        live = "(SELECT generation FROM checkpoints WHERE projection = ?)"
+        models = (
             f"SELECT m.id, m.created, m.position, m.data FROM {_table(collection)} AS m"
-            f" WHERE m.generation = ? AND {where} {tail}"
+            f" WHERE m.generation = {live if generation is None else '?'} AND {where} {tail}"
         )
-        with self._database.reader() as connection:
-            connection.execute("BEGIN")
-            try:
-                live, position = connection.execute(
-                    "SELECT generation, position FROM checkpoints WHERE projection = ?",
-                    (projection,),
-                ).fetchone() or (0, 0)
-                chosen = live if generation is None else generation
-                rows = connection.execute(sql, (chosen, *parameters)).fetchall()
-            finally:
-                connection.execute("COMMIT")
+        positions, rows = self._database.read_together(
+            ("SELECT position FROM checkpoints WHERE projection = ?", (projection,)),
+            (models, (projection if generation is None else generation, *parameters)),
+        )
+        position = positions[0][0] if positions else 0
         return Reading(position, [StoredModel(collection, *row) for row in rows])
 
 

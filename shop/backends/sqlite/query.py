@@ -8,14 +8,16 @@ of its values is looked up in its index, which lies in the order of positions, a
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 
 from shop.eventsourcing.store import Query
+
+Read = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
+"""Runs a query and returns its rows."""
 
 PAGE = 1000
 """Events per page."""
@@ -129,14 +131,17 @@ class Page(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, low=last + 1, left=left)
 
 
-def plan(query: Query, connection: sqlite3.Connection) -> Page | None:
-    """The first page of a query, ``None`` where nothing can match."""
+def plan(query: Query, read: Read) -> Page | None:
+    """The first page of a query, ``None`` where nothing can match.
+
+    A few kinds of queries need a look into the database first, by ``read``.
+    """
     choices = _choices(query)
     if query.aggregates is not None and len(choices) == 1:
         # Events of a kind that is new after this would be missing among others as new: none of
         # them are read.
-        up_to_head = _up_to_head(query.to, connection)
-        choices.insert(0, _names_of(query.aggregates, connection))
+        up_to_head = _up_to_head(query.to, read)
+        choices.insert(0, _names_of(query.aggregates, read))
         query = msgspec.structs.replace(query, to=up_to_head)
     if query.limit == 0 or any(not choice.rows for choice in choices):
         return None
@@ -151,7 +156,7 @@ def plan(query: Query, connection: sqlite3.Connection) -> Page | None:
         if driver.columns == _STREAM and len(driver.rows) == 1:
             order = "version"  # the same order in one stream, and that of its index
     elif filters:
-        bounds["position"] = _positions_between(query, connection)
+        bounds["position"] = _positions_between(query, read)
     low, high = bounds.pop(order)
     return Page(
         drivers=drivers,
@@ -193,19 +198,18 @@ def _choices(query: Query) -> list[Choice]:
     ]
 
 
-def _up_to_head(to: int | None, connection: sqlite3.Connection) -> int:
-    row = connection.execute("SELECT coalesce(max(position), 0) FROM events").fetchone()
-    head = int(row[0])
+def _up_to_head(to: int | None, read: Read) -> int:
+    head = int(read("SELECT coalesce(max(position), 0) FROM events", ())[0][0])
     return head if to is None else min(to, head)
 
 
-def _names_of(aggregates: Collection[str], connection: sqlite3.Connection) -> Choice:
+def _names_of(aggregates: Collection[str], read: Read) -> Choice:
     """The names of all events of these aggregates: names have an index, aggregates have none."""
     marks = ", ".join("?" * len(aggregates))
-    names = connection.execute(
+    names = read(
         f"SELECT DISTINCT name FROM event_kinds WHERE aggregate IN ({marks})", [*aggregates]
     )
-    return Choice(("name",), tuple(names.fetchall()))
+    return Choice(("name",), tuple(names))
 
 
 def _times(query: Query) -> list[Condition]:
@@ -225,7 +229,7 @@ def _within(column: str, limits: tuple[int | None, int | None]) -> list[Conditio
     return conditions
 
 
-def _positions_between(query: Query, connection: sqlite3.Connection) -> tuple[int, int]:
+def _positions_between(query: Query, read: Read) -> tuple[int, int]:
     """The first and last position of the time asked for, within those asked for.
 
     Time runs along with the position but for clocks set back, so that the events between the two
@@ -233,10 +237,10 @@ def _positions_between(query: Query, connection: sqlite3.Connection) -> tuple[in
     """
     bounds = [("time >= ?", query.since), ("time <= ?", query.until)]
     given = [(sql, microseconds(time)) for sql, time in bounds if time is not None]
-    low, high = connection.execute(
+    [(low, high)] = read(
         "SELECT coalesce(min(position), 1), coalesce(max(position), 0) FROM events WHERE "
         + " AND ".join(sql for sql, _ in given),
         [value for _, value in given],
-    ).fetchone()
+    )
     to = high if query.to is None else min(query.to, high)
     return max(query.after + 1, low), to

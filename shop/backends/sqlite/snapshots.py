@@ -17,15 +17,14 @@ class SqliteSnapshotStore:
 
     def load(self, aggregate: AggregateRef) -> Snapshot | None:
         """As :meth:`SnapshotStore.load`."""
-        with self._database.reader() as connection:
-            row = connection.execute(
-                "SELECT version, event_id, shape, state FROM snapshots"
-                " WHERE aggregate_id = ? AND aggregate = ?",
-                (aggregate.id.bytes, aggregate.name),
-            ).fetchone()
-        if row is None:
+        rows = self._database.read(
+            "SELECT version, event_id, shape, state FROM snapshots"
+            " WHERE aggregate_id = ? AND aggregate = ?",
+            (aggregate.id.bytes, aggregate.name),
+        )
+        if not rows:
             return None
-        version, event_id, shape, state = row
+        version, event_id, shape, state = rows[0]
         return Snapshot(aggregate, version, UUID(bytes=event_id), shape, state)
 
     def save(self, snapshot: Snapshot) -> None:

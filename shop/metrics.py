@@ -1,0 +1,138 @@
+"""What the shop tells Prometheus about itself, apart from HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Self
+from uuid import UUID
+
+from prometheus_client import CollectorRegistry, Counter
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from shop.eventsourcing import (
+    AggregateRef,
+    Commit,
+    ConcurrencyError,
+    Event,
+    EventData,
+    EventStore,
+    ProjectionState,
+    Query,
+    StoreError,
+    StoreInfo,
+)
+
+if TYPE_CHECKING:
+    from shop.runtime import Shop
+
+
+class MeteredStore:
+    """Wraps an event store and counts, in ``metrics``, what is appended through it.
+
+    Thread-safe. Closing it closes the wrapped store.
+    """
+
+    def __init__(self, store: EventStore, metrics: CollectorRegistry) -> None:
+        self._store = store
+        self._appends = Counter("shop_appends", "Commits stored", registry=metrics)
+        self._events = Counter("shop_appended_events", "Events stored", registry=metrics)
+        self._conflicts = Counter(
+            "shop_conflicts", "Appends refused because of a conflicting one", registry=metrics
+        )
+
+    def append(
+        self,
+        events: Sequence[Event[EventData]],
+        *,
+        commit_id: UUID | None = None,
+        digest: bytes | None = None,
+        guards: Mapping[AggregateRef, int] | None = None,
+    ) -> Commit:
+        """As :meth:`EventStore.append`. A replayed commit was counted when it was stored."""
+        try:
+            commit = self._store.append(events, commit_id=commit_id, digest=digest, guards=guards)
+        except ConcurrencyError:
+            self._conflicts.inc()
+            raise
+        if not commit.replayed:
+            self._appends.inc()
+            self._events.inc(commit.size)
+        return commit
+
+    def read(self, query: Query = Query()) -> Iterator[Event[EventData]]:
+        """As :meth:`EventStore.read`."""
+        return self._store.read(query)
+
+    def head(self) -> int:
+        """As :meth:`EventStore.head`."""
+        return self._store.head()
+
+    def find_commit(self, commit_id: UUID) -> Commit | None:
+        """As :meth:`EventStore.find_commit`."""
+        return self._store.find_commit(commit_id)
+
+    def info(self) -> StoreInfo:
+        """As :meth:`EventStore.info`."""
+        return self._store.info()
+
+    def close(self) -> None:
+        """As :meth:`EventStore.close`."""
+        self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+class ShopCollector(Collector):
+    """Looks at the shop whenever the metrics are asked for.
+
+    Figures that need a store which cannot be reached are left out meanwhile.
+    """
+
+    def __init__(self, shop: Shop) -> None:
+        self._shop = shop
+
+    def describe(self) -> list[Metric]:
+        """Nothing: to register this must not look into the store."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """The head of the log, and how far each projection is behind it."""
+        health = self._shop.health()
+        position = _by_projection("position", "The position that the read models have reached")
+        lag_events = _by_projection("lag_events", "Events in the log beyond that position")
+        lag_seconds = _by_projection(
+            "lag_seconds", "Age of the oldest event that the read models lack, 0 without one"
+        )
+        failed = _by_projection("failed", "1 when the projection stands still after a failure")
+        for status in health.projections:
+            labels = [status.name]
+            position.add_metric(labels, status.position)
+            failed.add_metric(labels, status.state is ProjectionState.FAILED)
+            if health.head is not None:
+                lag_events.add_metric(labels, max(0, health.head - status.position))
+            age = self._age(status.name, status.position)
+            if age is not None:
+                lag_seconds.add_metric(labels, age)
+        if health.head is not None:
+            yield GaugeMetricFamily("shop_head", "The last position of the log", health.head)
+        yield from (position, lag_events, lag_seconds, failed)
+
+    def _age(self, projection: str, position: int) -> float | None:
+        names = self._shop.projections[projection].projection.event_names
+        try:
+            lacking = next(iter(self._shop.store.read(Query(names=names, after=position, limit=1))))
+        except StopIteration:
+            return 0.0
+        except StoreError:
+            return None
+        return max(0.0, (datetime.now(UTC) - lacking.time).total_seconds())
+
+
+def _by_projection(name: str, documentation: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"shop_projection_{name}", documentation, labels=["projection"])
