@@ -107,7 +107,10 @@ class SqliteEventStore:
     def find_commit(self, commit_id: UUID) -> Commit | None:
         """As :meth:`EventStore.find_commit`."""
         rows = self._database.read(_FIND_COMMIT, (commit_id.bytes,))
-        return Commit(commit_id, *rows[0], True) if rows else None
+        if not rows:
+            return None
+        first, last, digest = rows[0]
+        return Commit(commit_id, first, last, digest, replayed=True)
 
     def info(self) -> StoreInfo:
         """As :meth:`EventStore.info`."""
