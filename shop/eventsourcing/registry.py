@@ -122,7 +122,7 @@ class Registry(Generic[P]):
             return msgspec.convert(fields, cls)
         except msgspec.ValidationError as error:
             raise payload_error(name, error) from error
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise PayloadError(
                 name, f"upcasting from schema version {version} failed: {error!r}"
             ) from error

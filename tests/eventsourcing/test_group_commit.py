@@ -1,0 +1,160 @@
+"""Group commit: who waits shares a commit, who is alone does not wait."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+
+from shop.eventsourcing import StoreClosedError
+from shop.eventsourcing.group_commit import Entry, GroupCommit
+
+
+class Gate:
+    """A commit function that records its groups and can be held up in the middle."""
+
+    def __init__(self) -> None:
+        self.groups: list[list[int]] = []
+        self.entered = threading.Event()
+        self.opened = threading.Event()
+        self.opened.set()
+        self.active = 0
+
+    def commit(self, group: Sequence[Entry[int]]) -> None:
+        self.active += 1
+        assert self.active == 1, "two groups at once"
+        self.groups.append([entry.work for entry in group])
+        self.entered.set()
+        assert self.opened.wait(10)
+        for entry in group:
+            if entry.work < 0:
+                entry.error = ValueError(f"{entry.work} is negative")
+            else:
+                entry.result = entry.work * 10
+        self.active -= 1
+
+
+@pytest.fixture
+def gate() -> Gate:
+    return Gate()
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(64) as pool:
+        yield pool
+
+
+Queued = Callable[[GroupCommit[int], Sequence[int]], list[Future[int]]]
+
+
+@pytest.fixture
+def queued(pool: ThreadPoolExecutor, eventually: Callable[..., None]) -> Queued:
+    """Submits works, in this order, while a commit is under way, and waits until all queue."""
+
+    def submit(group: GroupCommit[int], works: Sequence[int]) -> list[Future[int]]:
+        futures = []
+        for work in works:
+            # The queue is looked into: nothing else tells that a thread has come to wait in it.
+            length = len(group._queue)
+            futures.append(pool.submit(group.submit, work))
+            eventually(lambda length=length: len(group._queue) == length + 1)
+        return futures
+
+    return submit
+
+
+def test_a_lone_caller_is_committed_at_once_by_itself(gate: Gate) -> None:
+    group = GroupCommit(gate.commit)
+    assert [group.submit(work) for work in (1, 2, 3)] == [10, 20, 30]
+    assert gate.groups == [[1], [2], [3]]
+
+
+def test_those_who_come_during_a_commit_share_the_next(
+    gate: Gate, pool: ThreadPoolExecutor, queued: Queued
+) -> None:
+    group = GroupCommit(gate.commit)
+    gate.opened.clear()
+    first = pool.submit(group.submit, 1)
+    assert gate.entered.wait(10)
+    others = queued(group, [2, 3, 4])
+    gate.opened.set()
+    assert [future.result(10) for future in (first, *others)] == [10, 20, 30, 40]
+    assert gate.groups == [[1], [2, 3, 4]]
+
+
+def test_a_group_has_a_largest_size(gate: Gate, pool: ThreadPoolExecutor, queued: Queued) -> None:
+    group = GroupCommit(gate.commit, largest_group=2)
+    gate.opened.clear()
+    first = pool.submit(group.submit, 1)
+    assert gate.entered.wait(10)
+    others = queued(group, [2, 3, 4, 5, 6])
+    gate.opened.set()
+    assert [future.result(10) for future in (first, *others)] == [10, 20, 30, 40, 50, 60]
+    assert gate.groups == [[1], [2, 3], [4, 5], [6]]
+
+
+def test_each_caller_gets_its_own_outcome(
+    gate: Gate, pool: ThreadPoolExecutor, queued: Queued
+) -> None:
+    group = GroupCommit(gate.commit)
+    gate.opened.clear()
+    first = pool.submit(group.submit, 1)
+    assert gate.entered.wait(10)
+    fine, bad, too = queued(group, [2, -3, 4])
+    gate.opened.set()
+    assert [future.result(10) for future in (first, fine, too)] == [10, 20, 40]
+    with pytest.raises(ValueError, match="-3 is negative"):
+        bad.result(10)
+
+
+def test_what_the_commit_itself_raises_is_raised_to_all_and_the_next_group_goes_on(
+    gate: Gate, pool: ThreadPoolExecutor, queued: Queued
+) -> None:
+    def commit(entries: Sequence[Entry[int]]) -> None:
+        gate.commit(entries)
+        if any(entry.work == 3 for entry in entries):
+            raise OSError("no disk")
+
+    group = GroupCommit(commit)
+    gate.opened.clear()
+    first = pool.submit(group.submit, 1)
+    assert gate.entered.wait(10)
+    others = queued(group, [2, 3])
+    gate.opened.set()
+    assert first.result(10) == 10
+    for future in others:
+        with pytest.raises(OSError, match="no disk"):
+            future.result(10)
+    assert group.submit(5) == 50
+
+
+def test_many_threads_lose_nothing_and_never_commit_at_once(
+    gate: Gate, pool: ThreadPoolExecutor
+) -> None:
+    group = GroupCommit(gate.commit)
+    works = range(3000)
+    assert list(pool.map(group.submit, works)) == [work * 10 for work in works]
+    assert sorted(work for works in gate.groups for work in works) == list(works)
+
+
+def test_closing_waits_for_what_was_submitted_and_refuses_the_rest(
+    gate: Gate, pool: ThreadPoolExecutor, queued: Queued, eventually: Callable[..., None]
+) -> None:
+    group = GroupCommit(gate.commit)
+    gate.opened.clear()
+    first = pool.submit(group.submit, 1)
+    assert gate.entered.wait(10)
+    (second,) = queued(group, [2])
+    closing = pool.submit(group.close)
+    eventually(lambda: group._closed)
+    with pytest.raises(StoreClosedError):
+        group.submit(3)
+    assert not closing.done()
+    gate.opened.set()
+    closing.result(10)
+    assert (first.result(10), second.result(10)) == (10, 20)
+    assert gate.groups == [[1], [2]]
+    group.close()

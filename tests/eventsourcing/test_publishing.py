@@ -1,0 +1,184 @@
+"""The publishing store: what is stored reaches the bus, in the store's order."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+
+from shop.backends.memory import MemoryEventBus, MemoryEventStore
+from shop.backends.sqlite import Database, SqliteEventStore
+from shop.eventsourcing import (
+    AggregateRef,
+    Commit,
+    ConcurrencyError,
+    PublishingStore,
+    StoreClosedError,
+    Subscription,
+)
+from tests.notebook import AnyEvent, note, noted, positions, registry, stored, stream
+
+
+@pytest.fixture
+def bus() -> Iterator[MemoryEventBus]:
+    bus = MemoryEventBus()
+    yield bus
+    bus.close()
+
+
+@pytest.fixture
+def published(bus: MemoryEventBus) -> Subscription:
+    return bus.subscribe(capacity=100_000)
+
+
+@pytest.fixture
+def store(bus: MemoryEventBus) -> PublishingStore:
+    return PublishingStore(MemoryEventStore(registry()), bus)
+
+
+def test_what_is_appended_is_published_with_its_positions(
+    store: PublishingStore, published: Subscription
+) -> None:
+    events = stream(note(), 3)
+    store.append(events)
+    assert published.take(0) == stored(events)
+    more = stream(note(), 2)
+    store.append(more)
+    assert published.take(0) == stored(more, 4)
+
+
+def test_what_is_refused_is_not_published(store: PublishingStore, published: Subscription) -> None:
+    with pytest.raises(ConcurrencyError):
+        store.append([noted(note(), 2)])
+    assert published.take(0) == []
+    store.append([noted(note(), 1)])
+    assert positions(published.take(0)) == [1]
+
+
+def test_a_repeat_is_not_published_again(store: PublishingStore, published: Subscription) -> None:
+    events, commit_id = stream(note(), 1), uuid4()
+    store.append(events, commit_id=commit_id)
+    assert store.append(events, commit_id=commit_id).replayed
+    assert len(published.take(0)) == 1
+
+
+def test_an_empty_append_publishes_nothing_and_holds_nothing_up(
+    store: PublishingStore, published: Subscription
+) -> None:
+    store.append([])
+    assert published.take(0) == []
+    store.append(stream(note(), 1))
+    assert positions(published.take(0)) == [1]
+
+
+def test_it_begins_in_the_middle_of_a_log(bus: MemoryEventBus, published: Subscription) -> None:
+    inner = MemoryEventStore(registry())
+    inner.append(stream(note(), 5))
+    PublishingStore(inner, bus).append(stream(note(), 1))
+    assert positions(published.take(0)) == [6]
+
+
+def test_what_others_wrote_meanwhile_holds_nothing_up(
+    bus: MemoryEventBus, published: Subscription
+) -> None:
+    inner = MemoryEventStore(registry())
+    store = PublishingStore(inner, bus)
+    store.append(stream(note(), 1))
+    inner.append(stream(note(), 1))  # as another process would
+    store.append(stream(note(), 1))
+    assert positions(published.take(0)) == [1, 3]
+
+
+def test_it_reads_as_the_store_that_it_wraps(bus: MemoryEventBus) -> None:
+    inner = MemoryEventStore(registry())
+    with PublishingStore(inner, bus) as store:
+        commit = store.append(stream(note(), 2))
+        assert list(store.read()) == list(inner.read())
+        assert store.head() == 2
+        assert store.find_commit(commit.id) == inner.find_commit(commit.id)
+        assert store.info() == inner.info()
+    with pytest.raises(StoreClosedError):
+        inner.head()
+
+
+class Held(MemoryEventStore):
+    """A store whose appends are stored at once, but return when the test lets them."""
+
+    def __init__(self) -> None:
+        super().__init__(registry())
+        self.stored = {"first": threading.Event(), "second": threading.Event()}
+        self.released = {"first": threading.Event(), "second": threading.Event()}
+
+    def append(
+        self,
+        events: Sequence[AnyEvent],
+        *,
+        commit_id: UUID | None = None,
+        digest: bytes | None = None,
+        guards: Mapping[AggregateRef, int] | None = None,
+    ) -> Commit:
+        name = events[0].data.text  # type: ignore[attr-defined]  # all events here are notes
+        try:
+            return super().append(events, commit_id=commit_id, digest=digest, guards=guards)
+        finally:
+            self.stored[name].set()
+            assert self.released[name].wait(10)
+
+
+def test_a_commit_that_returns_early_waits_for_the_one_before_it(
+    bus: MemoryEventBus, published: Subscription
+) -> None:
+    held = Held()
+    store = PublishingStore(held, bus)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(store.append, [noted(note(), 1, "first")])
+        assert held.stored["first"].wait(10)
+        second = pool.submit(store.append, [noted(note(), 1, "second")])
+        assert held.stored["second"].wait(10)
+        held.released["second"].set()
+        assert second.result(10).first == 2
+        assert published.take(0) == []
+        held.released["first"].set()
+        first.result(10)
+    assert positions(published.take(0)) == [1, 2]
+
+
+def test_a_failed_append_lets_those_behind_it_go(
+    bus: MemoryEventBus, published: Subscription
+) -> None:
+    held = Held()
+    others = stream(note(), 1)
+    MemoryEventStore.append(held, others)  # by another process: the gap before what follows
+    store = PublishingStore(held, bus)
+    with ThreadPoolExecutor(2) as pool:
+        failing = pool.submit(store.append, [noted(note(), 7, "first")])
+        assert held.stored["first"].wait(10)
+        second = pool.submit(store.append, [noted(note(), 1, "second")])
+        assert held.stored["second"].wait(10)
+        held.released["second"].set()
+        second.result(10)
+        assert published.take(0) == []  # the one under way might yet turn out to come before it
+        held.released["first"].set()
+        with pytest.raises(ConcurrencyError):
+            failing.result(10)
+    assert positions(published.take(0)) == [2]
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+def test_many_threads_publish_in_order_and_leave_nothing_out(
+    bus: MemoryEventBus, published: Subscription, tmp_path: Path, kind: str
+) -> None:
+    inner = (
+        MemoryEventStore(registry())
+        if kind == "memory"
+        else SqliteEventStore(Database(tmp_path / "x.db"), registry(), owns_database=True)
+    )
+    with PublishingStore(inner, bus) as store, ThreadPoolExecutor(8) as pool:
+        works = [pool.submit(store.append, stream(note(), 1 + n % 3)) for n in range(400)]
+        for work in works:
+            work.result(30)
+        assert published.take(0) == list(store.read())
