@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Self
+from typing import Self
 from uuid import UUID
 
 from prometheus_client import CollectorRegistry, Counter
@@ -23,9 +23,7 @@ from shop.eventsourcing import (
     StoreError,
     StoreInfo,
 )
-
-if TYPE_CHECKING:
-    from shop.runtime import Shop
+from shop.runtime import Shop
 
 
 class MeteredStore:

@@ -127,6 +127,20 @@ class Shop:
             for name in names
         )
 
+    def wait_for_log(self, position: int, timeout: float) -> bool:
+        """Wait until the log has reached a position, at most ``timeout`` seconds.
+
+        Returns whether it has. An event of another process may be noticed a second late.
+        """
+        until = time.monotonic() + timeout
+        with self.bus.subscribe(capacity=1) as bell:
+            while self.store.head() < position:
+                left = until - time.monotonic()
+                if left <= 0 or self.ending:
+                    return False
+                bell.take(min(left, 1.0))
+        return True
+
     def health(self) -> Health:
         """Look at the store and at every thread."""
         statuses = tuple(runner.status() for runner in self.projections.values())
