@@ -137,8 +137,12 @@ def test_there_is_room_again_after_taking(bus: EventBus) -> None:
 def test_a_publisher_never_waits_for_a_subscriber_that_does_not_take(bus: EventBus) -> None:
     idle = bus.subscribe(capacity=1)
     portion = events(100)
-    publisher = Thread(target=lambda: [bus.publish(portion) for _ in range(100)])
 
+    def publish() -> None:
+        for _ in range(100):
+            bus.publish(portion)
+
+    publisher = Thread(target=publish)
     publisher.start()
     publisher.join(10)
 

@@ -1,0 +1,64 @@
+"""How the model store on SQLite finds models."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import msgspec
+import pytest
+
+from shop.backends.sqlite import Database, SqliteModelStore
+from shop.eventsourcing import Filter, ReadModel
+from shop.eventsourcing.model import Checkpoint, Collection, StoredModel
+
+
+class Parcel(ReadModel, frozen=True):
+    owner: str
+    fragile: bool = False
+    route: UUID = UUID(int=0)
+
+    indexes = ("owner", "fragile", "route")
+
+
+PARCELS = Collection.of("post", Parcel)
+
+
+@pytest.mark.parametrize(
+    ("filter", "index"),
+    [
+        (Filter(), "in_order"),
+        (Filter(after=(5, "5"), reverse=True), "in_order"),
+        (Filter(equal={"owner": "Ada"}), "by_owner"),
+        (Filter(equal={"route": UUID(int=0)}, after=(5, "5"), limit=3), "by_route"),
+        (Filter(equal={"fragile": True}, after=(5, "5"), reverse=True), "by_fragile"),
+    ],
+    ids=["all", "all-after", "equal", "equal-after", "equal-reverse"],
+)
+def test_models_are_found_in_order_by_an_index_without_sorting(
+    tmp_path: Path, filter: Filter, index: str
+) -> None:
+    data = msgspec.json.encode(Parcel("Ada")).decode()
+    models = [StoredModel(PARCELS.name, str(n), n, n, data) for n in range(100)]
+    database = Database(tmp_path / "models.db")
+    statements: list[str] = []
+    with closing(SqliteModelStore(database, owns_database=True)) as store:
+        store.prepare([PARCELS])
+        store.commit(None, Checkpoint("post", 1, 100, "a shape", uuid4()), models)
+        note_statements(database, statements)
+
+        store.find("post", PARCELS, filter)
+
+        [select] = [sql for sql in statements if "model_post_parcel" in sql]
+        plan = [row[3] for row in database.read(f"EXPLAIN QUERY PLAN {select}")]
+
+    assert plan[0].startswith(f"SEARCH m USING INDEX model_post_parcel_{index} ")
+    assert not any("SCAN" in step or "B-TREE" in step for step in plan)
+
+
+def note_statements(database: Database, statements: list[str]) -> None:
+    """Note the statements, values filled in, that the next read runs."""
+    database.read("SELECT 1")
+    [connection] = database._idle_readers  # nobody else has the connection
+    connection.set_trace_callback(statements.append)
