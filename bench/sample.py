@@ -1,0 +1,82 @@
+"""Events as a shop in business writes them, to fill logs with."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from itertools import islice
+from uuid import UUID
+
+from shop.domain.customer import CustomerRegistered
+from shop.domain.email import EmailClaimed, email_id
+from shop.domain.order import LineItem, OrderPaid, OrderPlaced
+from shop.domain.pricing import PricingSet
+from shop.domain.product import ProductCreated, StockAdjusted
+from shop.eventsourcing import AggregateRef, Event, EventData, EventStore, Metadata, new_id
+
+_COMMIT = 5_000
+_ORDERS_OF_A_CUSTOMER = 4
+
+
+def business() -> Iterator[Event[EventData]]:
+    """An endless log: products and customers come, and each customer orders, mostly paying.
+
+    All versions run on, and every event carries its command's and its request's id.
+    """
+    versions: defaultdict[AggregateRef, int] = defaultdict(int)
+
+    def happened(kind: str, id: UUID, data: EventData, why: Metadata) -> Event[EventData]:
+        ref = AggregateRef(kind, id)
+        versions[ref] += 1
+        return Event.new(
+            ref, version=versions[ref], data=data, metadata=why, time=datetime.now(UTC)
+        )
+
+    while True:
+        product, customer, why = new_id(), new_id(), _why()
+        address = f"{customer}@example.com"
+        yield happened("shop.product", product, ProductCreated("Wireless Mouse", 1_000), why)
+        yield happened("shop.pricing", product, PricingSet(2_999), why)
+        why = _why()
+        yield happened("shop.customer", customer, CustomerRegistered("Ada", address), why)
+        yield happened("shop.email", email_id(address), EmailClaimed(customer), why)
+        for number in range(_ORDERS_OF_A_CUSTOMER):
+            order, why = new_id(), _why()
+            items = (LineItem(product, "Wireless Mouse", 2_999, 2),)
+            yield happened("shop.order", order, OrderPlaced(customer, items), why)
+            reserved = StockAdjusted(-2, f"order {order} placed")
+            yield happened("shop.product", product, reserved, why)
+            if number:
+                yield happened("shop.order", order, OrderPaid(5_998), _why())
+
+
+def adjustments(of_each: int) -> Iterator[Event[EventData]]:
+    """An endless log of stock adjustments, so many of each product."""
+    while True:
+        product = AggregateRef("shop.product", new_id())
+        for version in range(1, of_each + 1):
+            yield Event.new(
+                product, version=version, data=StockAdjusted(1, "delivered"), metadata=_why()
+            )
+
+
+def history(id: UUID, size: int) -> Sequence[Event[EventData]]:
+    """The events of one product."""
+    ref = AggregateRef("shop.product", id)
+    created = Event.new(ref, version=1, data=ProductCreated("Wireless Mouse", 1), metadata=_why())
+    return [created] + [
+        Event.new(ref, version=version, data=StockAdjusted(1, "delivered"), metadata=_why())
+        for version in range(2, size + 1)
+    ]
+
+
+def fill(store: EventStore, events: Iterator[Event[EventData]], size: int) -> None:
+    """Append so many events, in big commits."""
+    for done in range(0, size, _COMMIT):
+        store.append(list(islice(events, min(_COMMIT, size - done))))
+
+
+def _why() -> Metadata:
+    request = new_id()
+    return Metadata(command_id=new_id(), correlation_id=request, causation_id=request)
