@@ -1,0 +1,7 @@
+"""The shop for WSGI servers: ``waitress-serve --listen=127.0.0.1:8080 wsgi:app``."""
+
+import os
+
+from shop.server import start_app
+
+app = start_app(os.environ)

@@ -1,0 +1,210 @@
+"""A clean stop for waitress: whoever reached the server before the signal gets an answer.
+
+Left to itself, waitress dies of SIGTERM on the spot, and on ``SystemExit`` drops the requests that
+wait for a thread. Here a signal only puts one more object into waitress's own loop. The loop goes
+on serving, and that object ends it when nobody is waiting for an answer any more.
+
+What this relies on in waitress 3.0, and what ``tests/test_serving.py`` would notice:
+
+- The main thread runs ``wasyncore.loop``. Its local ``map`` holds the listening servers and the
+  connections, and gains and loses members at any time.
+- Before each wait the loop asks every member whether it is ``readable()``, holding no lock. What
+  that raises ends the loop; ``SystemExit`` does so in an orderly way (``server.run``).
+- A function given to a ``trigger`` is called by the loop after its wait.
+- A connection with something left to do has ``requests`` (complete ones), a ``request`` (a partial
+  one) or ``total_outbufs_len`` (unsent bytes). ``last_activity`` is when it was made, read or
+  written last.
+- A request whose header says ``Connection: close`` is the last one of its connection.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import signal
+import socket
+import struct
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from types import FrameType
+from typing import Any
+
+from waitress import wasyncore
+from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser
+from waitress.server import BaseWSGIServer
+from waitress.task import WSGITask
+
+logger = logging.getLogger(__name__)
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+MOST = 6.0
+"""Seconds after which requests that are still unanswered are given up."""
+SETTLING = 0.1
+"""Seconds from holding off new connections to closing the listening sockets."""
+LINGER = 0.5
+"""Seconds for which a connection without a request may still be about to send one."""
+TICK = 0.02
+"""Seconds between two looks at what is left to do."""
+
+
+def stop_on_signals(on_stop: Callable[[], None]) -> None:
+    """Have the first SIGINT or SIGTERM stop this process cleanly, and a second one at once.
+
+    In a waitress server ``on_stop`` is then called, connections are refused from then on, and the
+    requests under way are answered before the server's ``run`` returns, within about
+    ``MOST`` seconds. Outside a server the signal raises ``SystemExit(0)``. Call it in the main
+    thread; it works where the signals were inherited ignored, too.
+    """
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        for each in SIGNALS:
+            signal.signal(each, signal.SIG_DFL)
+        sockets = _sockets_of_loop(frame)
+        servers = [s for s in sockets.values() if isinstance(s, BaseWSGIServer)]
+        if not servers:
+            raise SystemExit(0)
+        # No more than this: the signal may have come in the middle of anything.
+        sockets[_Drain.KEY] = _Drain(sockets, servers, on_stop, signal.Signals(signum).name)
+        signal.signal(signal.SIGALRM, lambda *_: servers[0].pull_trigger())
+        signal.setitimer(signal.ITIMER_REAL, TICK, TICK)
+
+    for each in SIGNALS:
+        signal.signal(each, stop)
+
+
+def _sockets_of_loop(frame: FrameType | None) -> dict[int, Any]:
+    """The socket map of the waitress loop that a frame was called by, empty without a loop."""
+    while frame is not None:
+        if frame.f_code is wasyncore.loop.__code__:
+            sockets: dict[int, Any] = frame.f_locals["map"]
+            return sockets
+        frame = frame.f_back
+    return {}
+
+
+class _Drain:
+    """A member of waitress's loop, without a socket, that brings the loop to its end."""
+
+    KEY = -1  # in the place of a file descriptor
+
+    def __init__(
+        self,
+        sockets: dict[int, Any],
+        servers: list[BaseWSGIServer],
+        on_stop: Callable[[], None],
+        reason: str,
+    ) -> None:
+        self._sockets = sockets
+        self._servers = servers
+        self._on_stop = on_stop
+        self._reason = reason
+        self._began: float | None = None
+        self._listening = True
+
+    def readable(self) -> bool:
+        """Called by the loop before each wait."""
+        now = time.time()  # as waitress's own times
+        if self._began is None:
+            self._began = now
+            logger.info("%s: answering the requests under way, then stopping", self._reason)
+            for server in self._servers:
+                _hold_off_connections(server.socket)
+            self._on_stop()
+        elif self._listening and now - self._began >= SETTLING:
+            # Not here: the loop is about to wait for these sockets.
+            self._servers[0].trigger.pull_trigger(self._stop_listening)
+        elif not self._listening:
+            unanswered = self._unanswered(now)
+            if not unanswered or now - self._began >= MOST:
+                self._end_loop(unanswered)
+        for channel in self._channels():
+            _make_last(channel)
+        return False
+
+    def writable(self) -> bool:
+        """Called by the loop before each wait."""
+        return False
+
+    def close(self) -> None:
+        """Called by waitress at the end."""
+
+    def _channels(self) -> Iterator[HTTPChannel]:
+        return (c for c in list(self._sockets.values()) if isinstance(c, HTTPChannel))
+
+    def _stop_listening(self) -> None:
+        """Accept who is waiting, then close the sockets."""
+        if not self._listening:
+            return
+        self._listening = False
+        for server in self._servers:
+            # select() cannot take file descriptors from 1024 on.
+            most = sys.maxsize if server.adj.asyncore_use_poll else 1000
+            accepted = -1
+            while accepted < len(self._sockets) < most:
+                accepted = len(self._sockets)
+                server.handle_accept()
+            wasyncore.dispatcher.close(server)  # server.close() would close the trigger as well
+
+    def _unanswered(self, now: float) -> int:
+        """How many connections and threads have something left to do."""
+        dispatcher = self._servers[0].task_dispatcher
+        connections = sum(
+            bool(
+                channel.requests
+                or channel.request is not None
+                or channel.total_outbufs_len
+                or now - channel.last_activity < LINGER
+            )
+            for channel in self._channels()
+        )
+        # Threads may be busy for clients who have gone.
+        tasks: int = len(dispatcher.queue) + dispatcher.active_count
+        return max(connections, tasks)
+
+    def _end_loop(self, unanswered: int) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        if unanswered:
+            logger.warning("stopping with %d requests unanswered after %g s", unanswered, MOST)
+            # waitress would wait another five seconds for these threads.
+            self._servers[0].task_dispatcher.threads.clear()
+        raise SystemExit(0)
+
+
+def _make_last(channel: HTTPChannel) -> None:
+    """Have a connection closed after the request under way, or else after the next one."""
+    for request in list(channel.requests):
+        request.headers["CONNECTION"] = "close"
+    channel.task_class = _last_task
+
+
+def _last_task(channel: HTTPChannel, request: HTTPRequestParser) -> WSGITask:
+    request.headers["CONNECTION"] = "close"
+    return WSGITask(channel, request)
+
+
+def _hold_off_connections(listening: socket.socket) -> None:
+    """Have the kernel drop what would open a connection, so that the queue of opened ones ends.
+
+    Closing a listening socket resets connections that were opened but not accepted yet, and between
+    the last accept and the close there could always be one more. Held off by this filter, a client
+    tries again, and is refused, a moment after the close. Elsewhere than on Linux nothing happens.
+    """
+    if sys.platform != "linux":
+        return
+    attach_filter = 26  # SO_ATTACH_FILTER, which the socket module does not know
+    load_flags, if_syn, drop, keep = (
+        (0x30, 0, 0, 13),
+        (0x45, 0, 1, 0x02),
+        (6, 0, 0, 0),
+        (6, 0, 0, 0xFFFF),
+    )
+    program = b"".join(struct.pack("HBBI", *step) for step in (load_flags, if_syn, drop, keep))
+    buffer = ctypes.create_string_buffer(program)
+    with suppress(OSError):
+        listening.setsockopt(
+            socket.SOL_SOCKET, attach_filter, struct.pack("HP", 4, ctypes.addressof(buffer))
+        )

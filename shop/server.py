@@ -1,0 +1,74 @@
+"""Serving HTTP: a process from its environment to its end."""
+
+from __future__ import annotations
+
+import atexit
+import errno
+import logging
+import sys
+import threading
+from collections.abc import Mapping
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any
+
+import waitress
+from flask import Flask
+
+from shop.bootstrap import bootstrap
+from shop.config import Settings
+from shop.draining import stop_on_signals
+from shop.process import clear_failures, log_to_stderr
+from shop.web import create_app
+
+ADJUSTMENTS: Mapping[str, Any] = {
+    # The Makefile and docs/shop.service tell waitress-serve the same.
+    "ident": None,  # which server this is concerns nobody
+    "asyncore_use_poll": True,  # select() cannot take file descriptors from 1024 on
+    "connection_limit": 900,  # below the usual limit of 1024 open files
+    "channel_timeout": 60,  # seconds for which an idle connection stays open
+    "max_request_body_size": 1 << 30,  # for bulk imports; the shop has lower limits for the rest
+}
+"""What waitress is told besides its address and the number of its threads."""
+
+CLOSING = 3.0
+"""Seconds that the shop's threads have to end, after the server has."""
+
+
+def start_app(environ: Mapping[str, str]) -> Flask:
+    """Start the shop that the environment describes, and make the web application for it.
+
+    It belongs to the process: it has the log, the signals and the uncaught errors, and is closed
+    when the process ends. Bad configuration and stores that cannot be used end the process, with a
+    message on stderr and the exit codes of :mod:`shop.process`.
+    """
+    log_to_stderr(logging.INFO)
+    sys.excepthook = _tell_address_errors
+    at_stop = ExitStack()
+    if threading.current_thread() is threading.main_thread():
+        stop_on_signals(at_stop.close)  # before all that takes time: signals may come already
+    with clear_failures():
+        shop = bootstrap(Settings.from_env(environ))
+    at_stop.callback(shop.end_waits)
+    atexit.register(shop.close, timeout=CLOSING)
+    shop.start()
+    return create_app(shop)
+
+
+def serve(environ: Mapping[str, str], *, listen: str, threads: int) -> None:
+    """Serve the shop that the environment describes until a signal says stop."""
+    app = start_app(environ)
+    server = waitress.create_server(app, listen=listen, threads=threads, **ADJUSTMENTS)
+    server.print_listen("Serving on http://{}:{}")
+    server.run()
+
+
+def _tell_address_errors(
+    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+) -> None:
+    """Say in one line why waitress cannot listen, whoever started it; leave the rest as it is."""
+    refusals = {errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES}
+    if isinstance(error, OSError) and error.errno in refusals and error.filename is None:
+        print(f"cannot listen on this address: {error.strerror}", file=sys.stderr)  # noqa: T201
+    else:
+        sys.__excepthook__(kind, error, traceback)
