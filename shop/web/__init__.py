@@ -1,0 +1,43 @@
+"""The shop over HTTP."""
+
+from __future__ import annotations
+
+from flask import Flask, Response
+
+from shop.runtime import Shop
+from shop.web import log, queries
+from shop.web.batch import register_batch
+from shop.web.commands import register_commands
+from shop.web.errors import register_errors
+from shop.web.guard import check_loopback
+from shop.web.health import register_health
+from shop.web.metrics import register_metrics
+from shop.web.reading import register_reads
+from shop.web.waits import Waits
+
+__all__ = ["create_app"]
+
+
+def create_app(shop: Shop, *, long_waits: int = 2) -> Flask:
+    """The WSGI application of a shop, which it neither starts nor closes.
+
+    At most ``long_waits`` requests wait for read models longer than a tenth of a second; it should
+    be a quarter of the server's threads.
+    """
+    app = Flask(__name__, static_folder=None)
+    app.url_map.merge_slashes = False
+    waits = Waits(long_waits)
+    register_errors(app)
+    register_metrics(app, shop)
+    app.before_request(check_loopback)
+    app.after_request(_harden)
+    register_commands(app, shop, waits)
+    register_batch(app, shop)
+    register_reads(app, queries.READS + log.READS, shop, waits)
+    register_health(app, shop)
+    return app
+
+
+def _harden(response: Response) -> Response:
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response

@@ -1,0 +1,105 @@
+"""Many commands in one request: a line of JSON for each, and a line for each result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import IO, Annotated, Any
+from uuid import UUID
+
+import msgspec
+from flask import Flask, Response, request
+from msgspec import Meta
+
+from shop.eventsourcing import Command
+from shop.runtime import Shop
+from shop.web.commands import (
+    LARGEST_BODY,
+    check_addressed,
+    check_content_type,
+    known_command,
+    status_of,
+)
+from shop.web.errors import RETRY_AFTER, FieldError, Problem, problem_of
+from shop.web.fields import decode_json, decode_payload, field_errors
+from shop.web.shapes import Result
+
+NDJSON = "application/x-ndjson"
+_CHUNK = 64 * 1024
+
+
+class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One command. ``id`` is the command's own: sent again, it is done once."""
+
+    name: Annotated[str, Meta(description="Of the command, such as `shop.product.create`")]
+    payload: msgspec.Raw
+    aggregate_id: UUID | None = None
+    id: UUID | None = None
+
+
+def register_batch(app: Flask, shop: Shop) -> None:
+    """Serve batches of commands. Neither the batch nor its results are ever held as a whole."""
+    encode = msgspec.json.Encoder().encode
+    decode = msgspec.json.Decoder(Line).decode
+
+    def carry_out_all() -> Response:
+        check_content_type(NDJSON)
+        return Response(results(request.stream), 200, content_type=NDJSON)
+
+    def results(body: IO[bytes]) -> Iterator[bytes]:
+        for text in lines(body):
+            yield encode(result(text)) + b"\n"
+
+    def result(text: bytes) -> dict[str, Any]:
+        id = None
+        try:
+            line = parse(text)
+            id = line.id
+            cls = known_command(shop, line.name)
+            check_addressed(cls, line.aggregate_id)
+            payload = decode_payload(shop.commands.registry, line.name, line.payload, at="/payload")
+            done = shop.commands.dispatch(Command.new(payload, line.aggregate_id, id=id))
+        except Exception as error:  # noqa: BLE001 - a bad line must not end the others
+            members = problem_of(error).members()
+            return {"status": members["status"], "command_id": id, **members}
+        return {"status": status_of(cls), **msgspec.structs.asdict(Result.of(done))}
+
+    def parse(text: bytes) -> Line:
+        if len(text) > LARGEST_BODY:
+            raise Problem(413, "body-too-large", f"a line has at most {LARGEST_BODY} bytes")
+        if shop.ending:
+            raise Problem(503, "unavailable", "the shop is stopping", headers=RETRY_AFTER)
+        try:
+            return decode(text)
+        except (ValueError, RecursionError) as error:
+            errors = list(field_errors(Line, decode_json(text)))
+            raise Problem(
+                422,
+                "line-invalid",
+                "the line does not fit the schema of a command in a batch",
+                errors=errors or [FieldError(str(error), pointer="")],
+            ) from error
+
+    app.add_url_rule("/commands", "batch", carry_out_all, methods=["POST"])
+
+
+def lines(body: IO[bytes]) -> Iterator[bytes]:
+    """The lines of a body, but for blank ones.
+
+    Of one that is longer than allowed comes only the beginning, which is longer than allowed, too.
+    """
+    line = bytearray()
+    while chunk := body.read(_CHUNK):
+        *complete, last = chunk.split(b"\n")
+        for part in complete:
+            _extend(line, part)
+            if line.strip():
+                yield bytes(line)
+            line.clear()
+        _extend(line, last)
+    if line.strip():
+        yield bytes(line)
+
+
+def _extend(line: bytearray, part: bytes) -> None:
+    if len(line) <= LARGEST_BODY:
+        line += part

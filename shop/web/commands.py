@@ -1,0 +1,128 @@
+"""Commands over HTTP: ``POST /commands/<name>[/<id>]``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from uuid import UUID
+
+import msgspec
+from flask import Flask, Response, request
+
+from shop.eventsourcing import AggregateRef, Command, CommandPayload, CommandResult
+from shop.runtime import Shop
+from shop.web.errors import Problem
+from shop.web.fields import decode_payload
+from shop.web.headers import expected_version, idempotency_key, parse_uuid, preferred_wait
+from shop.web.shapes import Result
+from shop.web.waits import Waits
+
+LARGEST_BODY = 1024 * 1024
+
+# Where to read what a command created. Of other aggregates, the events can be read.
+RESOURCES: Mapping[str, str] = {
+    "shop.product": "/products/{id}",
+    "shop.customer": "/customers/{id}",
+    "shop.order": "/orders/{id}",
+}
+_STREAM = "/streams/{aggregate}/{id}"
+
+
+def register_commands(app: Flask, shop: Shop, waits: Waits) -> None:
+    """Serve all commands that the shop knows."""
+    encode = msgspec.json.Encoder().encode
+    registry = shop.commands.registry
+
+    def carry_out(name: str, id: str | None = None) -> Response:
+        cls = known_command(shop, name)
+        aggregate_id = _path_id(cls, id)
+        check_content_type("application/json")
+        command = Command.new(
+            decode_payload(registry, name, read_body()),
+            aggregate_id,
+            id=idempotency_key(),
+            expected_version=expected_version(creates=cls.creates),
+        )
+        result = shop.commands.dispatch(command)
+        headers = {"ETag": f'"{result.version}"', "Shop-Position": str(result.position)}
+        if cls.creates:
+            headers["Location"] = location(result.aggregate)
+        if result.replayed:
+            headers["Idempotent-Replayed"] = "true"
+        seconds = preferred_wait()
+        if seconds is not None and waits.wait(_reached(shop, result), seconds):
+            headers["Preference-Applied"] = "wait"
+        return Response(
+            encode(Result.of(result)), status_of(cls), headers, content_type="application/json"
+        )
+
+    app.add_url_rule("/commands/<name>", "command", carry_out, methods=["POST"])
+    app.add_url_rule("/commands/<name>/<id>", "command", carry_out, methods=["POST"])
+
+
+def known_command(shop: Shop, name: str) -> type[CommandPayload]:
+    """The payload class of a command. Raises :class:`Problem` where there is none."""
+    if name not in shop.commands.registry:
+        raise Problem(404, "command-unknown", f"there is no command {name!r}")
+    return shop.commands.registry[name]
+
+
+def check_addressed(cls: type[CommandPayload], id: UUID | None) -> None:
+    """Raise :class:`Problem` where the command needs the id of an aggregate and has none."""
+    if id is None and not cls.creates:
+        name = cls.wire.name
+        raise Problem(
+            404,
+            "id-missing",
+            f"{name} needs the id of its {cls.aggregate}: POST /commands/{name}/<id>, or"
+            " aggregate_id in a batch",
+        )
+
+
+def _path_id(cls: type[CommandPayload], text: str | None) -> UUID | None:
+    id = None if text is None else parse_uuid(text)
+    if id is None and text is not None:
+        raise Problem(404, "not-found", f"{text!r} is no UUID, as the id of a {cls.aggregate} is")
+    check_addressed(cls, id)
+    return id
+
+
+def location(aggregate: AggregateRef) -> str:
+    """The path at which an aggregate can be read."""
+    path = RESOURCES.get(aggregate.name, _STREAM)
+    return path.format(aggregate=aggregate.name, id=aggregate.id)
+
+
+def status_of(cls: type[CommandPayload]) -> int:
+    """The HTTP status of a command that was carried out."""
+    return 201 if cls.creates else 200
+
+
+def check_content_type(wanted: str) -> None:
+    """Raise :class:`Problem` unless the body is declared to be of that media type."""
+    declared: str = request.environ.get("CONTENT_TYPE") or ""
+    if declared != wanted and declared.partition(";")[0].strip().lower() != wanted:
+        raise Problem(
+            415,
+            "media-type-unsupported",
+            f"the Content-Type must be {wanted}, not {declared or 'missing'}",
+            headers={"Accept-Post": wanted},
+        )
+
+
+def read_body() -> bytes:
+    """The request's body. Raises :class:`Problem` for one that is too large, before reading it."""
+    too_large = Problem(413, "body-too-large", f"a body has at most {LARGEST_BODY} bytes")
+    if (request.content_length or 0) > LARGEST_BODY:
+        raise too_large
+    stream = request.stream
+    body: bytes = stream.read(LARGEST_BODY + 1)
+    # One read may bring less than what was asked for, if the body comes slowly.
+    while len(body) <= LARGEST_BODY and (more := stream.read(LARGEST_BODY + 1 - len(body))):
+        body += more
+    if len(body) > LARGEST_BODY:
+        raise too_large
+    return body
+
+
+def _reached(shop: Shop, result: CommandResult) -> Callable[[float], bool]:
+    return lambda seconds: shop.wait_for(result.position, seconds)

@@ -1,0 +1,77 @@
+"""Decoding what clients send, with all that is wrong in it told at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+import msgspec
+
+from shop.eventsourcing import CommandPayload, PayloadError, Registry
+from shop.eventsourcing.registry import payload_error
+from shop.web.errors import FieldError, Problem
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+def decode_payload(
+    registry: Registry[CommandPayload], name: str, body: bytes | msgspec.Raw, *, at: str = ""
+) -> CommandPayload:
+    """The payload of a command, from JSON.
+
+    ``at`` is the JSON pointer of the payload in the client's document. Raises :class:`Problem`.
+    """
+    cls = registry[name]
+    try:
+        return registry.decode(name, cls.wire.version, bytes(body))
+    except (PayloadError, ValueError, RecursionError) as error:
+        errors = list(field_errors(cls, decode_json(body), at))
+        detail = "the payload does not fit the schema of " + name
+        raise Problem(
+            422, "payload-invalid", detail, errors=errors or [FieldError(str(error), pointer=at)]
+        ) from error
+
+
+def decode_json(body: bytes | msgspec.Raw) -> Any:
+    """The value that a JSON text stands for. Raises :class:`Problem`."""
+    try:
+        return msgspec.json.decode(body)
+    except UnicodeDecodeError as error:
+        raise Problem(400, "body-malformed", "the body is not UTF-8") from error
+    except RecursionError as error:
+        raise Problem(400, "body-malformed", "the body is nested too deeply") from error
+    except ValueError as error:
+        detail = f"the body is not JSON: {error}" if body else "the body is empty"
+        raise Problem(400, "body-malformed", detail) from error
+
+
+def field_errors(
+    cls: type[msgspec.Struct], value: Any, at: str = "", *, strict: bool = True
+) -> Iterator[FieldError]:
+    """What is wrong with a value that is to become a ``cls``: one error for each bad field.
+
+    ``strict`` as :func:`msgspec.convert`: whether texts do not stand for numbers.
+    """
+    if not isinstance(value, dict):
+        yield FieldError("Expected an object", pointer=at)
+        return
+    fields = {field.encode_name: field for field in msgspec.structs.fields(cls)}
+    for name in value:
+        if name not in fields:
+            known = ", ".join(fields) or "none"
+            yield FieldError(f"There is no such field; known: {known}", pointer=at + step(name))
+    for name, field in fields.items():
+        if name not in value:
+            if field.required:
+                yield FieldError("This field is required", pointer=at + step(name))
+            continue
+        try:
+            msgspec.convert(value[name], field.type, strict=strict)
+        except msgspec.ValidationError as error:
+            bad = payload_error(name, error)
+            yield FieldError(bad.reason, pointer=at + step(name) + bad.path)
+
+
+def step(name: str) -> str:
+    """One step of a JSON pointer."""
+    return "/" + name.replace("~", "~0").replace("/", "~1")

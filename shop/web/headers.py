@@ -1,0 +1,73 @@
+"""What request headers ask for."""
+
+from __future__ import annotations
+
+import re
+from uuid import UUID
+
+from flask import request
+
+from shop.web.errors import Problem
+
+# An element of the header: a token, perhaps with a value, and parameters, which are passed over.
+_PREFERENCE = re.compile(
+    r"""[\s,;]* (?P<name>[!#$%&'*+.^_`|~\w-]+) \s*
+        (?: = \s* (?: "(?P<quoted>(?:[^"\\]|\\.)*)" | (?P<token>[^\s,;"]*) ) )? \s*
+        (?P<parameters> ; (?:[^,"] | "(?:[^"\\]|\\.)*")* )?""",
+    re.VERBOSE,
+)
+_SECONDS = re.compile(r"\d{1,9}(\.\d{1,9})?")
+_NUMBER = re.compile(r"\d{1,18}")
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+
+
+def parse_uuid(text: str) -> UUID | None:
+    """The UUID that is written in the usual way, ``None`` for any other text."""
+    return UUID(text) if _UUID.fullmatch(text) else None
+
+
+def idempotency_key() -> UUID | None:
+    """The id that the client gives its command, if any."""
+    text = request.environ.get("HTTP_IDEMPOTENCY_KEY")
+    if text is None:
+        return None
+    key = parse_uuid(text)
+    if key is None:
+        raise Problem(400, "header-invalid", f"Idempotency-Key must be a UUID, not {text!r}")
+    return key
+
+
+def expected_version(*, creates: bool) -> int | None:
+    """The version that the client last saw of the aggregate, if it says so.
+
+    ``*`` asks that the aggregate exists, as all commands do that do not create it.
+    """
+    text = request.environ.get("HTTP_IF_MATCH")
+    if text is None or (text == "*" and not creates):
+        return None
+    if text[:1] == text[-1:] == '"' and _NUMBER.fullmatch(text[1:-1]):
+        return int(text[1:-1])
+    raise Problem(400, "header-invalid", f'If-Match must be "<version>", in quotes, not {text!r}')
+
+
+def min_position() -> int:
+    """The position that the answer to a read must have reached; 0 without the header."""
+    text = request.environ.get("HTTP_SHOP_MIN_POSITION", "0")
+    if not _NUMBER.fullmatch(text):
+        raise Problem(400, "header-invalid", f"Shop-Min-Position must be a number, not {text!r}")
+    return int(text)
+
+
+def preferred_wait() -> float | None:
+    """How many seconds the client would wait (``Prefer``, RFC 7240), if it says so.
+
+    Of several the first counts. What is unknown or malformed is passed over: it is a preference.
+    """
+    text = request.environ.get("HTTP_PREFER")
+    if not text:
+        return None
+    for found in _PREFERENCE.finditer(text):
+        if found["name"].lower() == "wait":
+            value = found["quoted"] if found["quoted"] is not None else found["token"] or ""
+            return float(value) if _SECONDS.fullmatch(value) else None
+    return None

@@ -1,0 +1,176 @@
+"""How every read is answered: parameters, waiting, position, entity tag."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+from typing import Any, TypeVar
+from urllib.parse import urlencode
+
+import msgspec
+from flask import Flask, Response, request
+from msgspec import UNSET
+
+from shop.runtime import Shop
+from shop.web.cursors import Key, decode_cursor, encode_cursor
+from shop.web.errors import RETRY_AFTER, FieldError, Problem
+from shop.web.fields import field_errors
+from shop.web.headers import min_position, parse_uuid, preferred_wait
+from shop.web.waits import Waits
+
+T = TypeVar("T")
+
+
+class NoQuery(msgspec.Struct, frozen=True):
+    """A read that takes no query parameters."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What a read found: ``None`` for nothing.
+
+    ``position`` is where it stands, at least, as far as the models told. The entity tag is made
+    of the content unless one is given.
+    """
+
+    value: object | None
+    position: int = 0
+    etag: str | None = None
+
+
+class Read(msgspec.Struct, frozen=True, kw_only=True):
+    """A read: all that is needed to serve and to document it.
+
+    ``answer`` is called with the shop, the query, and the variable parts of the path: those named
+    ``id`` as UUIDs. ``projection`` names the one whose models it answers from; without one it
+    answers from the log.
+    """
+
+    path: str
+    answer: Callable[..., Answer]
+    shape: Any
+    query: type[msgspec.Struct] = NoQuery
+    projection: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of the read, for programs."""
+        return self.answer.__name__
+
+
+class Listing:
+    """One listing, as a request asks for a page of it."""
+
+    def __init__(self, query: Any) -> None:
+        fields = {
+            name: str(getattr(query, name))
+            for name in query.__struct_fields__
+            if name not in {"cursor", "limit"}
+        }
+        self._name = f"{request.path}?{urlencode(fields)}"
+        self._limit: int = query.limit
+        self.after = decode_cursor(self._name, query.cursor)
+
+    @property
+    def fetch(self) -> int:
+        """How many items to get: one more than are shown, which tells whether there are more."""
+        return self._limit + 1
+
+    def page(self, items: Sequence[T], key: Callable[[T], Key]) -> tuple[Sequence[T], str | None]:
+        """The items to show, and the cursor that continues the listing."""
+        if len(items) <= self._limit:
+            return items, None
+        shown = items[: self._limit]
+        return shown, encode_cursor(self._name, key(shown[-1]))
+
+
+def register_reads(app: Flask, reads: Sequence[Read], shop: Shop, waits: Waits) -> None:
+    """Serve reads with GET (and so with HEAD)."""
+    for read in reads:
+        app.add_url_rule(read.path, read.name, _view(read, shop, waits), methods=["GET"])
+
+
+def _view(read: Read, shop: Shop, waits: Waits) -> Callable[..., Response]:
+    def view(**path: str) -> Response:
+        variables = {name: _variable(name, text) for name, text in path.items()}
+        query = _query(read.query)
+        _await(read, shop, waits)
+        before = _position(read, shop)
+        answer: Answer = read.answer(shop, query, **variables)
+        position = str(max(before, answer.position))
+        if answer.value is None:
+            raise _missing(headers={"Shop-Position": position})
+        body = msgspec.json.encode(answer.value)
+        etag = answer.etag or blake2b(body, digest_size=12).hexdigest()
+        headers = {"Shop-Position": position, "ETag": f'"{etag}"', "Cache-Control": "no-cache"}
+        if "HTTP_IF_NONE_MATCH" in request.environ and request.if_none_match.contains_weak(etag):
+            return Response(status=304, headers=headers)
+        return Response(body, 200, headers, content_type="application/json")
+
+    return view
+
+
+def _variable(name: str, text: str) -> object:
+    if name != "id":
+        return text
+    id = parse_uuid(text)
+    if id is None:
+        raise _missing()
+    return id
+
+
+def _missing(headers: dict[str, str] | None = None) -> Problem:
+    return Problem(404, "not-found", f"there is no {request.path}", headers=headers)
+
+
+def _query(cls: type[msgspec.Struct]) -> msgspec.Struct:
+    """The query parameters, each at most once unless its type is a list."""
+    given = request.args
+    fields = {field.name: field for field in msgspec.structs.fields(cls)}
+    lists = {name for name, field in fields.items() if isinstance(field.default_factory, type)}
+    values = {
+        name: texts if name in lists else texts[0] for name, texts in given.lists() if name in given
+    }
+    errors = [
+        FieldError(error.detail, parameter=str(error.pointer).split("/")[1])
+        for error in field_errors(cls, values, strict=False)
+    ]
+    errors += [
+        FieldError("This may be given once only", parameter=name)
+        for name, texts in given.lists()
+        if name in fields and name not in lists and len(texts) > 1
+    ]
+    if errors:
+        raise Problem(400, "query-invalid", "the query parameters do not fit", errors=errors)
+    return msgspec.convert(values, cls, strict=False)
+
+
+def _position(read: Read, shop: Shop) -> int:
+    if read.projection is None:
+        return shop.store.head()
+    return shop.projections[read.projection].position
+
+
+def _await(read: Read, shop: Shop, waits: Waits) -> None:
+    """Wait until what the client has seen elsewhere can be read here."""
+    wanted = min_position()
+    if not wanted or _position(read, shop) >= wanted:
+        return
+    projection = read.projection
+
+    def wait(seconds: float) -> bool:
+        if projection is None:
+            return shop.wait_for_log(wanted, seconds)
+        return shop.wait_for(wanted, seconds, projections=[projection])
+
+    if not waits.wait(wait, preferred_wait() or 0.0):
+        raise Problem(
+            503,
+            "position-not-reached",
+            f"position {wanted} is not reached yet",
+            headers=RETRY_AFTER,
+        )
+
+
+def given(**values: Any) -> dict[str, Any]:
+    """Those of the values that were given."""
+    return {name: value for name, value in values.items() if value is not UNSET}
