@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
+import time
 from binascii import a2b_base64
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import groupby
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from shop.backends.sqlite.query import FROM_BASE64
 from shop.backends.sqlite.schema import APPLICATION_ID, MIGRATIONS
@@ -21,8 +24,14 @@ from shop.eventsourcing.errors import (
 from shop.eventsourcing.group_commit import Entry, GroupCommit
 
 T = TypeVar("T")
+W = TypeVar("W")
 Row = tuple[Any, ...]
 Work = Callable[[sqlite3.Connection], T]
+
+_READ_ONLY = "it is read-only: give this user the right to write to the file and its directory"
+Handler = Callable[[sqlite3.Connection, Sequence[W]], Sequence[T | Exception]]
+"""Does several pieces of work in one transaction and gives the outcome of each: a result, or an
+error when that piece wrote nothing. What it raises undoes the whole transaction."""
 
 
 class Database:
@@ -47,8 +56,11 @@ class Database:
         with self._translated():
             self._writer = self._connect()
             try:
+                self._writer.execute("BEGIN")  # so that what is checked is of one moment
                 self._check_format()  # first of all: a foreign file is left as it is
-                self._writer.execute("PRAGMA journal_mode = WAL")
+                self._writer.execute("COMMIT")
+                self._check_writable()
+                self._use_wal()
                 self._migrate()
             except BaseException:
                 self._writer.close()
@@ -62,7 +74,15 @@ class Database:
         It fails alone: what it raises is raised here and undoes only its own changes. To that end
         it may run a second time, so it must have no effects outside the database.
         """
-        return cast("T", self._group.submit(work))
+        return self.write_with(_run_each, work)
+
+    def write_with(self, handler: Handler[W, T], work: W) -> T:
+        """As :meth:`write`, with the work of concurrent callers done by one call of ``handler``.
+
+        That is fewer statements than each alone would take. Each statement costs more than its
+        time: after it, the thread queues for the interpreter's lock.
+        """
+        return cast("T", self._group.submit((handler, work)))
 
     def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
         """Run one query and return all its rows."""
@@ -121,6 +141,28 @@ class Database:
             raise
         return connection
 
+    def _check_writable(self) -> None:
+        """SQLite itself opens what it may not write to, and complains at the first write."""
+        if not os.access(self.path, os.W_OK):
+            raise StoreUnavailableError(f"cannot use {self.path}: {_READ_ONLY}")
+
+    def _use_wal(self) -> None:
+        """Switch a new file to WAL mode.
+
+        SQLite does not wait for a process that is doing the same, but gives up at once.
+        """
+        deadline = time.monotonic() + self._timeout
+        while True:
+            try:
+                self._writer.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                if not busy or time.monotonic() > deadline:
+                    raise
+                threading.Event().wait(0.01)
+            else:
+                return
+
     def _migrate(self) -> None:
         """Bring the file's schema up to date, one process at a time."""
         if self._pragma("user_version") == len(MIGRATIONS):
@@ -153,42 +195,50 @@ class Database:
     def _pragma(self, name: str) -> int:
         return int(self._writer.execute(f"PRAGMA {name}").fetchone()[0])
 
-    def _commit(self, group: Sequence[Entry[Work[Any]]]) -> None:
-        """Commit a group in one transaction, or each alone where one spoils it for all."""
+    def _commit(self, group: Sequence[Entry[_Task]]) -> None:
+        """Commit a group in one transaction, or each alone where one undid it for all.
+
+        Raises where no transaction can be begun, which is nobody's fault and fails for all.
+        """
+        with self._translated():
+            self._writer.execute("BEGIN IMMEDIATE")
         try:
             with self._translated():
-                spoiled = self._transaction(group)
-        except StoreError as error:
+                self._finish(group)
+        except Exception as error:  # noqa: BLE001 - a caller's own, whatever it is
             if len(group) == 1:
                 group[0].error = error
-                return
-            spoiled = True
-        if spoiled:
-            for entry in group:
-                entry.result = entry.error = None
-                self._commit([entry])
+            else:
+                self._commit_one_by_one(group)
 
-    def _transaction(self, group: Sequence[Entry[Work[Any]]]) -> bool:
-        """Run a group in one transaction. True when one of several had it undone for all."""
+    def _commit_one_by_one(self, group: Sequence[Entry[_Task]]) -> None:
+        for entry in group:
+            entry.result = entry.error = None
+        for number, entry in enumerate(group):
+            try:
+                self._commit([entry])
+            except StoreError as error:
+                # The others would only wait in vain, one after the other.
+                for left in group[number:]:
+                    left.error = error
+                return
+
+    def _finish(self, group: Sequence[Entry[_Task]]) -> None:
+        """Do the work of a group in the transaction that was begun, and end that."""
         writer = self._writer
-        writer.execute("BEGIN IMMEDIATE")
         try:
-            for entry in group:
-                changes = writer.total_changes
-                try:
-                    entry.result = entry.work(writer)
-                except sqlite3.Error:
-                    raise
-                except Exception as error:  # noqa: BLE001 - the caller's own, whatever it is
-                    entry.error = error
-                    if writer.total_changes != changes:
-                        self._roll_back()
-                        return len(group) > 1
+            for handler, some in groupby(group, key=lambda entry: entry.work[0]):
+                entries = list(some)
+                outcomes = handler(writer, [entry.work[1] for entry in entries])
+                for entry, outcome in zip(entries, outcomes, strict=True):
+                    if isinstance(outcome, Exception):
+                        entry.error = outcome
+                    else:
+                        entry.result = outcome
             writer.execute("COMMIT")
         except BaseException:
             self._roll_back()
             raise
-        return False
 
     def _roll_back(self) -> None:
         if self._writer.in_transaction:
@@ -213,8 +263,7 @@ class Database:
         advice = {
             sqlite3.SQLITE_BUSY: f"another process has held its lock for over {self._timeout:g} s",
             sqlite3.SQLITE_LOCKED: "another connection holds a lock on it",
-            sqlite3.SQLITE_READONLY: "it is read-only: give this user the right to write to the"
-            " file and its directory",
+            sqlite3.SQLITE_READONLY: _READ_ONLY,
             sqlite3.SQLITE_FULL: "the disk is full",
             sqlite3.SQLITE_IOERR: f"the disk cannot be read or written ({error})",
             sqlite3.SQLITE_CANTOPEN: self._why_not_opened(),
@@ -232,6 +281,24 @@ class Database:
         if not os.access(directory, os.W_OK):
             return f"this user may not write to {directory}"
         return "it cannot be opened"
+
+
+_Task = tuple[Handler[Any, Any], Any]
+
+
+def _run_each(
+    connection: sqlite3.Connection, works: Sequence[Work[Any]]
+) -> Sequence[Any | Exception]:
+    outcomes = []
+    for work in works:
+        changes = connection.total_changes
+        try:
+            outcomes.append(work(connection))
+        except Exception as error:
+            if connection.total_changes != changes or isinstance(error, sqlite3.Error):
+                raise
+            outcomes.append(error)
+    return outcomes
 
 
 def _statements(script: str) -> Iterator[str]:

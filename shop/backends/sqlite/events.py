@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 from uuid import UUID
@@ -10,12 +9,13 @@ from uuid import UUID
 import msgspec
 from msgspec import convert
 
+from shop.backends.sqlite.append import Append, append_all
 from shop.backends.sqlite.database import Database
-from shop.backends.sqlite.query import microseconds, plan, time_of
+from shop.backends.sqlite.query import plan, time_of
 from shop.eventsourcing.errors import (
     EventDecodeError,
-    EventIdReusedError,
     PayloadError,
+    StoreError,
     StoreUnavailableError,
 )
 from shop.eventsourcing.event import AggregateRef, Event, EventData, Metadata
@@ -25,7 +25,6 @@ from shop.eventsourcing.store import Commit, PreparedAppend, Query, StoreInfo
 _HEAD = "SELECT coalesce(max(position), 0) FROM events"
 _VERSION = "SELECT coalesce(max(version), 0) FROM events WHERE aggregate_id = ? AND aggregate = ?"
 _FIND_COMMIT = "SELECT first, last, digest FROM commits WHERE id = ?"
-_INSERT = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _decode_metadata = msgspec.json.Decoder(Metadata).decode
 
 
@@ -50,20 +49,22 @@ class SqliteEventStore:
         guards: Mapping[AggregateRef, int] | None = None,
     ) -> Commit:
         """As :meth:`EventStore.append`."""
-        append = PreparedAppend.of(self._registry, events, commit_id, digest, guards)
-        rows = [_row(event, data) for event, data in zip(events, append.payloads, strict=True)]
+        prepared = PreparedAppend.of(self._registry, events, commit_id, digest, guards)
         kinds = {(e.aggregate.name, e.name, e.data.wire.version) for e in events}
         new_kinds = kinds - self._known_kinds
         try:
-            commit = self._database.write(
-                lambda connection: _append(connection, append, rows, new_kinds)
-            )
-        except StoreUnavailableError:
+            commit = self._database.write_with(append_all, Append.of(prepared, new_kinds))
+        except StoreUnavailableError as error:
             # Ours may be in there all the same, when what failed was the end of the commit.
-            known = self.find_commit(append.commit_id)
+            try:
+                known = self.find_commit(prepared.commit_id)
+            except StoreError:
+                raise StoreUnavailableError(
+                    f"{error}; whether commit {prepared.commit_id} is stored could not be found out"
+                ) from error
             if known is None:
                 raise
-            return append.replay(known)
+            return prepared.replay(known)
         self._known_kinds |= new_kinds
         return commit
 
@@ -82,12 +83,15 @@ class SqliteEventStore:
         decode = self._registry.decode
         text, metadata = "{}", Metadata()
         for position, id, name, schema, time, aggregate, aggregate_id, version, data, why in rows:
-            if why != text:  # the events of one commit have the same
-                text, metadata = why, _decode_metadata(why)
             try:
                 payload = decode(name, schema, data)
+                if why != text:  # the events of one commit have the same
+                    text, metadata = why, _decode_metadata(why)
             except PayloadError as error:
                 reason = f"{error.reason} at {error.path}" if error.path else error.reason
+                raise EventDecodeError(UUID(bytes=id), name, position, reason) from error
+            except msgspec.DecodeError as error:
+                reason = f"its metadata: {error}"
                 raise EventDecodeError(UUID(bytes=id), name, position, reason) from error
             yield Event(
                 convert(id, UUID),
@@ -127,56 +131,3 @@ class SqliteEventStore:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
-
-
-def _append(
-    connection: sqlite3.Connection,
-    append: PreparedAppend,
-    rows: Sequence[tuple[Any, ...]],
-    new_kinds: set[tuple[str, str, int]],
-) -> Commit:
-    """Store an append. The write lock is held, so what is checked here stays true."""
-    known = connection.execute(_FIND_COMMIT, (append.commit_id.bytes,)).fetchone()
-    if known is not None:
-        return append.replay(Commit(append.commit_id, *known))
-    append.check({ref: _version(connection, ref) for ref in append.expected})
-    before = int(connection.execute(_HEAD).fetchone()[0])
-    try:
-        connection.executemany(
-            _INSERT, ((position, *row) for position, row in enumerate(rows, before + 1))
-        )
-    except sqlite3.IntegrityError as error:
-        for event in append.events:
-            # The events before the refused one are in the table too, above the head of before.
-            if connection.execute(
-                "SELECT 1 FROM events WHERE id = ? AND position <= ?", (event.id.bytes, before)
-            ).fetchone():
-                raise EventIdReusedError(event.id) from error
-        raise
-    commit = Commit(append.commit_id, before + 1, before + len(rows), append.digest)
-    connection.execute(
-        "INSERT INTO commits VALUES (?, ?, ?, ?)",
-        (commit.id.bytes, commit.first, commit.last, commit.digest),
-    )
-    if new_kinds:
-        connection.executemany("INSERT OR IGNORE INTO event_kinds VALUES (?, ?, ?)", new_kinds)
-    return commit
-
-
-def _row(event: Event[EventData], data: bytes) -> tuple[Any, ...]:
-    """The columns of an event, but for its position."""
-    return (
-        event.id.bytes,
-        event.name,
-        event.data.wire.version,
-        microseconds(event.time),
-        event.aggregate.name,
-        event.aggregate.id.bytes,
-        event.version,
-        data.decode(),
-        msgspec.json.encode(event.metadata).decode(),
-    )
-
-
-def _version(connection: sqlite3.Connection, ref: AggregateRef) -> int:
-    return int(connection.execute(_VERSION, (ref.id.bytes, ref.name)).fetchone()[0])

@@ -72,9 +72,27 @@ MIGRATIONS = (
         SELECT coalesce(max(version), 0) + 1 FROM events
         WHERE aggregate_id = NEW.aggregate_id AND aggregate = NEW.aggregate)
     BEGIN SELECT raise(ABORT, 'events must continue the version of their aggregate'); END;
+    -- INSERT OR REPLACE deletes what is in its way without any DELETE trigger.
+    CREATE TRIGGER events_once BEFORE INSERT ON events
+    WHEN EXISTS (SELECT 1 FROM events WHERE id = NEW.id)
+    BEGIN SELECT raise(ABORT, 'events are never replaced'); END;
     CREATE TRIGGER events_stay BEFORE UPDATE ON events
     BEGIN SELECT raise(ABORT, 'events are never changed'); END;
     CREATE TRIGGER events_remain BEFORE DELETE ON events
     BEGIN SELECT raise(ABORT, 'events are never deleted'); END;
+
+    -- A commit that were forgotten would be done a second time.
+    CREATE TRIGGER commits_once BEFORE INSERT ON commits
+    WHEN EXISTS (SELECT 1 FROM commits WHERE id = NEW.id)
+    BEGIN SELECT raise(ABORT, 'commits are never replaced'); END;
+    CREATE TRIGGER commits_stay BEFORE UPDATE ON commits
+    BEGIN SELECT raise(ABORT, 'commits are never changed'); END;
+    CREATE TRIGGER commits_remain BEFORE DELETE ON commits
+    BEGIN SELECT raise(ABORT, 'commits are never deleted'); END;
+
+    CREATE TRIGGER store_stays BEFORE UPDATE ON store
+    BEGIN SELECT raise(ABORT, 'the identity of a store never changes'); END;
+    CREATE TRIGGER store_remains BEFORE DELETE ON store
+    BEGIN SELECT raise(ABORT, 'the identity of a store never changes'); END;
     """,
 )
