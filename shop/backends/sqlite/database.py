@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import groupby
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from shop.backends.sqlite.query import FROM_BASE64
 from shop.backends.sqlite.schema import APPLICATION_ID, MIGRATIONS
@@ -74,7 +74,7 @@ class Database:
         It fails alone: what it raises is raised here and undoes only its own changes. To that end
         it may run a second time, so it must have no effects outside the database.
         """
-        return self.write_with(_run_each, work)
+        return cast("T", self.write_with(_run_each, work))
 
     def write_with(self, handler: Handler[W, T], work: W) -> T:
         """As :meth:`write`, with the work of concurrent callers done by one call of ``handler``.
