@@ -5,6 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 LISTEN ?= 127.0.0.1:8080
 THREADS ?= 8
+# shop/server.py says why; `python -m shop serve` takes the same.
+SERVER := --ident= --asyncore-use-poll --connection-limit=900 --channel-timeout=60 \
+	--max-request-body-size=1073741824
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint bench clean
@@ -13,7 +16,7 @@ help:  ## Show what there is to make.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/installed  ## Serve the shop at 127.0.0.1:8080, on SQLite.
-	exec $(BIN)/waitress-serve --listen=$(LISTEN) --threads=$(THREADS) wsgi:app
+	exec $(BIN)/waitress-serve --listen=$(LISTEN) --threads=$(THREADS) $(SERVER) wsgi:app
 
 test: $(VENV)/installed-dev  ## Run every test.
 	$(BIN)/python -m pytest

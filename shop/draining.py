@@ -43,11 +43,11 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 MOST = 6.0
 """Seconds after which requests that are still unanswered are given up."""
-SETTLING = 0.1
+SETTLING = 0.02
 """Seconds from holding off new connections to closing the listening sockets."""
 LINGER = 0.5
 """Seconds for which a connection without a request may still be about to send one."""
-TICK = 0.02
+TICK = 0.01
 """Seconds between two looks at what is left to do."""
 
 

@@ -35,8 +35,10 @@ CLOSING = 3.0
 """Seconds that the shop's threads have to end, after the server has."""
 
 
-def start_app(environ: Mapping[str, str]) -> Flask:
+def start_app(environ: Mapping[str, str], *, threads: int = 8) -> Flask:
     """Start the shop that the environment describes, and make the web application for it.
+
+    A quarter of the server's ``threads`` may be taken by long waits for read models.
 
     It belongs to the process: it has the log, the signals and the uncaught errors, and is closed
     when the process ends. Bad configuration and stores that cannot be used end the process, with a
@@ -52,12 +54,12 @@ def start_app(environ: Mapping[str, str]) -> Flask:
     at_stop.callback(shop.end_waits)
     atexit.register(shop.close, timeout=CLOSING)
     shop.start()
-    return create_app(shop)
+    return create_app(shop, long_waits=max(1, threads // 4))
 
 
 def serve(environ: Mapping[str, str], *, listen: str, threads: int) -> None:
     """Serve the shop that the environment describes until a signal says stop."""
-    app = start_app(environ)
+    app = start_app(environ, threads=threads)
     server = waitress.create_server(app, listen=listen, threads=threads, **ADJUSTMENTS)
     server.print_listen("Serving on http://{}:{}")
     server.run()

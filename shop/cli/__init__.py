@@ -1,0 +1,68 @@
+"""The command line: ``python -m shop``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+
+from shop.cli import events, models, serve
+from shop.config import Settings
+from shop.process import clear_failures, log_to_stderr
+
+EPILOG = """\
+Everything is configured by environment variables; `python -m shop config` shows them.
+
+exit codes:
+  0    done
+  1    failed: the store cannot be used, the address is taken, read models are wrong
+  2    the configuration or the command line is wrong; nothing was done
+  130  interrupted with Ctrl-C (`serve` takes that as a wish to stop: 0)
+"""
+
+
+def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
+    """Run a command line, by default that of the process; return the exit code."""
+    arguments = parser().parse_args(argv)
+    try:
+        with clear_failures():
+            log_to_stderr(logging.INFO if arguments.run is serve.run else logging.WARNING)
+            code: int = arguments.run(arguments, os.environ if environ is None else environ)
+            sys.stdout.flush()
+            return code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read this, `head` perhaps, had enough. Python would complain at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of all command lines."""
+    root = argparse.ArgumentParser(
+        prog="python -m shop",
+        description="An event-sourced shop: serve it, read its log, look after its read models.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    commands = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    serve.add_to(commands)
+    events.add_to(commands)
+    models.add_to(commands)
+    config = commands.add_parser(
+        "config",
+        help="show the settings, and whether they are valid",
+        description="Show the settings in effect, one SHOP_… variable a line, with passwords"
+        " blotted out. With bad settings: all that is wrong with them, and exit code 2.",
+    )
+    config.set_defaults(run=_show_config)
+    return root
+
+
+def _show_config(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    print("\n".join(Settings.from_env(environ).lines()))
+    return 0

@@ -1,0 +1,80 @@
+"""``python -m shop events``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import threading
+from collections.abc import Mapping
+from uuid import UUID
+
+import msgspec
+
+from shop.bootstrap import event_registry, open_event_store
+from shop.cli.arguments import Commands, position, positive
+from shop.config import Settings
+from shop.eventsourcing import Query
+from shop.web.shapes import StoredEvent
+
+POLL = 0.5
+"""Seconds between two looks at the log when following it."""
+
+
+def add_to(commands: Commands) -> None:
+    """Add the command to a parser."""
+    parser = commands.add_parser(
+        "events",
+        help="print the log, as JSON lines",
+        description="Print the events in the order of their positions, one JSON object a line, as"
+        " GET /events shows them. The shop may be running meanwhile. Options of different kinds all"
+        " have to match; of one given several times, any.",
+    )
+    parser.add_argument(
+        "--after", type=position, default=0, metavar="N", help="only events after this position"
+    )
+    parser.add_argument("--name", action="append", metavar="NAME", help="only events of this name")
+    parser.add_argument(
+        "--aggregate", action="append", metavar="NAME", help="only of this kind of aggregate"
+    )
+    parser.add_argument(
+        "--id",
+        action="append",
+        type=UUID,
+        metavar="UUID",
+        help="only of the aggregate with this id",
+    )
+    parser.add_argument(
+        "--limit", type=positive, metavar="N", help="at most this many events, then end"
+    )
+    parser.add_argument(
+        "--follow", action="store_true", help="wait for further events, until Ctrl-C"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    """Carry out the command."""
+    settings = Settings.from_env(environ)
+    after: int = arguments.after
+    left: int | None = arguments.limit
+    with open_event_store(settings.event_store, event_registry()) as store:
+        while True:
+            head = store.head()
+            query = Query(
+                names=arguments.name,
+                aggregates=arguments.aggregate,
+                aggregate_ids=arguments.id,
+                after=after,
+                to=head,
+                limit=left,
+            )
+            printed = 0
+            for event in store.read(query):
+                sys.stdout.buffer.write(msgspec.json.encode(StoredEvent.of(event)) + b"\n")
+                printed += 1
+            sys.stdout.buffer.flush()
+            left = None if left is None else left - printed
+            if left == 0 or not arguments.follow:
+                return 0
+            after = max(after, head)
+            threading.Event().wait(POLL)
