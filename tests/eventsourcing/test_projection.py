@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -323,7 +324,7 @@ class TestShape:
 
     def test_another_field_or_index_is_another_shape(self) -> None:
         def shape(field: type, *indexes: str) -> str:
-            entry = defstruct(
+            entry: Any = defstruct(
                 "Entry",
                 [("number", field)],
                 bases=(ReadModel,),
