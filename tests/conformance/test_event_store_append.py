@@ -50,6 +50,15 @@ def test_an_append_reaches_over_several_aggregates_in_the_order_given(store: Eve
     assert list(store.read()) == stored(events)
 
 
+def test_an_append_may_reach_over_very_many_aggregates(store: EventStore) -> None:
+    events = [noted(note(), 1) for _ in range(20_000)]
+    guards = {note(): 0 for _ in range(20_000)}
+    assert store.append(events, guards=guards).last == 20_000
+    with pytest.raises(ConcurrencyError):
+        store.append(events[-1:])
+    assert list(store.read(Query(after=19_999))) == stored(events[-1:], 20_000)
+
+
 @pytest.mark.parametrize("version", [1, 2, 4, 9])
 def test_a_version_that_does_not_follow_is_refused(store: EventStore, version: int) -> None:
     ref = note()

@@ -1,0 +1,387 @@
+"""SQLite: what is special about a store that is a file."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from shop.backends.sqlite import Database, SqliteEventStore
+from shop.backends.sqlite.schema import MIGRATIONS
+from shop.eventsourcing import (
+    ConcurrencyError,
+    EventDecodeError,
+    StoreError,
+    StoreFormatError,
+    StoreUnavailableError,
+)
+from tests.backends.conftest import OpenStore
+from tests.notebook import note, noted, positions, registry, stream
+
+
+@contextmanager
+def behind_its_back(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection of some other program."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        yield connection
+
+
+def test_every_commit_is_on_disk_when_it_returns(database: Database) -> None:
+    assert database.read("PRAGMA journal_mode") == [("wal",)]
+    full = 2
+    assert database.write(lambda c: c.execute("PRAGMA synchronous").fetchone()) == (full,)
+    assert database.read("PRAGMA synchronous") == [(full,)]
+
+
+def test_readers_cannot_write(database: Database) -> None:
+    with pytest.raises(StoreError):
+        database.read("DELETE FROM commits")
+
+
+# Files that are not ours.
+
+
+def foreign_file(path: Path) -> None:
+    path.write_bytes(b"Dear diary, " * 500)
+
+
+def foreign_database(path: Path) -> None:
+    with behind_its_back(path) as connection:
+        connection.execute("CREATE TABLE diary (day TEXT)")
+        connection.execute("INSERT INTO diary VALUES ('Monday')")
+
+
+def foreign_database_in_wal_mode(path: Path) -> None:
+    with behind_its_back(path) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+    foreign_database(path)
+
+
+def marked_database(path: Path) -> None:
+    with behind_its_back(path) as connection:
+        connection.execute("PRAGMA application_id = 7")
+        connection.execute("CREATE TABLE diary (day TEXT)")
+
+
+def newer_database(path: Path) -> None:
+    Database(path).close()
+    with behind_its_back(path) as connection:
+        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+
+
+@pytest.mark.parametrize(
+    ("make", "complaint"),
+    [
+        (foreign_file, "is not a SQLite database"),
+        (foreign_database, "some other program"),
+        (foreign_database_in_wal_mode, "some other program"),
+        (marked_database, "some other program"),
+        (newer_database, "written by a newer one"),
+    ],
+)
+def test_a_file_that_is_not_ours_is_refused_and_left_as_it_is(
+    path: Path, make: Callable[[Path], None], complaint: str
+) -> None:
+    make(path)
+    before = path.read_bytes()
+    with pytest.raises(StoreFormatError, match=complaint) as refused:
+        Database(path)
+    assert str(path) in str(refused.value)
+    assert path.read_bytes() == before
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_a_newer_file_is_told_with_both_versions(path: Path) -> None:
+    newer_database(path)
+    known = len(MIGRATIONS)
+    with pytest.raises(StoreFormatError, match=f"version {known + 1}, .* up to {known}"):
+        Database(path)
+
+
+def test_a_damaged_file_is_told_of(path: Path, open_store: OpenStore) -> None:
+    with open_store(path) as store:
+        store.append(stream(note(), 2000))
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(4096 * 8)
+        file.write(b"\xa5" * (size - 4096 * 8))
+    with pytest.raises(StoreFormatError, match="damaged"):
+        list(open_store(path).read())
+
+
+def test_an_empty_file_becomes_a_store(path: Path, open_store: OpenStore) -> None:
+    path.touch()
+    assert open_store(path).head() == 0
+
+
+def test_a_missing_directory_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnavailableError, match=f"no directory {tmp_path}/missing"):
+        Database(tmp_path / "missing" / "events.db")
+
+
+def test_a_directory_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnavailableError, match="it is a directory"):
+        Database(tmp_path)
+
+
+# What others do to the file.
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE events SET data = '{}'",
+        "UPDATE events SET position = position + 10",
+        "DELETE FROM events",
+        "DELETE FROM events WHERE position = 2",
+        "INSERT INTO events SELECT position + 7, randomblob(16), name, schema_version, time,"
+        " aggregate, aggregate_id, version + 1, data, metadata FROM events WHERE position = 2",
+        "INSERT INTO events SELECT 3, randomblob(16), name, schema_version, time,"
+        " aggregate, aggregate_id, 4, data, metadata FROM events WHERE position = 2",
+        "INSERT INTO events SELECT 3, randomblob(16), name, schema_version, time,"
+        " aggregate, randomblob(16), 2, data, metadata FROM events WHERE position = 2",
+        "INSERT OR REPLACE INTO events SELECT 3, id, name, schema_version, time,"
+        " aggregate, aggregate_id, 3, data, metadata FROM events WHERE position = 2",
+        "INSERT OR REPLACE INTO events SELECT 2, randomblob(16), name, schema_version, time,"
+        " aggregate, aggregate_id, 2, '{}', metadata FROM events WHERE position = 2",
+        "UPDATE commits SET digest = x'00'",
+        "DELETE FROM commits",
+        "UPDATE store SET identity = randomblob(16)",
+        "DELETE FROM store",
+    ],
+)
+def test_the_log_is_append_only_for_everybody(
+    path: Path, store: SqliteEventStore, sql: str
+) -> None:
+    ref, commit_id = note(), uuid4()
+    store.append(stream(ref, 2), commit_id=commit_id)
+    before = [*store.read()], store.find_commit(commit_id), store.info()
+    with behind_its_back(path) as connection, pytest.raises(sqlite3.IntegrityError):
+        connection.execute(sql)
+    assert ([*store.read()], store.find_commit(commit_id), store.info()) == before
+    assert store.append(stream(ref, 1, after=2)).first == 3
+
+
+def insert_behind_its_back(path: Path, **columns: Any) -> None:
+    """Add an event to an empty log as no store would write it."""
+    row = {
+        "position": 1,
+        "id": uuid4().bytes,
+        "name": "notebook.noted",
+        "schema_version": 1,
+        "time": 0,
+        "aggregate": "notebook.note",
+        "aggregate_id": uuid4().bytes,
+        "version": 1,
+        "data": '{"text": "hello"}',
+        "metadata": "{}",
+    } | columns
+    with behind_its_back(path) as connection:
+        marks = ", ".join("?" * len(row))
+        connection.execute(f"INSERT INTO events VALUES ({marks})", [*row.values()])
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"data": "{"},
+        {"data": "7"},
+        {"data": '{"text": 7}'},
+        {"schema_version": 2},
+        {"metadata": "{"},
+        {"metadata": '{"command_id": "nobody"}'},
+    ],
+    ids=str,
+)
+def test_an_event_that_was_written_wrongly_is_named(
+    path: Path, store: SqliteEventStore, columns: dict[str, Any]
+) -> None:
+    id = uuid4()
+    insert_behind_its_back(path, id=id.bytes, **columns)
+    with pytest.raises(EventDecodeError) as refused:
+        list(store.read())
+    assert refused.value.event_id == id
+    assert (refused.value.name, refused.value.position) == ("notebook.noted", 1)
+
+
+def test_a_lock_that_is_held_too_long_is_told_with_the_seconds(
+    path: Path, store: SqliteEventStore
+) -> None:
+    store.append([noted(note(), 1)])
+    with behind_its_back(path) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreUnavailableError, match=r"held its lock for over 0\.3 s"):
+            store.append([noted(note(), 1)])
+        assert positions(store.read()) == [1]  # readers go on
+        other.execute("ROLLBACK")
+    assert store.append([noted(note(), 1)]).first == 2
+
+
+def test_all_who_wait_for_a_lock_hear_of_it_in_time(path: Path, store: SqliteEventStore) -> None:
+    """Not one after the other, each having waited as long again."""
+    with behind_its_back(path) as other, ThreadPoolExecutor(16) as pool:
+        other.execute("BEGIN IMMEDIATE")
+        begun = time.monotonic()
+        works = [pool.submit(store.append, [noted(note(), 1)]) for _ in range(16)]
+        assert all(isinstance(work.exception(10), StoreUnavailableError) for work in works)
+        assert time.monotonic() - begun < 16 * 0.3 / 2
+        other.execute("ROLLBACK")
+    assert store.head() == 0
+
+
+def test_a_lock_that_is_given_back_in_time_is_waited_for(path: Path, open_store: OpenStore) -> None:
+    store = open_store(path, timeout=10)
+    with behind_its_back(path) as other, ThreadPoolExecutor(1) as pool:
+        other.execute("BEGIN IMMEDIATE")
+        work = pool.submit(store.append, [noted(note(), 1)])
+        assert positions(store.read()) == []
+        other.execute("ROLLBACK")
+        assert work.result(10).first == 1
+
+
+# A disk with no room.
+
+
+def set_room(database: Database, pages: int) -> None:
+    """How large the file may become, in pages: beyond that the disk is full."""
+    database.write(lambda c: c.execute(f"PRAGMA max_page_count = {pages}").fetchone())
+
+
+def test_a_full_disk_is_told_of_and_loses_nothing(
+    database: Database, store: SqliteEventStore
+) -> None:
+    ref, commit_id = note(), uuid4()
+    store.append(stream(ref, 10))
+    set_room(database, 40)
+    large = [noted(ref, 11, "x" * 500_000)]
+    with pytest.raises(StoreUnavailableError, match="the disk is full"):
+        store.append(large, commit_id=commit_id)
+    assert len(list(store.read())) == store.head() == 10
+    assert store.find_commit(commit_id) is None
+    small = store.append([noted(note(), 1)])  # what there is room for goes on
+    assert small.first == 11
+    set_room(database, 1_000_000)
+    assert store.append(large, commit_id=commit_id).first == 12
+
+
+def queue_behind(
+    database: Database, works: Sequence[Callable[[], Any]], eventually: Callable[..., None]
+) -> list[Any]:
+    """The outcomes of works that wait for one and the same group to be committed, in order."""
+    entered, release = threading.Event(), threading.Event()
+
+    def hold(_: sqlite3.Connection) -> None:
+        entered.set()
+        assert release.wait(10)
+
+    with ThreadPoolExecutor(len(works) + 1) as pool:
+        holding = pool.submit(database.write, hold)
+        assert entered.wait(10)
+        futures = []
+        for number, work in enumerate(works, 1):
+            futures.append(pool.submit(work))
+            # Looked into, as nothing else tells who has come to wait in it.
+            eventually(lambda number=number: len(database._group._queue) == number)
+        release.set()
+        holding.result(10)
+        return [future.exception(10) or future.result() for future in futures]
+
+
+def test_in_a_group_only_what_conflicts_fails(
+    database: Database, store: SqliteEventStore, eventually: Callable[..., None]
+) -> None:
+    ref, stale = note(), note()
+    store.append([noted(stale, 1)])
+    appends = [
+        [noted(ref, 1)],
+        [noted(ref, 2)],
+        [noted(note(), 1), noted(stale, 1)],
+        [noted(ref, 3)],
+        [noted(stale, 2)],
+    ]
+    outcomes = queue_behind(
+        database, [partial(store.append, events) for events in appends], eventually
+    )
+    assert isinstance(outcomes[2], ConcurrencyError)
+    assert [o.first for n, o in enumerate(outcomes) if n != 2] == [2, 3, 4, 5]
+    assert store.head() == 5
+
+
+def test_a_group_is_one_transaction(
+    database: Database, store: SqliteEventStore, eventually: Callable[..., None]
+) -> None:
+    statements: list[str] = []
+    database.write(lambda c: c.set_trace_callback(statements.append))
+    works = [partial(store.append, [noted(note(), 1)]) for _ in range(8)]
+    outcomes = queue_behind(database, works, eventually)
+    assert [outcome.first for outcome in outcomes] == [1, 2, 3, 4, 5, 6, 7, 8]
+    # One for setting the trace, one for what held the others up, and one for all of them.
+    assert statements.count("COMMIT") == 3
+
+
+def test_in_a_group_only_what_finds_no_room_fails(
+    database: Database, store: SqliteEventStore, eventually: Callable[..., None]
+) -> None:
+    set_room(database, 40)
+    appends = [[noted(note(), 1)], [noted(note(), 1, "x" * 500_000)], [noted(note(), 1)]]
+    outcomes = queue_behind(
+        database, [partial(store.append, events) for events in appends], eventually
+    )
+    assert isinstance(outcomes[1], StoreUnavailableError)
+    assert [outcomes[0].first, outcomes[2].first] == [1, 2]
+
+
+# A commit whose outcome is not told.
+
+
+class Doubtful(sqlite3.Connection):
+    """Loses the answer to a commit: it was done, or it was not."""
+
+    lost = ""
+
+    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+        if sql == "COMMIT" and Doubtful.lost:
+            if Doubtful.lost == "done":
+                super().execute(sql)
+            Doubtful.lost = ""
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+            raise error
+        return super().execute(sql, parameters)
+
+
+@pytest.fixture
+def doubtful(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SqliteEventStore]:
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Doubtful))
+    with SqliteEventStore(Database(path), registry(), owns_database=True) as store:
+        store.head()
+        yield store
+
+
+def test_what_was_written_is_no_error_although_the_answer_was_lost(
+    doubtful: SqliteEventStore,
+) -> None:
+    Doubtful.lost = "done"
+    commit = doubtful.append(stream(note(), 2))
+    assert (commit.first, commit.last) == (1, 2)
+    assert doubtful.head() == 2
+
+
+def test_what_was_not_written_is_an_error_and_may_be_tried_again(
+    doubtful: SqliteEventStore,
+) -> None:
+    events, commit_id = stream(note(), 2), uuid4()
+    Doubtful.lost = "not done"
+    with pytest.raises(StoreUnavailableError, match="disk I/O error"):
+        doubtful.append(events, commit_id=commit_id)
+    assert doubtful.head() == 0
+    assert not doubtful.append(events, commit_id=commit_id).replayed

@@ -1,0 +1,129 @@
+"""SQLite under several processes, and under processes that die."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from shop.eventsourcing import AggregateRef, Query
+from tests.backends.conftest import OpenStore, Start
+from tests.notebook import note, noted, stream
+
+COMMITS = 40
+
+
+def test_processes_that_write_to_one_file_keep_one_order(
+    path: Path, open_store: OpenStore, start: Start
+) -> None:
+    store, shared = open_store(path), uuid4()
+    writers = [start("write", path, COMMITS, shared) for _ in range(3)]
+    for writer in writers:
+        assert writer.hear() == "ready"
+    for writer in writers:
+        writer.tell()
+    seen = 0
+    last_round = False
+    while not last_round:
+        last_round = not any(writer.running() for writer in writers)
+        for event in store.read(Query(after=seen)):
+            assert event.position == seen + 1
+            seen = event.position
+    assert [writer.end() for writer in writers] == [0, 0, 0]
+    versions: dict[AggregateRef, list[int]] = defaultdict(list)
+    for event in store.read():
+        versions[event.aggregate].append(event.version)
+    each = sum(1 + number % 3 for number in range(COMMITS))
+    assert sorted(len(v) for v in versions.values()) == [each, each, each, 3 * COMMITS]
+    assert all(v == list(range(1, len(v) + 1)) for v in versions.values())
+    assert store.head() == seen == 3 * each + 3 * COMMITS
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_processes_may_create_one_file_at_once(
+    path: Path, open_store: OpenStore, start: Start, attempt: int
+) -> None:
+    creators = [start("create", path) for _ in range(4)]
+    for creator in creators:
+        assert creator.hear() == "ready"
+    for creator in creators:
+        creator.tell()
+    identities = {creator.hear() for creator in creators}
+    assert [creator.end() for creator in creators] == [0, 0, 0, 0]
+    store = open_store(path)
+    assert identities == {str(store.info().identity)}
+    assert store.head() == 4
+
+
+@pytest.mark.parametrize("size", [1, 5000], ids=["one event", "many events"])
+@pytest.mark.parametrize(("moment", "there"), [("before", False), ("after", True)])
+def test_an_append_is_all_there_or_not_at_all_when_its_process_is_killed(
+    path: Path, open_store: OpenStore, start: Start, moment: str, there: bool, size: int
+) -> None:
+    with open_store(path) as store:
+        store.append([noted(note(), 1)])
+    ref, commit_id = note(), uuid4()
+    assert start("die", path, moment, commit_id, ref.id, size).end() == -signal.SIGKILL
+    store = open_store(path)
+    assert store.head() == 1 + size * there
+    assert len(list(store.read())) == store.head()
+    assert (store.find_commit(commit_id) is not None) == there
+    again = store.append(stream(ref, size), commit_id=commit_id)
+    assert again.replayed == there
+    assert (again.first, again.last) == (2, 1 + size)
+    assert store.head() == 1 + size
+
+
+def test_a_disk_that_takes_no_more_loses_nothing_and_is_used_again_when_it_does(
+    path: Path, open_store: OpenStore, start: Start
+) -> None:
+    program = start("fill", path)
+    complaint, appended, read, next_position = (program.hear() for _ in range(4))
+    assert program.end() == 0
+    assert str(path) in complaint
+    assert "disk" in complaint
+    assert int(appended) > 10
+    assert read == appended
+    assert int(next_position) == int(appended) + 1
+    store = open_store(path)
+    assert len(list(store.read())) == store.head() == int(next_position)
+
+
+@pytest.mark.parametrize("what", ["file", "directory"])
+def test_a_read_only_file_is_refused_at_once(
+    open_store: OpenStore, start: Start, what: str
+) -> None:
+    # Not in pytest's own directory: that is closed to the other user whom root becomes.
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        path = directory / "events.db"
+        with open_store(path) as store:
+            store.append([noted(note(), 1)])
+        before = path.read_bytes()
+        path.chmod(0o444)
+        directory.chmod(0o777 if what == "file" else 0o555)
+        program = start("read_only", path)
+        complaint = program.hear()
+        assert program.end() == 0
+        directory.chmod(0o777)
+        assert str(path) in complaint
+        assert "right to write" in complaint or "may not write" in complaint
+        assert path.read_bytes() == before
+        path.chmod(0o644)
+        assert open_store(path).head() == 1
+
+
+def test_a_copy_of_the_file_is_a_whole_store(path: Path, open_store: OpenStore) -> None:
+    with open_store(path) as store:
+        store.append(stream(note(), 10))
+        identity = store.info().identity
+    copy = path.with_name("copy.db")
+    shutil.copy(path, copy)
+    copied = open_store(copy)
+    assert copied.head() == 10
+    assert copied.info().identity == identity

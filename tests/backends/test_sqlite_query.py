@@ -1,0 +1,121 @@
+"""SQLite's query plans: no query of the log looks at all of it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from shop.backends.sqlite import Database, SqliteEventStore
+from shop.backends.sqlite.query import Page, plan
+from shop.eventsourcing import AggregateRef, Query
+from tests.notebook import counted, noted, registry
+
+EVENTS = 100_000
+REFS = [AggregateRef(f"notebook.kind_{n % 4}", uuid4()) for n in range(100)]
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """A hundred thousand events: of a hundred aggregates in turn, each tenth a number."""
+    path: Path = tmp_path_factory.mktemp("plans") / "events.db"
+    database = Database(path)
+    store = SqliteEventStore(database, registry())
+    for first in range(0, EVENTS, 10_000):
+        store.append(
+            [
+                (counted if n % 10 == 9 else noted)(REFS[n % 100], n // 100 + 1)
+                for n in range(first, first + 10_000)
+            ]
+        )
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def store(database: Database) -> SqliteEventStore:
+    return SqliteEventStore(database, registry())
+
+
+def query_plan(database: Database, query: Query) -> str:
+    """How SQLite goes about the first page of a query."""
+    page = plan(query, database.read)
+    assert page is not None
+    steps = database.read(f"EXPLAIN QUERY PLAN {page.sql}", page.parameters)
+    return "\n".join(str(step[3]) for step in steps)
+
+
+QUERIES = {
+    "after": lambda: Query(after=EVENTS // 2, limit=10),
+    "newest": lambda: Query(reverse=True, limit=10),
+    "ref": lambda: Query(refs=[REFS[7]]),
+    "ref from version": lambda: Query(refs=[REFS[7]], versions=(900, None)),
+    "several refs": lambda: Query(refs=REFS[:7], after=EVENTS // 2),
+    "name": lambda: Query(names=["notebook.counted"]),
+    "name after": lambda: Query(names=["notebook.counted"], after=EVENTS // 2, limit=10),
+    "newest of a name": lambda: Query(names=["notebook.counted"], reverse=True, limit=10),
+    "several names": lambda: Query(names=["notebook.counted", "notebook.noted"], limit=10),
+    "aggregate id": lambda: Query(aggregate_ids=[REFS[7].id]),
+    "aggregate": lambda: Query(aggregates=["notebook.kind_3"], limit=10),
+    "many ids": lambda: Query(ids=[uuid4() for _ in range(500)]),
+    "many refs": lambda: Query(refs=[*REFS, *(AggregateRef("a.b", uuid4()) for _ in range(50))]),
+}
+
+
+@pytest.mark.parametrize("query", QUERIES.values(), ids=QUERIES.keys())
+def test_no_query_scans_the_log(database: Database, query: Callable[[], Query]) -> None:
+    steps = query_plan(database, query())
+    assert "SEARCH events" in steps
+    assert "SCAN events" not in steps
+    assert "AUTOMATIC" not in steps  # no index that is made for one query alone
+
+
+@pytest.mark.parametrize("name", ["name", "newest of a name", "ref", "aggregate id", "after"])
+def test_one_value_is_read_in_the_order_of_its_index(database: Database, name: str) -> None:
+    query = QUERIES[name]()
+    assert ("TEMP B-TREE" in query_plan(database, query)) == (name == "aggregate id")
+
+
+def test_a_span_of_time_is_found_by_its_index(database: Database, store: SqliteEventStore) -> None:
+    [middle] = store.read(Query(after=EVENTS // 2, limit=1))
+    query = Query(since=middle.time, until=middle.time + timedelta(milliseconds=1))
+    asked: list[str] = []
+
+    def read(sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        asked.extend(step[3] for step in database.read(f"EXPLAIN QUERY PLAN {sql}", parameters))
+        return database.read(sql, parameters)
+
+    page = plan(query, read)
+    assert page is not None
+    assert 0 < page.high - page.low < EVENTS // 10
+    assert any("USING COVERING INDEX events_by_time" in step for step in asked)
+    assert "SCAN events" not in "\n".join(asked) + query_plan(database, query)
+    assert middle in list(store.read(query))
+
+
+def run_counted(page: Page, count: Callable[[], None], connection: sqlite3.Connection) -> None:
+    """Run a page and have each hundred steps of SQLite's machine counted."""
+    connection.set_progress_handler(count, 100)
+    connection.execute(page.sql, page.parameters).fetchall()
+    connection.set_progress_handler(None, 100)
+
+
+def test_a_page_from_the_middle_looks_at_its_own_events_alone(database: Database) -> None:
+    """However long the log is: what a page costs depends on the page."""
+    for name in ("after", "name after", "newest of a name", "several names", "aggregate"):
+        steps = 0
+
+        def count() -> None:
+            nonlocal steps
+            steps += 1
+
+        page = plan(QUERIES[name](), database.read)
+        assert page is not None
+        database.write(partial(run_counted, page, count))
+        assert 0 < steps < 100, f"{name} took {steps} hundred steps"
