@@ -16,10 +16,23 @@ _END = r"$(?!\n)"
 _LINE = r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*" + _END
 
 Name = Annotated[
-    str, Meta(min_length=1, max_length=200, pattern=_LINE, description="One line of text")
+    str,
+    Meta(
+        min_length=1,
+        max_length=200,
+        pattern=_LINE,
+        description="One line of text",
+    ),
 ]
 Reason = Annotated[
-    str, Meta(min_length=1, max_length=500, pattern=_LINE, description="Why, in one line of text")
+    str,
+    Meta(
+        min_length=1,
+        max_length=500,
+        pattern=_LINE,
+        description="Why, in one line of text",
+        examples=["counted again"],
+    ),
 ]
 Email = Annotated[
     str,
@@ -27,15 +40,22 @@ Email = Annotated[
         max_length=254,
         pattern=r"^[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+" + _END,
         description="An e-mail address; upper and lower case are the same address",
+        examples=["ada@example.org"],
     ),
 ]
 
 MOST_STOCK = 10**9
 
-Price = Annotated[int, Meta(ge=1, le=10**10, description="Money in minor units, such as cents")]
-Amount = Annotated[int, Meta(ge=0, le=10**18, description="Money in minor units, such as cents")]
+Price = Annotated[
+    int,
+    Meta(ge=1, le=10**10, description="Money in minor units, such as cents", examples=[2999]),
+]
+Amount = Annotated[
+    int,
+    Meta(ge=0, le=10**18, description="Money in minor units, such as cents", examples=[2999]),
+]
 Percent = Annotated[int, Meta(ge=1, le=100)]
-Stock = Annotated[int, Meta(ge=0, le=MOST_STOCK, description="Pieces in stock")]
+Stock = Annotated[int, Meta(ge=0, le=MOST_STOCK, description="Pieces in stock", examples=[50])]
 StockChange = Annotated[
     int, Meta(ge=-MOST_STOCK, le=MOST_STOCK, description="Pieces to add, or to take when negative")
 ]

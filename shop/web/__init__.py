@@ -8,10 +8,12 @@ from shop.runtime import Shop
 from shop.web import log, queries
 from shop.web.batch import register_batch
 from shop.web.commands import register_commands
+from shop.web.docs import register_docs
 from shop.web.errors import register_errors
 from shop.web.guard import check_loopback
 from shop.web.health import register_health
 from shop.web.metrics import register_metrics
+from shop.web.openapi import register_openapi
 from shop.web.reading import register_reads
 from shop.web.waits import Waits
 
@@ -33,8 +35,10 @@ def create_app(shop: Shop, *, long_waits: int = 2) -> Flask:
     app.after_request(_harden)
     register_commands(app, shop, waits)
     register_batch(app, shop)
-    register_reads(app, queries.READS + log.READS, shop, waits)
+    reads = queries.READS + log.READS
+    register_reads(app, reads, shop, waits)
     register_health(app, shop)
+    register_docs(app, register_openapi(app, shop, reads))
     return app
 
 

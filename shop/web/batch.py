@@ -16,6 +16,7 @@ from shop.web.commands import (
     LARGEST_BODY,
     check_addressed,
     check_content_type,
+    check_no_query,
     known_command,
     status_of,
 )
@@ -31,7 +32,7 @@ class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One command. ``id`` is the command's own: sent again, it is done once."""
 
     name: Annotated[str, Meta(description="Of the command, such as `shop.product.create`")]
-    payload: msgspec.Raw
+    payload: Annotated[msgspec.Raw, Meta(extra_json_schema={"type": "object"})]
     aggregate_id: UUID | None = None
     id: UUID | None = None
 
@@ -42,6 +43,7 @@ def register_batch(app: Flask, shop: Shop) -> None:
     decode = msgspec.json.Decoder(Line).decode
 
     def carry_out_all() -> Response:
+        check_no_query()
         check_content_type(NDJSON)
         return Response(results(request.stream), 200, content_type=NDJSON)
 

@@ -10,7 +10,7 @@ from flask import Flask, Response, request
 
 from shop.eventsourcing import AggregateRef, Command, CommandPayload, CommandResult
 from shop.runtime import Shop
-from shop.web.errors import Problem
+from shop.web.errors import FieldError, Problem
 from shop.web.fields import decode_payload
 from shop.web.headers import expected_version, idempotency_key, parse_uuid, preferred_wait
 from shop.web.shapes import Result
@@ -33,6 +33,7 @@ def register_commands(app: Flask, shop: Shop, waits: Waits) -> None:
     registry = shop.commands.registry
 
     def carry_out(name: str, id: str | None = None) -> Response:
+        check_no_query()
         cls = known_command(shop, name)
         aggregate_id = _path_id(cls, id)
         check_content_type("application/json")
@@ -95,6 +96,13 @@ def location(aggregate: AggregateRef) -> str:
 def status_of(cls: type[CommandPayload]) -> int:
     """The HTTP status of a command that was carried out."""
     return 201 if cls.creates else 200
+
+
+def check_no_query() -> None:
+    """Raise :class:`Problem` for query parameters: commands take none."""
+    if request.environ.get("QUERY_STRING"):
+        wrong = [FieldError("There is no such parameter", parameter=name) for name in request.args]
+        raise Problem(400, "query-invalid", "commands take no query parameters", errors=wrong)
 
 
 def check_content_type(wanted: str) -> None:

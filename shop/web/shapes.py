@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
 
 import msgspec
+from msgspec import Meta
 
 from shop.domain.customer import Address
 from shop.domain.order import LineItem, Status
@@ -74,7 +75,7 @@ class StoredEvent(msgspec.Struct, frozen=True):
     aggregate: str
     aggregate_id: UUID
     version: int
-    data: dict[str, Any] | EventData
+    data: Annotated[Any, Meta(extra_json_schema={"type": "object"})]
     metadata: Metadata
 
     @classmethod

@@ -1,0 +1,249 @@
+"""The OpenAPI 3.1 document, made from the command registry and the reads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from inspect import getdoc
+from typing import Any
+
+import msgspec
+from flask import Flask, Response
+
+from shop.eventsourcing import CommandPayload
+from shop.runtime import Shop
+from shop.web.batch import NDJSON, Line
+from shop.web.commands import status_of
+from shop.web.components import (
+    HEADERS,
+    PARAMETERS,
+    Document,
+    ProblemDetails,
+    headers,
+    problem_responses,
+    problems,
+    ref,
+)
+from shop.web.examples import curl, example
+from shop.web.health import Liveness, Readiness
+from shop.web.reading import Read
+from shop.web.shapes import Result
+
+JSON = "application/json"
+
+_INTRODUCTION = """\
+Commands are sent with POST, what came of them is read with GET.
+
+Every error is a problem document (RFC 9457) whose `type` is stable.
+
+A command with an `Idempotency-Key` may be sent again until it was answered: it is done once. Every
+answer tells its `Shop-Position`; a read with `Shop-Min-Position` shows at least that."""
+
+
+def register_openapi(app: Flask, shop: Shop, reads: Sequence[Read]) -> Document:
+    """Serve the document at ``/openapi.json``, and return it."""
+    described = document(list(shop.commands.registry), reads)
+    body = msgspec.json.encode(described)
+
+    def openapi() -> Response:
+        return Response(body, 200, {"Cache-Control": "no-cache"}, content_type=JSON)
+
+    app.add_url_rule("/openapi.json", view_func=openapi)
+    return described
+
+
+def document(commands: Sequence[type[CommandPayload]], reads: Sequence[Read]) -> Document:
+    """The OpenAPI document of these commands and reads."""
+    shapes = [Result, ProblemDetails, Line, Liveness, Readiness]
+    shapes += [*commands, *(read.shape for read in reads), *(read.query for read in reads)]
+    references, components = msgspec.json.schema_components(
+        shapes, ref_template="#/components/schemas/{name}"
+    )
+    schemas = dict(zip(map(str, shapes), references, strict=True))
+    for read in reads:
+        components.pop(read.query.__name__, None)
+    paths: Document = {}
+    for cls in commands:
+        paths |= _command_paths(cls, schemas[str(cls)], components)
+    paths["/commands"] = {"post": _batch(schemas[str(Line)])}
+    for read in reads:
+        path = re.sub("<(.*?)>", r"{\1}", read.path)
+        paths[path] = {"get": _read(read, path, schemas[str(read.shape)])}
+    paths |= _monitoring(schemas[str(Liveness)], schemas[str(Readiness)])
+    return {
+        "openapi": "3.1.1",
+        "info": {"title": "Shop", "version": _version(), "description": _INTRODUCTION},
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "headers": HEADERS,
+            "parameters": PARAMETERS,
+            "responses": problem_responses(schemas[str(ProblemDetails)]),
+        },
+    }
+
+
+def _command_paths(
+    cls: type[CommandPayload], schema: Document, components: Mapping[str, Any]
+) -> Document:
+    """A command's path with the id of its aggregate and, if it creates it, the one without."""
+    payload = example(schema, components)
+    paths = {f"/commands/{cls.wire.name}/{{id}}": True}
+    if cls.creates:
+        paths = {f"/commands/{cls.wire.name}": False, **paths}
+    summary = (getdoc(cls) or "").splitlines()[0]
+    return {
+        path: {
+            "post": {
+                "operationId": cls.wire.name + ("" if with_id or not cls.creates else ".new"),
+                "summary": summary,
+                "description": getdoc(cls) or "",
+                "tags": [cls.aggregate],
+                "parameters": [
+                    *([_path_parameter("id")] if with_id else []),
+                    *map(ref("parameters"), ("IdempotencyKey", "IfMatch", "Prefer")),
+                ],
+                "requestBody": {
+                    "required": True,
+                    "content": {JSON: {"schema": schema, "example": payload}},
+                },
+                "responses": {
+                    str(status_of(cls)): {
+                        "description": "What the command did; no events when nothing had to change",
+                        "headers": headers(
+                            [
+                                *(["Location"] if cls.creates else []),
+                                "ETag",
+                                "Shop-Position",
+                                "Preference-Applied",
+                                "Idempotent-Replayed",
+                            ]
+                        ),
+                        "content": {JSON: {"schema": ref("schemas")("Result")}},
+                    },
+                    **problems(400, 403, 404, 405, 409, 412, 413, 415, 422, 500, 503),
+                },
+                "x-codeSamples": [{"lang": "Shell", "source": curl(path, payload)}],
+            }
+        }
+        for path, with_id in paths.items()
+    }
+
+
+def _batch(line: Document) -> Document:
+    return {
+        "operationId": "batch",
+        "summary": "Many commands, a line of JSON for each",
+        "description": "Answered with a line for each, in their order: its `status`, and what"
+        " `POST /commands/{name}` answers with. A bad line does not stop the others.",
+        "tags": ["batch"],
+        "requestBody": {
+            "required": True,
+            "content": {NDJSON: {"schema": {"type": "string"}, "x-line-schema": line}},
+        },
+        "responses": {
+            "200": {
+                "description": "A line for each line",
+                "content": {NDJSON: {"schema": {"type": "string"}}},
+            },
+            **problems(400, 403, 405, 415, 500),
+        },
+        "x-codeSamples": [
+            {
+                "lang": "Shell",
+                "source": f"curl -H 'Content-Type: {NDJSON}' --data-binary @commands.ndjson"
+                " localhost:8080/commands",
+            }
+        ],
+    }
+
+
+def _read(read: Read, path: str, schema: Document) -> Document:
+    query = _query_parameters(read.query)
+    told = headers(["ETag", "Shop-Position"])
+    return {
+        "operationId": read.name,
+        "summary": (getdoc(read.answer) or "").splitlines()[0],
+        "description": getdoc(read.answer) or "",
+        "tags": [path.split("/")[1]],
+        "parameters": [
+            *(_path_parameter(name) for name in re.findall("{(.*?)}", path)),
+            *query,
+            *map(ref("parameters"), ("ShopMinPosition", "Prefer", "IfNoneMatch")),
+        ],
+        "responses": {
+            "200": {
+                "description": "What there is",
+                "headers": told,
+                "content": {JSON: {"schema": schema}},
+            },
+            "304": {"description": "The entity tag still holds", "headers": told},
+            **problems(400, 403, *([404] if "{" in path else []), 405, 500, 503),
+        },
+        "x-codeSamples": [{"lang": "Shell", "source": curl(path)}],
+    }
+
+
+def _monitoring(liveness: Document, readiness: Document) -> Document:
+    text = {"text/plain": {"schema": {"type": "string"}}}
+    ready = {"content": {JSON: {"schema": readiness}}}
+    answers: Mapping[str, tuple[str, Document]] = {
+        "/livez": (
+            "Whether the process answers",
+            {"200": {"description": "It does", "content": {JSON: {"schema": liveness}}}},
+        ),
+        "/readyz": (
+            "Whether the shop can do its work",
+            {
+                "200": {"description": "It can", **ready},
+                "503": {
+                    "description": "It cannot; `problems` says why",
+                    "headers": headers(["Retry-After"]),
+                    **ready,
+                },
+            },
+        ),
+        "/metrics": (
+            "Figures for Prometheus",
+            {"200": {"description": "In its text format", "content": text}},
+        ),
+    }
+    return {
+        path: {
+            "get": {
+                "operationId": path.removeprefix("/"),
+                "summary": summary,
+                "tags": ["monitoring"],
+                "responses": {**responses, **problems(403, 405, 500)},
+                "x-codeSamples": [{"lang": "Shell", "source": curl(path)}],
+            }
+        }
+        for path, (summary, responses) in answers.items()
+    }
+
+
+def _query_parameters(query: type[msgspec.Struct]) -> Iterator[Document]:
+    _, components = msgspec.json.schema_components([query])
+    for name, schema in components[query.__name__]["properties"].items():
+        described = dict(schema)
+        if described.get("default") in ("", []):
+            del described["default"]
+        yield {
+            "name": name,
+            "in": "query",
+            "description": described.pop("description", ""),
+            "schema": described,
+        }
+
+
+def _path_parameter(name: str) -> Document:
+    schema = {"type": "string", "format": "uuid"} if name == "id" else {"type": "string"}
+    return {"name": name, "in": "path", "required": True, "schema": schema}
+
+
+def _version() -> str:
+    try:
+        return version("shop")
+    except PackageNotFoundError:  # run from a checkout, not installed
+        return "development"
