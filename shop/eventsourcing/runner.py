@@ -165,7 +165,8 @@ class ProjectionRunner:
         """
         if self._position >= position:
             return True
-        self._ask()
+        if self._failure is None:  # it tries again in its own time, however many wait for it
+            self._ask()
         with self._changed:
             self._changed.wait_for(lambda: self._waits_ended or self._position >= position, timeout)
             return self._position >= position
@@ -202,7 +203,7 @@ class ProjectionRunner:
         head = self._events.head()
         progress = self._progress
         if progress is None or (refresh and self._moved(progress)):
-            progress = self._begin(head)
+            progress = self._begin()
         elif refresh and progress.position > progress.committed.position:
             progress = self._fold.commit(progress)
         while True:
@@ -219,12 +220,13 @@ class ProjectionRunner:
                 raise
         self._current = self._current or progress.position >= head
 
-    def _begin(self, head: int) -> Progress:
+    def _begin(self) -> Progress:
         """Where to go on: the stored checkpoint, or the beginning where it does not apply."""
         name, shape = self.name, self.projection.shape
         identity = self._events.info().identity
         self._models.prepare(self.projection.collections)
         stored = self._models.checkpoint(name)
+        head = self._events.head()  # read afterwards: others may append and project meanwhile
         if stored is None:
             begun = Checkpoint(name, 1, 0, shape, identity)
             self._models.commit(None, begun)

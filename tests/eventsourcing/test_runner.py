@@ -218,6 +218,20 @@ class TestFailing:
         assert failure is not None
         assert failure.attempts >= 2
 
+    def test_those_who_wait_for_it_do_not_hurry_it(
+        self, stores: Stores, run: Run, eventually: Eventually
+    ) -> None:
+        brittle = Brittle()
+        stores.events.append(booked(ADA, 10))
+        runner = run(brittle)
+        eventually(lambda: brittle.attempts >= 3)
+        eventually(lambda: runner.status().failure)
+
+        for _ in range(50):
+            assert not runner.wait_for(2, 0.001)
+
+        assert brittle.attempts < 10
+
     def test_resume_tries_again_at_once(
         self, stores: Stores, run: Run, eventually: Eventually
     ) -> None:

@@ -28,6 +28,7 @@ from shop.eventsourcing.model import Checkpoint, Collection, ModelSession, Store
 from tests.conftest import Eventually
 from tests.eventsourcing.bank import Account, Balance, Balances, Opened, account, booked
 from tests.eventsourcing.conftest import OpenSqlite, Stores, in_memory, on_sqlite
+from tests.eventsourcing.counting import CountingStore
 
 ADA, BOB = account(), account()
 ROOT = Path(__file__).parents[2]
@@ -251,6 +252,31 @@ class TestBuiltAnew:
         assert old.close(5)
         assert new.close(5)
         assert models_of(stores.models) == {str(ADA.id): Balance("ADA", 10, 1)}
+
+    def test_but_not_where_another_process_went_on_while_this_one_began(
+        self, stores: Stores, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        other = runner(stores)
+        other.start()
+
+        class Overtaken(CountingStore):
+            def head(self) -> int:
+                head = super().head()
+                if head == 0:
+                    stores.events.append(booked(ADA, 10))
+                    assert other.wait_for(2, 5)
+                return head
+
+        slow = ProjectionRunner(Balances(), Overtaken(stores.events), stores.models, stores.bus)
+        slow.start()
+
+        assert slow.wait_for(2, 5)
+        assert slow.close(5)
+        assert other.close(5)
+        assert "anew" not in caplog.text
+        checkpoint = stores.models.checkpoint("balances")
+        assert checkpoint is not None
+        assert checkpoint.generation == 1
 
     def test_in_a_generation_of_their_own(self, stores: Stores) -> None:
         """Whatever generation somebody else is building beside the live one."""
