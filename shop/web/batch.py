@@ -43,8 +43,8 @@ def register_batch(app: Flask, shop: Shop) -> None:
     decode = msgspec.json.Decoder(Line).decode
 
     def carry_out_all() -> Response:
-        check_no_query()
-        check_content_type(NDJSON)
+        check_no_query(request.environ)
+        check_content_type(request.environ, NDJSON)
         return Response(results(request.stream), 200, content_type=NDJSON)
 
     def results(body: IO[bytes]) -> Iterator[bytes]:

@@ -12,7 +12,7 @@ from shop.eventsourcing import AggregateRef, Command, CommandPayload, CommandRes
 from shop.runtime import Shop
 from shop.web.errors import FieldError, Problem
 from shop.web.fields import decode_payload
-from shop.web.headers import expected_version, idempotency_key, parse_uuid, preferred_wait
+from shop.web.headers import Environ, expected_version, idempotency_key, parse_uuid, preferred_wait
 from shop.web.shapes import Result
 from shop.web.waits import Waits
 
@@ -33,15 +33,16 @@ def register_commands(app: Flask, shop: Shop, waits: Waits) -> None:
     registry = shop.commands.registry
 
     def carry_out(name: str, id: str | None = None) -> Response:
-        check_no_query()
+        environ = request.environ
+        check_no_query(environ)
         cls = known_command(shop, name)
         aggregate_id = _path_id(cls, id)
-        check_content_type("application/json")
+        check_content_type(environ, "application/json")
         command = Command.new(
             decode_payload(registry, name, read_body()),
             aggregate_id,
-            id=idempotency_key(),
-            expected_version=expected_version(creates=cls.creates),
+            id=idempotency_key(environ),
+            expected_version=expected_version(environ, creates=cls.creates),
         )
         result = shop.commands.dispatch(command)
         headers = {"ETag": f'"{result.version}"', "Shop-Position": str(result.position)}
@@ -49,7 +50,7 @@ def register_commands(app: Flask, shop: Shop, waits: Waits) -> None:
             headers["Location"] = location(result.aggregate)
         if result.replayed:
             headers["Idempotent-Replayed"] = "true"
-        seconds = preferred_wait()
+        seconds = preferred_wait(environ)
         if seconds is not None and waits.wait(_reached(shop, result), seconds):
             headers["Preference-Applied"] = "wait"
         return Response(
@@ -98,16 +99,16 @@ def status_of(cls: type[CommandPayload]) -> int:
     return 201 if cls.creates else 200
 
 
-def check_no_query() -> None:
+def check_no_query(environ: Environ) -> None:
     """Raise :class:`Problem` for query parameters: commands take none."""
-    if request.environ.get("QUERY_STRING"):
+    if environ.get("QUERY_STRING"):
         wrong = [FieldError("There is no such parameter", parameter=name) for name in request.args]
         raise Problem(400, "query-invalid", "commands take no query parameters", errors=wrong)
 
 
-def check_content_type(wanted: str) -> None:
+def check_content_type(environ: Environ, wanted: str) -> None:
     """Raise :class:`Problem` unless the body is declared to be of that media type."""
-    declared: str = request.environ.get("CONTENT_TYPE") or ""
+    declared: str = environ.get("CONTENT_TYPE") or ""
     if declared != wanted and declared.partition(";")[0].strip().lower() != wanted:
         raise Problem(
             415,

@@ -20,10 +20,11 @@ def check_loopback() -> None:
     name resolve to 127.0.0.1 (DNS rebinding) and would then be let in by the visitor's browser;
     and behind a proxy everybody comes from this machine.
     """
-    client = request.environ.get("REMOTE_ADDR", "")
+    environ = request.environ
+    client = environ.get("REMOTE_ADDR", "")
     if not _is_loopback(client):
         raise Problem(403, "client-not-local", "only clients on the shop's own machine are served")
-    host = request.environ.get("HTTP_HOST", "")
+    host = environ.get("HTTP_HOST", "")
     if not _LOCAL_HOST.fullmatch(host):
         raise Problem(
             403,

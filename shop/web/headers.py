@@ -1,11 +1,14 @@
-"""What request headers ask for."""
+"""What request headers ask for.
+
+They are taken from the WSGI environment: each look through Flask's proxy costs a microsecond.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 from uuid import UUID
-
-from flask import request
 
 from shop.web.errors import Problem
 
@@ -16,6 +19,8 @@ _PREFERENCE = re.compile(
         (?P<parameters> ; (?:[^,"] | "(?:[^"\\]|\\.)*")* )?""",
     re.VERBOSE,
 )
+Environ = Mapping[str, Any]
+
 _SECONDS = re.compile(r"\d{1,9}(\.\d{1,9})?")
 _NUMBER = re.compile(r"\d{1,18}")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -26,9 +31,9 @@ def parse_uuid(text: str) -> UUID | None:
     return UUID(text) if _UUID.fullmatch(text) else None
 
 
-def idempotency_key() -> UUID | None:
+def idempotency_key(environ: Environ) -> UUID | None:
     """The id that the client gives its command, if any."""
-    text = request.environ.get("HTTP_IDEMPOTENCY_KEY")
+    text = environ.get("HTTP_IDEMPOTENCY_KEY")
     if text is None:
         return None
     key = parse_uuid(text)
@@ -37,12 +42,12 @@ def idempotency_key() -> UUID | None:
     return key
 
 
-def expected_version(*, creates: bool) -> int | None:
+def expected_version(environ: Environ, *, creates: bool) -> int | None:
     """The version that the client last saw of the aggregate, if it says so.
 
     ``*`` asks that the aggregate exists, as all commands do that do not create it.
     """
-    text = request.environ.get("HTTP_IF_MATCH")
+    text = environ.get("HTTP_IF_MATCH")
     if text is None or (text == "*" and not creates):
         return None
     if text[:1] == text[-1:] == '"' and _NUMBER.fullmatch(text[1:-1]):
@@ -50,20 +55,20 @@ def expected_version(*, creates: bool) -> int | None:
     raise Problem(400, "header-invalid", f'If-Match must be "<version>", in quotes, not {text!r}')
 
 
-def min_position() -> int:
+def min_position(environ: Environ) -> int:
     """The position that the answer to a read must have reached; 0 without the header."""
-    text = request.environ.get("HTTP_SHOP_MIN_POSITION", "0")
+    text = environ.get("HTTP_SHOP_MIN_POSITION", "0")
     if not _NUMBER.fullmatch(text):
         raise Problem(400, "header-invalid", f"Shop-Min-Position must be a number, not {text!r}")
     return int(text)
 
 
-def preferred_wait() -> float | None:
+def preferred_wait(environ: Environ) -> float | None:
     """How many seconds the client would wait (``Prefer``, RFC 7240), if it says so.
 
     Of several the first counts. What is unknown or malformed is passed over: it is a preference.
     """
-    text = request.environ.get("HTTP_PREFER")
+    text = environ.get("HTTP_PREFER")
     if not text:
         return None
     for found in _PREFERENCE.finditer(text):

@@ -152,7 +152,7 @@ def _position(read: Read, shop: Shop) -> int:
 
 def _await(read: Read, shop: Shop, waits: Waits) -> None:
     """Wait until what the client has seen elsewhere can be read here."""
-    wanted = min_position()
+    wanted = min_position(request.environ)
     if not wanted or _position(read, shop) >= wanted:
         return
     projection = read.projection
@@ -162,7 +162,7 @@ def _await(read: Read, shop: Shop, waits: Waits) -> None:
             return shop.wait_for_log(wanted, seconds)
         return shop.wait_for(wanted, seconds, projections=[projection])
 
-    if not waits.wait(wait, preferred_wait() or 0.0):
+    if not waits.wait(wait, preferred_wait(request.environ) or 0.0):
         raise Problem(
             503,
             "position-not-reached",
