@@ -42,6 +42,18 @@ def test_every_commit_is_on_disk_when_it_returns(database: Database) -> None:
     assert database.read("PRAGMA synchronous") == [(full,)]
 
 
+def test_a_commit_may_be_larger_than_a_statement(
+    database: Database, store: SqliteEventStore
+) -> None:
+    # As SQLite is built by default; some distributions allow a statement more.
+    database.write(lambda c: c.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 32_766))
+    refs = [note() for _ in range(20_000)]
+    assert store.append([noted(ref, 1) for ref in refs]).last == 20_000
+    assert store.append([], guards=dict.fromkeys(refs, 1)).last == 20_000
+    with pytest.raises(ConcurrencyError):
+        store.append([], guards=dict.fromkeys(refs, 1) | {refs[-1]: 2})
+
+
 def test_readers_cannot_write(database: Database) -> None:
     with pytest.raises(StoreError):
         database.read("DELETE FROM commits")
@@ -326,6 +338,17 @@ def test_a_group_is_one_transaction(
     assert [outcome.first for outcome in outcomes] == [1, 2, 3, 4, 5, 6, 7, 8]
     # One for setting the trace, one for what held the others up, and one for all of them.
     assert statements.count("COMMIT") == 3
+
+
+def test_a_repeat_in_its_own_group_is_told_the_first_outcome(
+    database: Database, store: SqliteEventStore, eventually: Callable[..., None]
+) -> None:
+    statements: list[str] = []
+    database.write(lambda c: c.set_trace_callback(statements.append))
+    append = partial(store.append, stream(note(), 2), commit_id=uuid4())
+    outcomes = queue_behind(database, [append, append], eventually)
+    assert [(o.first, o.last, o.replayed) for o in outcomes] == [(1, 2, False), (1, 2, True)]
+    assert "ROLLBACK" not in statements
 
 
 def test_in_a_group_only_what_finds_no_room_fails(

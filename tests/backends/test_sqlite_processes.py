@@ -5,12 +5,15 @@ from __future__ import annotations
 import shutil
 import signal
 import tempfile
+import threading
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
+from shop.backends.sqlite import Database
 from shop.eventsourcing import AggregateRef, Query
 from tests.backends.conftest import OpenStore, Start
 from tests.notebook import note, noted, stream
@@ -58,6 +61,18 @@ def test_processes_may_create_one_file_at_once(
     store = open_store(path)
     assert identities == {str(store.info().identity)}
     assert store.head() == 4
+
+
+def test_threads_may_create_one_file_at_once(tmp_path: Path) -> None:
+    start = threading.Barrier(8)
+
+    def create(path: Path) -> None:
+        start.wait()
+        Database(path).close()
+
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(25):
+            list(pool.map(create, [tmp_path / f"{number}.db"] * 8))
 
 
 @pytest.mark.parametrize("size", [1, 5000], ids=["one event", "many events"])

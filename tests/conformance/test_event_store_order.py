@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,10 +10,21 @@ from contextlib import contextmanager
 from functools import partial
 from uuid import uuid4
 
+import pytest
+
 from shop.eventsourcing import Commit, ConcurrencyError, EventStore, Query
 from tests.notebook import AnyEvent, counted, note, noted, positions, stream
 
 THREADS = 8
+
+
+@pytest.fixture(autouse=True)
+def _restless() -> Iterator[None]:
+    """Has threads take turns far more often than usual, so that races come out."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(usual)
 
 
 def at_once(works: list[Callable[[], Commit]]) -> list[Commit | Exception]:

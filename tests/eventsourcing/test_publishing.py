@@ -110,8 +110,9 @@ class Held(MemoryEventStore):
 
     def __init__(self) -> None:
         super().__init__(registry())
-        self.stored = {"first": threading.Event(), "second": threading.Event()}
-        self.released = {"first": threading.Event(), "second": threading.Event()}
+        names = ("first", "second", "third")
+        self.stored = {name: threading.Event() for name in names}
+        self.released = {name: threading.Event() for name in names}
 
     def append(
         self,
@@ -166,6 +167,29 @@ def test_a_failed_append_lets_those_behind_it_go(
         with pytest.raises(ConcurrencyError):
             failing.result(10)
     assert positions(published.take(0)) == [2]
+
+
+def test_only_those_that_began_before_it_ended_hold_a_commit_up(
+    bus: MemoryEventBus, published: Subscription
+) -> None:
+    held = Held()
+    MemoryEventStore.append(held, stream(note(), 1))  # by another process
+    store = PublishingStore(held, bus)
+    with ThreadPoolExecutor(3) as pool:
+        failing = pool.submit(store.append, [noted(note(), 7, "first")])
+        assert held.stored["first"].wait(10)
+        second = pool.submit(store.append, [noted(note(), 1, "second")])
+        assert held.stored["second"].wait(10)
+        held.released["second"].set()
+        second.result(10)
+        third = pool.submit(store.append, [noted(note(), 1, "third")])
+        assert held.stored["third"].wait(10)
+        held.released["first"].set()
+        assert isinstance(failing.exception(10), ConcurrencyError)
+        assert positions(published.take(0)) == [2]
+        held.released["third"].set()
+        third.result(10)
+    assert positions(published.take(0)) == [3]
 
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])

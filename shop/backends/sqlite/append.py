@@ -15,7 +15,7 @@ from shop.eventsourcing.event import AggregateRef
 from shop.eventsourcing.store import Commit, PreparedAppend
 
 _ROWS_AT_ONCE = 100
-"""Rows of one INSERT. SQLite allows a statement some 30,000 parameters."""
+"""Rows of one INSERT, or streams of one SELECT. SQLite allows a statement some 30,000 parameters."""
 
 
 Row = tuple[Any, ...]
@@ -109,15 +109,18 @@ def _versions(
     connection: sqlite3.Connection, refs: Collection[AggregateRef]
 ) -> dict[AggregateRef, int]:
     """The current versions, each by one look at the end of its stream's index."""
-    if not refs:
-        return {}
-    rows = connection.execute(
-        "SELECT (SELECT coalesce(max(version), 0) FROM events"
-        " WHERE aggregate_id = column1 AND aggregate = column2)"
-        f" FROM (VALUES {', '.join(['(?, ?)'] * len(refs))})",
-        [value for ref in refs for value in (ref.id.bytes, ref.name)],
-    )
-    return {ref: version for ref, (version,) in zip(refs, rows, strict=True)}
+    versions: dict[AggregateRef, int] = {}
+    every = list(refs)
+    for start in range(0, len(every), _ROWS_AT_ONCE):
+        some = every[start : start + _ROWS_AT_ONCE]
+        rows = connection.execute(
+            "SELECT (SELECT coalesce(max(version), 0) FROM events"
+            " WHERE aggregate_id = column1 AND aggregate = column2)"
+            f" FROM (VALUES {', '.join(['(?, ?)'] * len(some))})",
+            [value for ref in some for value in (ref.id.bytes, ref.name)],
+        )
+        versions |= {ref: version for ref, (version,) in zip(some, rows, strict=True)}
+    return versions
 
 
 def _insert(connection: sqlite3.Connection, table: str, rows: Sequence[Row]) -> None:
