@@ -39,14 +39,13 @@ from waitress.task import WSGITask
 
 logger = logging.getLogger(__name__)
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
 MOST = 6.0
 """Seconds after which requests that are still unanswered are given up."""
-SETTLING = 0.02
-"""Seconds from holding off new connections to closing the listening sockets."""
 LINGER = 0.5
 """Seconds for which a connection without a request may still be about to send one."""
+ECHO = 0.2
+"""Seconds for which another SIGTERM counts as the same: make passes on what it gets, and when its
+whole process group got one, the server gets two."""
 TICK = 0.01
 """Seconds between two looks at what is left to do."""
 
@@ -61,10 +60,11 @@ def stop_on_signals(on_stop: Callable[[], None]) -> None:
     """
 
     def stop(signum: int, frame: FrameType | None) -> None:
-        for each in SIGNALS:
-            signal.signal(each, signal.SIG_DFL)
         sockets = _sockets_of_loop(frame)
         servers = [s for s in sockets.values() if isinstance(s, BaseWSGIServer)]
+        repeated = signal.SIG_IGN if servers and signum == signal.SIGTERM else signal.SIG_DFL
+        signal.signal(signal.SIGTERM, repeated)  # ignored for the moment: see ECHO
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         if not servers:
             raise SystemExit(0)
         # No more than this: the signal may have come in the middle of anything.
@@ -72,8 +72,8 @@ def stop_on_signals(on_stop: Callable[[], None]) -> None:
         signal.signal(signal.SIGALRM, lambda *_: servers[0].pull_trigger())
         signal.setitimer(signal.ITIMER_REAL, TICK, TICK)
 
-    for each in SIGNALS:
-        signal.signal(each, stop)
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
 
 
 def _sockets_of_loop(frame: FrameType | None) -> dict[int, Any]:
@@ -103,7 +103,6 @@ class _Drain:
         self._on_stop = on_stop
         self._reason = reason
         self._began: float | None = None
-        self._listening = True
 
     def readable(self) -> bool:
         """Called by the loop before each wait."""
@@ -111,13 +110,13 @@ class _Drain:
         if self._began is None:
             self._began = now
             logger.info("%s: answering the requests under way, then stopping", self._reason)
+            self._on_stop()
             for server in self._servers:
                 _hold_off_connections(server.socket)
-            self._on_stop()
-        elif self._listening and now - self._began >= SETTLING:
-            # Not here: the loop is about to wait for these sockets.
+            # Not here, where the loop is about to wait for these sockets, but right after.
             self._servers[0].trigger.pull_trigger(self._stop_listening)
-        elif not self._listening:
+        elif now - self._began >= ECHO:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             unanswered = self._unanswered(now)
             if not unanswered or now - self._began >= MOST:
                 self._end_loop(unanswered)
@@ -137,9 +136,6 @@ class _Drain:
 
     def _stop_listening(self) -> None:
         """Accept who is waiting, then close the sockets."""
-        if not self._listening:
-            return
-        self._listening = False
         for server in self._servers:
             # select() cannot take file descriptors from 1024 on.
             most = sys.maxsize if server.adj.asyncore_use_poll else 1000

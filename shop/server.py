@@ -19,7 +19,10 @@ from shop.bootstrap import bootstrap
 from shop.config import Settings
 from shop.draining import stop_on_signals
 from shop.process import clear_failures, log_to_stderr
+from shop.runtime import Shop
 from shop.web import create_app
+
+logger = logging.getLogger(__name__)
 
 ADJUSTMENTS: Mapping[str, Any] = {
     # The Makefile and docs/shop.service tell waitress-serve the same.
@@ -52,7 +55,7 @@ def start_app(environ: Mapping[str, str], *, threads: int = 8) -> Flask:
     with clear_failures():
         shop = bootstrap(Settings.from_env(environ))
     at_stop.callback(shop.end_waits)
-    atexit.register(shop.close, timeout=CLOSING)
+    atexit.register(_close, shop)
     shop.start()
     return create_app(shop, long_waits=max(1, threads // 4))
 
@@ -63,6 +66,11 @@ def serve(environ: Mapping[str, str], *, listen: str, threads: int) -> None:
     server = waitress.create_server(app, listen=listen, threads=threads, **ADJUSTMENTS)
     server.print_listen("Serving on http://{}:{}")
     server.run()
+
+
+def _close(shop: Shop) -> None:
+    shop.close(CLOSING)
+    logger.info("stopped")
 
 
 def _tell_address_errors(

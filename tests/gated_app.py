@@ -1,0 +1,28 @@
+"""A WSGI app whose requests take as long as a test wants, and that stops as the shop does."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shop.draining import stop_on_signals
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+
+def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    """``/gate`` waits until the named pipe ``GATE`` is opened; ``?n`` asks for n kilobytes."""
+    body = environ["wsgi.input"].read()
+    if environ["PATH_INFO"] == "/gate":
+        logging.getLogger(__name__).warning("at the gate")
+        Path(os.environ["GATE"]).open().close()
+    answer = body or b"x" * (1024 * int(environ["QUERY_STRING"] or 1))
+    start_response("200 OK", [("Content-Length", str(len(answer)))])
+    return [answer]
+
+
+stop_on_signals(lambda: logging.getLogger(__name__).warning("stopping"))
