@@ -15,7 +15,7 @@ from shop.eventsourcing.event import AggregateRef
 from shop.eventsourcing.store import Commit, PreparedAppend
 
 _ROWS_AT_ONCE = 100
-"""Rows of one INSERT, or streams of one SELECT. SQLite allows a statement some 30,000 parameters."""
+"""Rows or streams of one statement. SQLite allows it some 30,000 parameters."""
 
 
 Row = tuple[Any, ...]
