@@ -75,3 +75,8 @@ def field_errors(
 def step(name: str) -> str:
     """One step of a JSON pointer."""
     return "/" + name.replace("~", "~0").replace("/", "~1")
+
+
+def first_step(pointer: str) -> str:
+    """The name in the first step of a JSON pointer."""
+    return pointer.split("/")[1].replace("~1", "/").replace("~0", "~")

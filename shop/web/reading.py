@@ -14,7 +14,7 @@ from msgspec import UNSET
 from shop.runtime import Shop
 from shop.web.cursors import Key, decode_cursor, encode_cursor
 from shop.web.errors import RETRY_AFTER, FieldError, Problem
-from shop.web.fields import field_errors
+from shop.web.fields import field_errors, first_step
 from shop.web.headers import min_position, parse_uuid, preferred_wait
 from shop.web.waits import Waits
 
@@ -131,7 +131,7 @@ def _query(cls: type[msgspec.Struct]) -> msgspec.Struct:
         name: texts if name in lists else texts[0] for name, texts in given.lists() if name in given
     }
     errors = [
-        FieldError(error.detail, parameter=str(error.pointer).split("/")[1])
+        FieldError(error.detail, parameter=first_step(str(error.pointer)))
         for error in field_errors(cls, values, strict=False)
     ]
     errors += [
