@@ -260,6 +260,16 @@ def test_a_lock_that_is_given_back_in_time_is_waited_for(path: Path, open_store:
         assert work.result(10).first == 1
 
 
+def test_a_file_that_another_is_making_is_waited_for(path: Path) -> None:
+    with behind_its_back(path) as other, ThreadPoolExecutor(1) as pool:
+        other.execute("BEGIN IMMEDIATE")
+        opening = pool.submit(Database, path, timeout=10)
+        with pytest.raises(TimeoutError):  # it has not given up
+            opening.exception(0.3)
+        other.execute("ROLLBACK")
+        opening.result(10).close()
+
+
 # A disk with no room.
 
 
