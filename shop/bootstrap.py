@@ -99,6 +99,8 @@ def bootstrap(settings: Settings) -> Shop:
             f"{redacted(settings.event_store)} holds events that this program cannot read: "
             + "; ".join(unreadable)
         )
+    # So that reads find them, even before the projections' threads have begun.
+    model_backend.models.prepare([c for p in PROJECTIONS for c in p.collections])
     bus = open_event_bus(settings.event_bus)
     metrics = CollectorRegistry()
     published = PublishingStore(MeteredStore(store, metrics), bus)
