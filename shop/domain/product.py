@@ -64,7 +64,7 @@ class Product(Aggregate):
     def adjust_stock(self, quantity: int, reason: str) -> None:
         """Add pieces to the stock, or take some when ``quantity`` is negative."""
         self._check_stock(-quantity)
-        if self.stock + quantity > MOST_STOCK:
+        if quantity > 0 and self.stock + quantity > MOST_STOCK:
             raise CommandRejected(
                 "stock-excessive", f"of one product there are at most {MOST_STOCK} in stock"
             )

@@ -12,8 +12,10 @@ from msgspec import Meta
 
 # `$` alone would match before a last line feed as well.
 _END = r"$(?!\n)"
+# Control characters, and what Unicode has for ends of lines and paragraphs.
+_CONTROL = r"\x00-\x1f\x7f-\x9f\u2028\u2029"
 # Somewhere a character that is no white space, nowhere a control character.
-_LINE = r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*" + _END
+_LINE = rf"^[^{_CONTROL}]*[^\s{_CONTROL}][^{_CONTROL}]*" + _END
 
 Name = Annotated[
     str,
@@ -38,7 +40,7 @@ Email = Annotated[
     str,
     Meta(
         max_length=254,
-        pattern=r"^[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+" + _END,
+        pattern=rf"^[^@\s{_CONTROL}]+@[^@\s{_CONTROL}]+" + _END,
         description="An e-mail address; upper and lower case are the same address",
         examples=["ada@example.org"],
     ),
