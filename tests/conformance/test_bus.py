@@ -216,8 +216,10 @@ def test_iterating_gives_each_event_until_the_subscription_is_closed(
     reader.start()
 
     bus.publish(published[:2])
+    eventually(lambda: len(seen) == 2)
+    for _ in range(1000):  # often enough that the reader meets one with nothing to take
+        subscription.wake()
     bus.publish(published[2:])
-    subscription.wake()  # which ends no iteration
     eventually(lambda: len(seen) == 3)
     subscription.close()
     reader.join(5)

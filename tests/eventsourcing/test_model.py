@@ -176,12 +176,15 @@ class TestSession:
     ) -> None:
         fill(store, [stored(f"x{n}", Parcel("Bob", 0), created=n, position=1) for n in range(1200)])
 
+        found = []
         for id, parcel in session.find(Parcel, owner="Bob"):
+            found.append(id)
             session.put(id, Parcel(parcel.owner, parcel.weight + 1))
             session.put("x1199", Parcel("Eve"))
 
-        changed = session.changes()
-        assert len(changed) == 1200
+        assert len(found) == 1199
+        assert "x1199" not in found
+        assert len(session.changes()) == 1200
         assert session.get(Parcel, "x7") == Parcel("Bob", 1)
         assert session.get(Parcel, "x1199") == Parcel("Eve")
 

@@ -162,6 +162,7 @@ class TestFollowing:
         stores.events.append([forecast[0], *booked(ADA, 10), forecast[1]])
 
         bus.publish([forecast[0].at(1)])
+        eventually(lambda: runner.position == 1)
         bus.publish([forecast[1].at(4)])
 
         eventually(lambda: runner.position == 4)
@@ -306,7 +307,8 @@ class TestControl:
         runner.pause()
         assert runner.status().state is ProjectionState.PAUSED
 
-        stores.events.append([*weather(1), *booked(ADA, 10)])
+        stores.events.append(weather(1))
+        stores.events.append(booked(ADA, 10))
         assert not runner.wait_for(1, 0.1)
         assert balance(stores) is None
 
