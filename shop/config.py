@@ -76,13 +76,22 @@ class Settings(msgspec.Struct, frozen=True):
 
 
 def redacted(text: str) -> str:
-    """The text, with the passwords of all URLs in it blotted out."""
-    return re.sub(r"(://[^:/@\s]*:)[^/\s]*@", r"\1***@", text)
+    """The text, with the passwords of all URLs in it blotted out.
+
+    Rather too much than too little: a password that should have been percent-encoded may hold any
+    character but a blank. A token for NATS stands alone in the place of the user.
+    """
+    text = re.sub(r"(://[^:/?#@\s]*:)\S*@", r"\1***@", text)
+    text = re.sub(r"(\bnats\S*://)[^:/?#@\s]+@", r"\1***@", text)
+    return re.sub(r"([?&]\w*(?:password|token)=)[^&\s'\"]*", r"\1***", text)
 
 
 def _url(schemes: tuple[str, ...]) -> Callable[[str], str]:
     def parse(text: str) -> str:
-        parts = urlsplit(text)
+        try:
+            parts = urlsplit(text)
+        except ValueError:  # whose message may quote the password
+            raise ValueError(f"{redacted(text)!r} is no URL") from None
         if parts.scheme not in schemes:
             known = ", ".join(f"{scheme}://" for scheme in schemes)
             raise ValueError(f"{redacted(text)!r} is no URL of a kind known here: {known}")

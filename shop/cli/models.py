@@ -63,8 +63,8 @@ def _verify(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
             with _shadow(shop, name) as shadow, progress(name) as show:
                 differences = shadow.differences(show)
                 position = shadow.position
-            verdict = f"{len(differences)} models differ from" if differences else "agrees with"
-            print(f"{name}: {verdict} the log, up to position {position}", flush=True)
+            verdict = f"{_verdict(differences)}, up to position {position}"
+            print(f"{name}: {verdict}", flush=True)
             _print(differences)
             wrong = wrong or bool(differences)
     return EXIT_FAILED if wrong else 0
@@ -80,6 +80,13 @@ def _chosen(shop: Shop, names: Sequence[str]) -> Sequence[str]:
 
 def _shadow(shop: Shop, name: str) -> Shadow:
     return Shadow(shop.projections[name].projection, shop.store, shop.models)
+
+
+def _verdict(differences: Sequence[Difference]) -> str:
+    count = len(differences)
+    if not count:
+        return "agrees with the log"
+    return f"differs from the log in {count} {'model' if count == 1 else 'models'}"
 
 
 def _print(differences: Sequence[Difference]) -> None:

@@ -1,0 +1,188 @@
+"""Settings: all that is wrong is told at once, and no password ever."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from shop.config import ConfigurationError, Settings, redacted
+from shop.process import LineFormatter
+
+SECRETS = [
+    "postgresql://shop:s3cret@db:5432/shop",
+    "postgresql://shop:s3c/ret@db/shop",
+    "postgresql://shop:s3c:r@et@db/shop",
+    "postgresql://:s3cret@db/shop",
+    "postgresql://db/shop?user=me&password=s3cret",
+    "postgresql://db/shop?sslpassword=s3cret&sslmode=require",
+    "mongodb://shop:s3cret@a:27017,b:27017/shop?replicaSet=rs0",
+    "nats://s3cret@127.0.0.1:4222",
+    "nats+jetstream://s3cret@127.0.0.1:4222",
+    "nats+jetstream://shop:s3cret@127.0.0.1:4222",
+]
+
+
+def problems(**environ: str) -> list[str]:
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.from_env(environ)
+    return caught.value.problems
+
+
+def test_without_settings_everything_has_its_default() -> None:
+    settings = Settings.from_env({"HOME": "/root", "SHOPPING": "not ours"})
+    assert settings == Settings(
+        event_store="sqlite:///shop.db",
+        model_store="sqlite:///shop.db",
+        event_bus="memory://",
+        payment_deadline=1800,
+        role="all",
+    )
+
+
+def test_settings_come_from_the_environment() -> None:
+    settings = Settings.from_env(
+        {
+            "SHOP_EVENT_STORE": "memory://",
+            "SHOP_MODEL_STORE": "sqlite:////var/lib/shop/models.db",
+            "SHOP_EVENT_BUS": "memory://",
+            "SHOP_PAYMENT_DEADLINE": "0.5",
+            "SHOP_ROLE": "all",
+        }
+    )
+    assert settings.event_store == "memory://"
+    assert settings.model_store == "sqlite:////var/lib/shop/models.db"
+    assert settings.payment_deadline == 0.5
+
+
+def test_read_models_are_beside_the_events_by_default() -> None:
+    assert Settings.from_env({"SHOP_EVENT_STORE": "memory://"}).model_store == "memory://"
+
+
+def test_all_that_is_wrong_is_told_at_once() -> None:
+    found = problems(
+        SHOP_EVENT_STORE="mysql://db/shop",
+        SHOP_MODEL_STORE="sqlite:///",
+        SHOP_EVENT_BUS="carrier-pigeon",
+        SHOP_PAYMENT_DEADLINE="soon",
+        SHOP_ROLE="king",
+        SHOP_COLOUR="green",
+    )
+    assert [problem.split(":")[0] for problem in found] == [
+        "SHOP_COLOUR",
+        "SHOP_EVENT_BUS",
+        "SHOP_EVENT_STORE",
+        "SHOP_MODEL_STORE",
+        "SHOP_PAYMENT_DEADLINE",
+        "SHOP_ROLE",
+    ]
+
+
+def test_the_error_says_every_problem() -> None:
+    with pytest.raises(ConfigurationError, match=r"(?s)SHOP_PAYMENT_DEADLINE.*SHOP_ROLE"):
+        Settings.from_env({"SHOP_ROLE": "king", "SHOP_PAYMENT_DEADLINE": "-1"})
+
+
+def test_an_unknown_setting_is_refused_and_the_known_ones_are_named() -> None:
+    (problem,) = problems(SHOP_EVENT_STOR="memory://")
+    assert "SHOP_EVENT_STOR: there is no such setting" in problem
+    assert "SHOP_EVENT_STORE" in problem
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "1e400", "", "half an hour"])
+def test_a_deadline_is_a_positive_number_of_seconds(seconds: str) -> None:
+    assert len(problems(SHOP_PAYMENT_DEADLINE=seconds)) == 1
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite:///", "sqlite://", "sqlite://host/x.db", "x.db", "", "//["]
+)
+def test_a_store_is_a_url_with_all_its_parts(url: str) -> None:
+    assert len(problems(SHOP_EVENT_STORE=url)) == 1
+
+
+def test_a_value_may_be_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "store"
+    file.write_text("sqlite:///other.db\n")
+    settings = Settings.from_env({"SHOP_EVENT_STORE_FILE": str(file)})
+    assert settings.event_store == "sqlite:///other.db"
+
+
+def test_a_bad_value_in_a_file_is_told_with_the_name_of_its_variable(tmp_path: Path) -> None:
+    file = tmp_path / "role"
+    file.write_text("king")
+    (problem,) = problems(SHOP_ROLE_FILE=str(file))
+    assert problem.startswith("SHOP_ROLE_FILE: ")
+
+
+def test_a_file_that_is_missing_or_not_text_is_a_problem(tmp_path: Path) -> None:
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    found = problems(
+        SHOP_EVENT_STORE_FILE=str(tmp_path / "missing"), SHOP_ROLE_FILE=str(tmp_path / "binary")
+    )
+    assert len(found) == 2
+    assert "No such file" in found[0]
+
+
+def test_a_value_and_a_file_for_the_same_setting_are_refused(tmp_path: Path) -> None:
+    (problem,) = problems(SHOP_ROLE="all", SHOP_ROLE_FILE=str(tmp_path / "role"))
+    assert "set one of the two" in problem
+
+
+@pytest.mark.parametrize("url", SECRETS)
+def test_redacted_text_shows_the_url_without_its_password(url: str) -> None:
+    shown = redacted(f"cannot reach '{url}' just now")
+    assert "s3c" not in shown
+    assert "***" in shown
+    assert shown.startswith(f"cannot reach '{url.split('://', maxsplit=1)[0]}://")
+    assert shown.endswith(" just now")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite:////var/lib/shop/shop.db",
+        "memory://",
+        "nats://127.0.0.1:4222",
+        "mongodb://a:27017,b:27017/shop",
+        "postgresql://shop@db:5432/shop?sslmode=require",
+        "http://[::1]:8080/products",
+    ],
+)
+def test_redacted_text_without_a_password_is_the_same(url: str) -> None:
+    assert redacted(f"at {url} all is well") == f"at {url} all is well"
+
+
+@pytest.mark.parametrize("url", SECRETS)
+def test_the_settings_as_lines_show_no_password(url: str) -> None:
+    lines = "\n".join(Settings(event_store=url, model_store=url, event_bus=url).lines())
+    assert "s3c" not in lines
+    assert lines.count("***") >= 3
+
+
+@pytest.mark.parametrize(
+    "url", ["mysql://me:s3cret@db/shop", "my sql://me:s3cret@db", "mysql://me:s3cret\u2100@db/shop"]
+)
+def test_an_error_about_a_url_shows_no_password(url: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.from_env({"SHOP_EVENT_STORE": url, "SHOP_EVENT_BUS": url})
+    assert "s3cret" not in str(caught.value)
+    assert "s3cret" not in repr(caught.value.__context__)
+
+
+@pytest.mark.parametrize("url", SECRETS)
+def test_the_log_shows_no_password_not_even_in_a_traceback(url: str) -> None:
+    error = ConnectionError(f"no route to {url}")
+    record = logging.makeLogRecord(
+        {"msg": "cannot use %s", "args": (url,), "exc_info": (type(error), error, None)}
+    )
+    line, *traceback = LineFormatter().format(record).splitlines()
+    assert "s3c" not in line + "".join(traceback)
+    assert "***" in line
+    assert "***" in "".join(traceback)
+
+
+def test_a_message_stays_on_its_line_of_the_log() -> None:
+    record = logging.makeLogRecord({"msg": "GET /a\r\n2026-01-01 forged", "levelname": "INFO"})
+    assert LineFormatter().format(record).endswith(r"GET /a\r\n2026-01-01 forged")
