@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -88,36 +89,41 @@ def bootstrap(settings: Settings) -> Shop:
     Raises what :func:`open_event_store` raises, and :class:`StoreFormatError` where the store
     holds events that this program cannot read, naming them.
     """
-    registry = event_registry()
-    backend = _open(settings.event_store)
-    own_models = settings.model_store not in {"", settings.event_store}
-    model_backend = _open(settings.model_store) if own_models else backend
-    store = backend.events(registry)
-    unreadable = registry.unreadable(store.info().kinds)
-    if unreadable:
-        raise StoreFormatError(
-            f"{redacted(settings.event_store)} holds events that this program cannot read: "
-            + "; ".join(unreadable)
+    with ExitStack() as opened:  # closes, last first, what was opened before something failed
+        registry = event_registry()
+        backend = _open(settings.event_store)
+        opened.callback(backend.close)
+        model_backend = backend
+        if settings.model_store not in {"", settings.event_store}:
+            model_backend = _open(settings.model_store)
+            opened.callback(model_backend.close)
+        store = backend.events(registry)
+        unreadable = registry.unreadable(store.info().kinds)
+        if unreadable:
+            raise StoreFormatError(
+                f"{redacted(settings.event_store)} holds events that this program cannot read: "
+                + "; ".join(unreadable)
+            )
+        # So that reads find them, even before the projections' threads have begun.
+        model_backend.models.prepare([c for p in PROJECTIONS for c in p.collections])
+        bus = open_event_bus(settings.event_bus)
+        opened.callback(bus.close)
+        metrics = CollectorRegistry()
+        published = PublishingStore(MeteredStore(store, metrics), bus)
+        aggregates = Aggregates(published, model_backend.snapshots)
+        return Shop(
+            store=published,
+            models=model_backend.models,
+            bus=bus,
+            commands=CommandBus(published, aggregates, MODULES),
+            aggregates=aggregates,
+            projections=[
+                ProjectionRunner(projection, published, model_backend.models, bus)
+                for projection in PROJECTIONS
+            ],
+            metrics=metrics,
+            on_close=[opened.pop_all().close],
         )
-    # So that reads find them, even before the projections' threads have begun.
-    model_backend.models.prepare([c for p in PROJECTIONS for c in p.collections])
-    bus = open_event_bus(settings.event_bus)
-    metrics = CollectorRegistry()
-    published = PublishingStore(MeteredStore(store, metrics), bus)
-    aggregates = Aggregates(published, model_backend.snapshots)
-    return Shop(
-        store=published,
-        models=model_backend.models,
-        bus=bus,
-        commands=CommandBus(published, aggregates, MODULES),
-        aggregates=aggregates,
-        projections=[
-            ProjectionRunner(projection, published, model_backend.models, bus)
-            for projection in PROJECTIONS
-        ],
-        metrics=metrics,
-        on_close=[bus.close, model_backend.close, backend.close],
-    )
 
 
 def _open(url: str) -> Backend:
