@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing
+from itertools import count
 from threading import Barrier, Thread
 
 import pytest
@@ -214,11 +215,15 @@ def test_iterating_gives_each_event_until_the_subscription_is_closed(
     seen: list[AnyEvent] = []
     reader = Thread(target=lambda: seen.extend(subscription))
     reader.start()
+    wakes = count(1)
+
+    def woken_often() -> bool:
+        subscription.wake()
+        return next(wakes) == 10
 
     bus.publish(published[:2])
     eventually(lambda: len(seen) == 2)
-    for _ in range(1000):  # often enough that the reader meets one with nothing to take
-        subscription.wake()
+    eventually(woken_often)
     bus.publish(published[2:])
     eventually(lambda: len(seen) == 3)
     subscription.close()
