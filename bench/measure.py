@@ -71,9 +71,12 @@ class Bench:
                 figure = side()
                 if number:
                     measured[name].append(figure)
-            figures = "  ".join(f"{n} {seen[-1]:,.0f}" for n, seen in measured.items() if seen)
-            self.say(f"round {number} of {rounds}: {figures}" if number else "warming up")
+            self.say(f"{number:2} of {rounds}: {_latest(measured)}" if number else "warming up")
         return Samples(measured)
+
+
+def _latest(measured: Mapping[str, Sequence[float]]) -> str:
+    return "  ".join(f"{name} {figures[-1]:,.0f}" for name, figures in measured.items())
 
 
 def rate(action: Callable[[T], object], items: Iterable[T], *, seconds: float) -> float:
