@@ -3,36 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from functools import lru_cache
+from typing import Any
 
 import msgspec
+from msgspec.structs import FieldInfo
 
 from shop.eventsourcing import CommandPayload, PayloadError, Registry
 from shop.eventsourcing.registry import payload_error
 from shop.web.errors import FieldError, Problem
 
-S = TypeVar("S", bound=msgspec.Struct)
 
-
-def decode_payload(
-    registry: Registry[CommandPayload], name: str, body: bytes | msgspec.Raw, *, at: str = ""
-) -> CommandPayload:
-    """The payload of a command, from JSON.
-
-    ``at`` is the JSON pointer of the payload in the client's document. Raises :class:`Problem`.
-    """
-    cls = registry[name]
+def decode_payload(registry: Registry[CommandPayload], name: str, body: bytes) -> CommandPayload:
+    """The payload of a command, from JSON. Raises :class:`Problem`."""
     try:
-        return registry.decode(name, cls.wire.version, bytes(body))
+        return registry.decode(name, registry[name].wire.version, body)
     except (PayloadError, ValueError, RecursionError) as error:
-        errors = list(field_errors(cls, decode_json(body), at))
-        detail = "the payload does not fit the schema of " + name
-        raise Problem(
-            422, "payload-invalid", detail, errors=errors or [FieldError(str(error), pointer=at)]
-        ) from error
+        raise _misfit(registry[name], decode_json(body), "", error) from error
 
 
-def decode_json(body: bytes | msgspec.Raw) -> Any:
+def convert_payload(
+    registry: Registry[CommandPayload], name: str, value: Any, *, at: str
+) -> CommandPayload:
+    """The payload of a command, from the value that stands at a JSON pointer in a document.
+
+    Raises :class:`Problem`.
+    """
+    try:
+        return registry.convert(name, registry[name].wire.version, value)
+    except PayloadError as error:
+        raise _misfit(registry[name], value, at, error) from error
+
+
+def _misfit(cls: type[CommandPayload], value: Any, at: str, error: Exception) -> Problem:
+    detail = f"the payload does not fit the schema of {cls.wire.name}"
+    errors = list(field_errors(cls, value, at)) or [FieldError(str(error), pointer=at)]
+    return Problem(422, "payload-invalid", detail, errors=errors)
+
+
+def decode_json(body: bytes) -> Any:
     """The value that a JSON text stands for. Raises :class:`Problem`."""
     try:
         return msgspec.json.decode(body)
@@ -55,7 +64,7 @@ def field_errors(
     if not isinstance(value, dict):
         yield FieldError("Expected an object", pointer=at)
         return
-    fields = {field.encode_name: field for field in msgspec.structs.fields(cls)}
+    fields = _fields(cls)
     for name in value:
         if name not in fields:
             known = ", ".join(fields) or "none"
@@ -70,6 +79,11 @@ def field_errors(
         except msgspec.ValidationError as error:
             bad = payload_error(name, error)
             yield FieldError(bad.reason, pointer=at + step(name) + bad.path)
+
+
+@lru_cache
+def _fields(cls: type[msgspec.Struct]) -> dict[str, FieldInfo]:
+    return {field.encode_name: field for field in msgspec.structs.fields(cls)}
 
 
 def step(name: str) -> str:

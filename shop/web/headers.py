@@ -21,6 +21,8 @@ _PREFERENCE = re.compile(
 )
 Environ = Mapping[str, Any]
 
+# To search longer texts would take time that grows with the square of their length.
+_LONGEST_PREFERENCE = 500
 _SECONDS = re.compile(r"\d{1,9}(\.\d{1,9})?")
 _NUMBER = re.compile(r"\d{1,18}")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -69,7 +71,7 @@ def preferred_wait(environ: Environ) -> float | None:
     Of several the first counts. What is unknown or malformed is passed over: it is a preference.
     """
     text = environ.get("HTTP_PREFER")
-    if not text:
+    if not text or len(text) > _LONGEST_PREFERENCE:
         return None
     for found in _PREFERENCE.finditer(text):
         if found["name"].lower() == "wait":

@@ -1,0 +1,193 @@
+"""Many commands in one request."""
+
+from __future__ import annotations
+
+import io
+import tracemalloc
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+from werkzeug.test import EnvironBuilder, run_wsgi_app
+
+from shop.runtime import Shop
+from tests.web.shopper import Shopper, problem
+
+NDJSON = "application/x-ndjson"
+
+
+def create(name: str = "Mouse", price: int = 1, **fields: object) -> dict[str, object]:
+    return {
+        "name": "shop.product.create",
+        "payload": {"name": name, "price": price, "stock": 1},
+        **fields,
+    }
+
+
+def send(shopper: Shopper, *lines: object) -> list[dict[str, Any]]:
+    """The result lines of a batch; a line may be given as it is, as bytes."""
+    body = b"".join(
+        (line if isinstance(line, bytes) else msgspec.json.encode(line)) + b"\n" for line in lines
+    )
+    answer = shopper.post("/commands", body, NDJSON)
+    assert answer.status_code == 200
+    assert answer.content_type == NDJSON
+    return [msgspec.json.decode(line) for line in answer.data.splitlines()]
+
+
+def test_each_command_is_answered_with_a_line_in_order(shopper: Shopper) -> None:
+    mouse, key = str(uuid4()), str(uuid4())
+    results = send(
+        shopper,
+        create(aggregate_id=mouse),
+        {
+            "name": "shop.product.rename",
+            "aggregate_id": mouse,
+            "id": key,
+            "payload": {"name": "Rat"},
+        },
+        create("Cat"),
+    )
+    assert [result["status"] for result in results] == [201, 200, 201]
+    assert [result["position"] for result in results] == [2, 3, 5]
+    assert results[0]["aggregate_id"] == mouse
+    assert results[1]["command_id"] == key
+    assert results[1]["version"] == 2
+    names = [product["name"] for product in shopper.current("/products")["items"]]
+    assert names == ["Rat", "Cat"]
+
+
+def test_bad_lines_do_not_stop_the_others(client: Shopper) -> None:
+    mouse = client.product(stock=0)
+    sold = {"quantity": -1, "reason": "sold"}
+    results = send(
+        client,
+        create(price=0),
+        b"nonsense",
+        b"\xff",
+        b"[" * 100_000,
+        [],
+        {"payload": {}, "more": 1},
+        {"name": "shop.product.destroy", "payload": {}},
+        {"name": "shop.product.rename", "payload": {"name": "Rat"}},
+        create(aggregate_id="x"),
+        {"name": "shop.product.adjust_stock", "aggregate_id": mouse, "payload": sold},
+        {"name": "shop.product.rename", "aggregate_id": str(uuid4()), "payload": {"name": "Rat"}},
+        create(),
+    )
+    assert [
+        (result["status"], result.get("type", "").rpartition(":")[2]) for result in results
+    ] == [
+        (422, "payload-invalid"),
+        (400, "body-malformed"),
+        (400, "body-malformed"),
+        (400, "body-malformed"),
+        (422, "line-invalid"),
+        (422, "line-invalid"),
+        (404, "command-unknown"),
+        (404, "id-missing"),
+        (422, "line-invalid"),
+        (409, "stock-insufficient"),
+        (404, "aggregate-unknown"),
+        (201, ""),
+    ]
+    assert results[0]["errors"] == [{"detail": "Expected `int` >= 1", "pointer": "/payload/price"}]
+    assert [error["pointer"] for error in results[5]["errors"]] == ["/more", "/name"]
+    assert results[8]["errors"][0]["pointer"] == "/aggregate_id"
+
+
+def test_a_batch_sent_again_is_done_once(shopper: Shopper) -> None:
+    lines = [create(id=str(uuid4())) for _ in range(3)]
+    first = send(shopper, *lines)
+    assert send(shopper, *lines) == first
+    assert shopper.current("/stats")["total_products"] == 3
+
+
+def test_blank_lines_count_for_nothing(client: Shopper) -> None:
+    assert [result["status"] for result in send(client, b"", b"  \r", create(), b"")] == [201]
+
+
+def test_the_last_line_needs_no_line_feed(client: Shopper) -> None:
+    answer = client.post("/commands", msgspec.json.encode(create()), NDJSON)
+    assert len(answer.data.splitlines()) == 1
+
+
+def test_an_empty_batch_has_no_results(client: Shopper) -> None:
+    assert send(client) == []
+
+
+def test_a_line_over_one_mebibyte_is_refused_alone(client: Shopper) -> None:
+    results = send(client, create(), create("x" * 2_000_000), create())
+    assert [result["status"] for result in results] == [201, 413, 201]
+
+
+def test_another_media_type_is_415(client: Shopper) -> None:
+    answer = client.post("/commands", "{}", "application/json")
+    assert problem(answer) == (415, "media-type-unsupported")
+    assert answer.headers["Accept-Post"] == NDJSON
+
+
+def test_what_is_left_when_the_shop_stops_is_answered_503(
+    memory_shop: Shop, client: Shopper
+) -> None:
+    memory_shop.end_waits()
+    results = send(client, create(), create())
+    assert [result["status"] for result in results] == [503, 503]
+    assert client.get("/events").json == {"items": [], "next": None}
+
+
+class Endless(io.RawIOBase):
+    """A body that is made as it is read: one line again and again."""
+
+    def __init__(self, line: bytes, count: int) -> None:
+        self._line = line
+        self._left = count
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while len(self._rest) < len(buffer) and self._left:
+            self._rest += self._line + b"\n"
+            self._left -= 1
+        taken, self._rest = self._rest[: len(buffer)], self._rest[len(buffer) :]
+        buffer[: len(taken)] = taken
+        return len(taken)
+
+
+def streamed(shopper: Shopper, line: object, count: int) -> Iterator[bytes]:
+    """The result lines of a batch, as they come."""
+    environ = EnvironBuilder("/commands", method="POST", content_type=NDJSON).get_environ()
+    environ["REMOTE_ADDR"] = "127.0.0.1"
+    environ["wsgi.input"] = Endless(msgspec.json.encode(line), count)
+    environ["wsgi.input_terminated"] = True
+    chunks, status, _ = run_wsgi_app(shopper.app, environ, buffered=False)
+    assert status == "200 OK"
+    return iter(chunks)
+
+
+def test_ten_thousand_commands_are_done(client: Shopper) -> None:
+    done = sum(b'"status":201' in line for line in streamed(client, create(), 10_000))
+    assert done == 10_000
+    assert client.current("/stats")["total_products"] == 10_000
+
+
+def test_results_come_before_the_batch_has_been_read(client: Shopper) -> None:
+    results = streamed(client, create(), 10**9)
+    assert b'"status":201' in next(results)
+    results.close()  # type: ignore[attr-defined] # the generator of the response
+
+
+def test_a_batch_of_any_length_is_done_in_flat_memory(client: Shopper) -> None:
+    results = streamed(client, create("x" * 1000), 20_000)
+    next(results)
+    tracemalloc.start()
+    try:
+        length = sum(len(line) for line in results)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert length > 4_000_000
+    assert peak < 2_000_000
