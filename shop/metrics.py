@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Self
 from uuid import UUID
 
 from prometheus_client import CollectorRegistry, Counter
@@ -15,25 +14,25 @@ from shop.eventsourcing import (
     AggregateRef,
     Commit,
     ConcurrencyError,
+    DelegatingStore,
     Event,
     EventData,
     EventStore,
     ProjectionState,
     Query,
     StoreError,
-    StoreInfo,
 )
 from shop.runtime import Shop
 
 
-class MeteredStore:
+class MeteredStore(DelegatingStore):
     """Wraps an event store and counts, in ``metrics``, what is appended through it.
 
-    Thread-safe. Closing it closes the wrapped store.
+    Thread-safe.
     """
 
     def __init__(self, store: EventStore, metrics: CollectorRegistry) -> None:
-        self._store = store
+        super().__init__(store)
         self._appends = Counter("shop_appends", "Commits stored", registry=metrics)
         self._events = Counter("shop_appended_events", "Events stored", registry=metrics)
         self._conflicts = Counter(
@@ -50,7 +49,7 @@ class MeteredStore:
     ) -> Commit:
         """As :meth:`EventStore.append`. A replayed commit was counted when it was stored."""
         try:
-            commit = self._store.append(events, commit_id=commit_id, digest=digest, guards=guards)
+            commit = super().append(events, commit_id=commit_id, digest=digest, guards=guards)
         except ConcurrencyError:
             self._conflicts.inc()
             raise
@@ -58,32 +57,6 @@ class MeteredStore:
             self._appends.inc()
             self._events.inc(commit.size)
         return commit
-
-    def read(self, query: Query = Query()) -> Iterator[Event[EventData]]:
-        """As :meth:`EventStore.read`."""
-        return self._store.read(query)
-
-    def head(self) -> int:
-        """As :meth:`EventStore.head`."""
-        return self._store.head()
-
-    def find_commit(self, commit_id: UUID) -> Commit | None:
-        """As :meth:`EventStore.find_commit`."""
-        return self._store.find_commit(commit_id)
-
-    def info(self) -> StoreInfo:
-        """As :meth:`EventStore.info`."""
-        return self._store.info()
-
-    def close(self) -> None:
-        """As :meth:`EventStore.close`."""
-        self._store.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
 
 
 class ShopCollector(Collector):

@@ -13,6 +13,7 @@ from shop.eventsourcing.command import (
     Module,
     command,
 )
+from shop.eventsourcing.delegating import DelegatingStore
 from shop.eventsourcing.errors import (
     AggregateNotFoundError,
     CheckpointMovedError,
@@ -69,6 +70,7 @@ __all__ = [
     "Commit",
     "CommitReusedError",
     "ConcurrencyError",
+    "DelegatingStore",
     "Difference",
     "Event",
     "EventBus",

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import heapq
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Self
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from shop.eventsourcing.bus import EventBus
+from shop.eventsourcing.delegating import DelegatingStore
 from shop.eventsourcing.event import AggregateRef, Event, EventData
-from shop.eventsourcing.store import Commit, EventStore, Query, StoreInfo
+from shop.eventsourcing.store import Commit, EventStore
 
 
-class PublishingStore:
+class PublishingStore(DelegatingStore):
     """Wraps an event store so that everything appended through it is published on a bus.
 
     Threads whose appends end at the same time come here in any order; events are published in
-    the order of their positions all the same. Thread-safe, and owner of neither store nor bus.
+    the order of their positions all the same. Thread-safe. Closing it closes the wrapped store,
+    but not the bus.
     """
 
     def __init__(self, store: EventStore, bus: EventBus) -> None:
-        self._store = store
+        super().__init__(store)
         self._bus = bus
         self._lock = threading.Lock()
         self._ticket = 0
@@ -44,7 +45,7 @@ class PublishingStore:
             self._under_way.add(ticket)
         commit = None
         try:
-            commit = self._store.append(events, commit_id=commit_id, digest=digest, guards=guards)
+            commit = super().append(events, commit_id=commit_id, digest=digest, guards=guards)
             return commit
         finally:
             with self._lock:
@@ -67,29 +68,3 @@ class PublishingStore:
             heapq.heappop(self._waiting)
             self._bus.publish([event.at(first + i) for i, event in enumerate(events)])
             self._published = first + len(events) - 1
-
-    def read(self, query: Query = Query()) -> Iterator[Event[EventData]]:
-        """As :meth:`EventStore.read`."""
-        return self._store.read(query)
-
-    def head(self) -> int:
-        """As :meth:`EventStore.head`."""
-        return self._store.head()
-
-    def find_commit(self, commit_id: UUID) -> Commit | None:
-        """As :meth:`EventStore.find_commit`."""
-        return self._store.find_commit(commit_id)
-
-    def info(self) -> StoreInfo:
-        """As :meth:`EventStore.info`."""
-        return self._store.info()
-
-    def close(self) -> None:
-        """Close the wrapped store; the bus stays open."""
-        self._store.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()

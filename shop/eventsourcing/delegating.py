@@ -1,0 +1,56 @@
+"""A store that leaves everything to another one: the base of those that add something to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Self
+from uuid import UUID
+
+from shop.eventsourcing.event import AggregateRef, Event, EventData
+from shop.eventsourcing.store import Commit, EventStore, Query, StoreInfo
+
+
+class DelegatingStore:
+    """An :class:`EventStore` that wraps another and is as thread-safe as that. Closing it closes
+    the wrapped one.
+    """
+
+    def __init__(self, store: EventStore) -> None:
+        self._store = store
+
+    def append(
+        self,
+        events: Sequence[Event[EventData]],
+        *,
+        commit_id: UUID | None = None,
+        digest: bytes | None = None,
+        guards: Mapping[AggregateRef, int] | None = None,
+    ) -> Commit:
+        """As :meth:`EventStore.append`."""
+        return self._store.append(events, commit_id=commit_id, digest=digest, guards=guards)
+
+    def read(self, query: Query = Query()) -> Iterator[Event[EventData]]:
+        """As :meth:`EventStore.read`."""
+        return self._store.read(query)
+
+    def head(self) -> int:
+        """As :meth:`EventStore.head`."""
+        return self._store.head()
+
+    def find_commit(self, commit_id: UUID) -> Commit | None:
+        """As :meth:`EventStore.find_commit`."""
+        return self._store.find_commit(commit_id)
+
+    def info(self) -> StoreInfo:
+        """As :meth:`EventStore.info`."""
+        return self._store.info()
+
+    def close(self) -> None:
+        """As :meth:`EventStore.close`."""
+        self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
