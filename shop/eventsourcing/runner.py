@@ -75,7 +75,7 @@ class ProjectionRunner:
 
     The thread catches up with the log and then follows it. When a handler fails, it stops before
     that event, skips nothing, and tries again with backoff; ``status`` and ``on_failure`` tell.
-    All methods may be called by any thread.
+    It ends with ``close``, and when the bus is closed. All methods may be called by any thread.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class ProjectionRunner:
         self._thread.stop()
 
     def pause(self) -> None:
-        """Leave the models as they are until :meth:`resume`."""
+        """Leave the models as they are until :meth:`resume`, but for a batch under way."""
         with self._changed:
             self._paused = True
 
@@ -184,7 +184,7 @@ class ProjectionRunner:
 
     def _run(self, stopping: threading.Event) -> None:
         waited_in_vain = False
-        while not stopping.is_set():
+        while not stopping.is_set() and not self._bell.closed:
             self._asked = False
             try:
                 if not self._paused:

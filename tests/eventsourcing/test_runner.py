@@ -426,3 +426,11 @@ class TestSchedules:
 
         assert seldom.position == 0
         assert balance(stores) is None
+
+
+def test_a_projection_ends_with_its_bus(stores: Stores, run: Run, eventually: Eventually) -> None:
+    runner = run()
+
+    stores.bus.close()
+
+    eventually(lambda: runner.status().state is ProjectionState.STOPPED)
