@@ -1,0 +1,97 @@
+"""The OpenAPI document, and the page that shows it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import pytest
+from openapi_spec_validator import validate
+
+from shop.domain.product import MODULE as PRODUCTS
+from shop.eventsourcing import CommandBus, CommandPayload, UnitOfWork, command
+from shop.runtime import Shop
+from shop.web import create_app
+from tests.web.shopper import Shopper, answered
+
+
+@pytest.fixture
+def document(client: Shopper) -> dict[str, Any]:
+    return answered(client.get("/openapi.json"))
+
+
+def test_the_document_is_valid(document: dict[str, Any]) -> None:
+    assert document["openapi"].startswith("3.1")
+    validate(document)
+
+
+def test_every_path_that_is_served_is_documented(client: Shopper, document: dict[str, Any]) -> None:
+    served = {
+        re.sub("<(.*?)>", r"{\1}", rule.rule)
+        for rule in client.app.url_map.iter_rules()
+        if rule.rule not in {"/", "/docs", "/openapi.json"}
+    }
+    documented = {
+        re.sub(r"^/commands/[^/]+", "/commands/{name}", path) for path in document["paths"]
+    }
+    assert documented == served
+
+
+def test_every_command_is_documented(memory_shop: Shop, document: dict[str, Any]) -> None:
+    for cls in memory_shop.commands.registry:
+        path = f"/commands/{cls.wire.name}"
+        assert f"{path}/{{id}}" in document["paths"]
+        assert (path in document["paths"]) == cls.creates
+        assert document["components"]["schemas"][cls.__name__]["additionalProperties"] is False
+
+
+def test_the_examples_are_accepted(client: Shopper, document: dict[str, Any]) -> None:
+    for path, item in document["paths"].items():
+        if "post" in item and path != "/commands":
+            sample = item["post"]["x-codeSamples"][0]["source"]
+            _, option, body, url = shlex.split(sample)
+            assert option == "--json"
+            address = url.removeprefix("localhost:8080")
+            answer = client.post(address, body, "application/json")
+            assert answer.status_code in {200, 201, 404, 409}, (sample, answer.text)
+
+
+@command("shop.product.praise", creates=True)
+class Praise(CommandPayload, frozen=True):
+    """Say something nice."""
+
+    stars: int
+
+
+def test_to_register_a_command_is_all_it_takes(memory_shop: Shop) -> None:
+    def praise(payload: Praise, id: UUID, work: UnitOfWork) -> None:
+        PRODUCTS.handlers[create](create("Praised", payload.stars, 1), id, work)
+
+    create = next(cls for cls in PRODUCTS.handlers if cls.wire.name == "shop.product.create")
+    module = msgspec.structs.replace(PRODUCTS, handlers={Praise: praise})
+    memory_shop.commands = CommandBus(memory_shop.store, memory_shop.aggregates, [module])
+    shopper = Shopper(create_app(memory_shop))
+    document = answered(shopper.get("/openapi.json"))
+    assert "/commands/shop.product.praise" in document["paths"]
+    assert shopper.command("shop.product.praise", {"stars": 5}).status_code == 201
+    assert shopper.command("shop.product.praise", {"stars": "5"}).status_code == 422
+
+
+def test_the_page_shows_all_and_fetches_nothing(client: Shopper, document: dict[str, Any]) -> None:
+    answer = client.get("/docs")
+    assert answer.content_type == "text/html; charset=utf-8"
+    for path in document["paths"]:
+        assert path in answer.text
+    assert "curl --json" in answer.text
+    assert not re.search(r"<script|<link|<img|@import|url\(|src=|http://|https://", answer.text)
+    assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
+
+
+def test_the_root_lists_what_there_is(client: Shopper, document: dict[str, Any]) -> None:
+    index = answered(client.get("/"))
+    assert set(index["paths"]) == set(document["paths"])
+    for link in ("docs", "openapi"):
+        assert client.get(index[link]).status_code == 200
