@@ -12,8 +12,7 @@ What this relies on in waitress 3.0, and what ``tests/test_serving.py`` would no
   that raises ends the loop; ``SystemExit`` does so in an orderly way (``server.run``).
 - A function given to a ``trigger`` is called by the loop after its wait.
 - A connection with something left to do has ``requests`` (complete ones), a ``request`` (a partial
-  one) or ``total_outbufs_len`` (unsent bytes). ``last_activity`` is when it was made, read or
-  written last.
+  one) or ``total_outbufs_len`` (unsent bytes).
 - A request whose header says ``Connection: close`` is the last one of its connection.
 """
 
@@ -39,13 +38,11 @@ from waitress.task import WSGITask
 
 logger = logging.getLogger(__name__)
 
+LEAST = 0.2
+"""Seconds for which connections without a request may still send one. For as long, another SIGTERM
+counts as the same: make passes on what it gets, so that a signal for both comes twice."""
 MOST = 6.0
 """Seconds after which requests that are still unanswered are given up."""
-LINGER = 0.5
-"""Seconds for which a connection without a request may still be about to send one."""
-ECHO = 0.2
-"""Seconds for which another SIGTERM counts as the same: make passes on what it gets, and when its
-whole process group got one, the server gets two."""
 TICK = 0.01
 """Seconds between two looks at what is left to do."""
 
@@ -63,7 +60,7 @@ def stop_on_signals(on_stop: Callable[[], None]) -> None:
         sockets = _sockets_of_loop(frame)
         servers = [s for s in sockets.values() if isinstance(s, BaseWSGIServer)]
         repeated = signal.SIG_IGN if servers and signum == signal.SIGTERM else signal.SIG_DFL
-        signal.signal(signal.SIGTERM, repeated)  # ignored for the moment: see ECHO
+        signal.signal(signal.SIGTERM, repeated)  # ignored for the moment: see LEAST
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         if not servers:
             raise SystemExit(0)
@@ -106,7 +103,7 @@ class _Drain:
 
     def readable(self) -> bool:
         """Called by the loop before each wait."""
-        now = time.time()  # as waitress's own times
+        now = time.monotonic()
         if self._began is None:
             self._began = now
             logger.info("%s: answering the requests under way, then stopping", self._reason)
@@ -115,9 +112,9 @@ class _Drain:
                 _hold_off_connections(server.socket)
             # Not here, where the loop is about to wait for these sockets, but right after.
             self._servers[0].trigger.pull_trigger(self._stop_listening)
-        elif now - self._began >= ECHO:
+        elif now - self._began >= LEAST:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            unanswered = self._unanswered(now)
+            unanswered = self._unanswered()
             if not unanswered or now - self._began >= MOST:
                 self._end_loop(unanswered)
         for channel in self._channels():
@@ -145,16 +142,11 @@ class _Drain:
                 server.handle_accept()
             wasyncore.dispatcher.close(server)  # server.close() would close the trigger as well
 
-    def _unanswered(self, now: float) -> int:
+    def _unanswered(self) -> int:
         """How many connections and threads have something left to do."""
         dispatcher = self._servers[0].task_dispatcher
         connections = sum(
-            bool(
-                channel.requests
-                or channel.request is not None
-                or channel.total_outbufs_len
-                or now - channel.last_activity < LINGER
-            )
+            bool(channel.requests or channel.request is not None or channel.total_outbufs_len)
             for channel in self._channels()
         )
         # Threads may be busy for clients who have gone.
