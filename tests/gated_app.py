@@ -1,9 +1,13 @@
-"""A WSGI app whose requests take as long as a test wants, and that stops as the shop does."""
+"""A WSGI app whose requests take as long as a test wants, and that stops as the shop does.
+
+With ``ECHO`` in the environment, a second SIGTERM follows right after the first.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,4 +29,10 @@ def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[byt
     return [answer]
 
 
-stop_on_signals(lambda: logging.getLogger(__name__).warning("stopping"))
+def on_stop() -> None:
+    logging.getLogger(__name__).warning("stopping")
+    if "ECHO" in os.environ:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+stop_on_signals(on_stop)

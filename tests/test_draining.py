@@ -194,6 +194,20 @@ def test_a_second_signal_ends_at_once(
     assert server.process.returncode == -second
 
 
+def test_a_signal_that_comes_twice_at_the_same_time_is_one(tmp_path: Path, gate: Gate) -> None:
+    """As from make, when its whole process group is told to end."""
+    port = free_port()
+    command = by_waitress(f"127.0.0.1:{port}", "tests.gated_app:app")
+    with ServerProcess(command, port, tmp_path, GATE=str(gate.path), ECHO="yes") as server:
+        server.await_ready()
+        with hold(server) as held:
+            stop(server)
+            gate.open()
+            assert receive(held).status == 200
+        assert server.await_exit() == 0
+        gate.close()
+
+
 def test_all_listening_sockets_are_served_and_closed(tmp_path: Path, gate: Gate) -> None:
     first, second = free_port(), free_port()
     command = by_waitress(
