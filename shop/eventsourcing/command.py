@@ -160,8 +160,7 @@ class CommandBus:
         - :class:`UnknownCommandError`: nobody handles it
         - :class:`StoreUnavailableError`: the store cannot be reached
         """
-        handler = self._handlers.get(type(command.payload))
-        if handler is None:
+        if type(command.payload) not in self._handlers:
             raise UnknownCommandError(command.payload.wire.name)
         aggregate = AggregateRef(command.payload.aggregate, command.aggregate_id or command.id)
         digest = self._digest(command)
@@ -169,9 +168,8 @@ class CommandBus:
         try:
             for attempt in retry:
                 with attempt:
-                    work = self._aggregates.work()
-                    handler(command.payload, aggregate.id, work)
-                    version = work.version(aggregate, command.expected_version)
+                    work = self._decide(command, aggregate, trust=retry.attempts == 1)
+                    version = work.version(aggregate)
                     commit = work.commit(
                         commit_id=command.id, digest=digest, metadata=command.metadata
                     )
@@ -192,6 +190,26 @@ class CommandBus:
         if commit.replayed:
             return self._recall(command, aggregate, commit)
         return CommandResult(command.id, aggregate, version, commit.last, tuple(work.events))
+
+    def _decide(
+        self, command: Command[CommandPayload], aggregate: AggregateRef, *, trust: bool
+    ) -> UnitOfWork:
+        """Have the handler record what the command changes.
+
+        ``trust`` takes it that aggregates are as they were last seen here, and that one whose id
+        was just made does not exist. The commit finds out where that is wrong, so it saves the
+        reads of nearly every command. Only a refusal must not rest on it, and is decided again.
+        """
+        made = aggregate.id if command.aggregate_id is None else None
+        work = self._aggregates.work(trust=trust, made=made)
+        try:
+            self._handlers[type(command.payload)](command.payload, aggregate.id, work)
+            work.version(aggregate, command.expected_version)
+        except Exception:
+            if not work.trusted:
+                raise
+            return self._decide(command, aggregate, trust=False)
+        return work
 
     def _digest(self, command: Command[CommandPayload]) -> bytes:
         """A hash of what is wanted: the command's name, the aggregate and the payload."""

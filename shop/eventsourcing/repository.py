@@ -85,9 +85,21 @@ class Aggregates:
         """The typed repository of one kind of aggregate."""
         return Repository(self, cls)
 
-    def work(self) -> UnitOfWork:
-        """A new unit of work."""
-        return UnitOfWork(self, self._store)
+    def work(self, *, trust: bool = False, made: UUID | None = None) -> UnitOfWork:
+        """A new unit of work.
+
+        With ``trust`` it takes aggregates from the cache without looking for newer events, and
+        does not look for those with the id ``made``, which was just made.
+        """
+        return UnitOfWork(self, self._store, trust=trust, made=made)
+
+    def last_seen(self, cls: type[A], id: UUID) -> A | None:
+        """The aggregate as this process saw it last; ``None`` when it is not in the cache.
+
+        There may be newer events. For decisions that are checked when they are committed.
+        """
+        cached = self._cache.load(AggregateRef(cls.kind, id))
+        return cls.decode(cached.state) if cached and cached.shape == cls.shape else None
 
     def saved(self, aggregate: Aggregate, last: Event[EventData], stored_version: int) -> None:
         """Take note of an aggregate that was just saved, ``last`` being its newest event."""
@@ -171,9 +183,20 @@ class UnitOfWork:
     was decided on the current state.
     """
 
-    def __init__(self, aggregates: Aggregates, store: EventStore) -> None:
+    def __init__(
+        self,
+        aggregates: Aggregates,
+        store: EventStore,
+        *,
+        trust: bool = False,
+        made: UUID | None = None,
+    ) -> None:
         self._aggregates = aggregates
         self._store = store
+        self._trust = trust
+        self._made = made
+        self.trusted = False
+        """Whether some aggregate was taken as last seen, or as not existing, without a look."""
         self._loaded: dict[AggregateRef, Aggregate] = {}
         self.events: list[Event[EventData]] = []
         """What the commit stored, with positions."""
@@ -183,10 +206,17 @@ class UnitOfWork:
         ref = AggregateRef(cls.kind, id)
         known = self._loaded.get(ref)
         if known is None:
-            known = self._loaded[ref] = self._aggregates.load(cls, id)
+            known = self._loaded[ref] = self._on_trust(cls, id) or self._aggregates.load(cls, id)
         if not isinstance(known, cls):
             raise TypeError(f"{ref} was loaded as {type(known).__qualname__} before")
         return known
+
+    def _on_trust(self, cls: type[A], id: UUID) -> A | None:
+        if not self._trust:
+            return None
+        found = cls(id) if id == self._made else self._aggregates.last_seen(cls, id)
+        self.trusted = self.trusted or found is not None
+        return found
 
     def get(self, cls: type[A], id: UUID) -> A:
         """The aggregate. Raises :class:`AggregateNotFoundError` when it does not exist."""
@@ -279,10 +309,28 @@ class Repository(Generic[A]):
         A conflict repeats all three, for at most ``timeout`` seconds; then the last
         :class:`ConcurrencyError` is raised. ``change`` may thus be called more than once.
         """
-        for attempt in ConflictRetry(timeout=timeout):
+        retry = ConflictRetry(timeout=timeout)
+        for attempt in retry:
             with attempt:
-                aggregate = self._aggregates.load(self._cls, id)
-                change(aggregate)
+                aggregate = self._changed(id, change, trust=retry.attempts == 1)
                 if aggregate.changes:
                     self.save(aggregate)
+        return aggregate
+
+    def _changed(self, id: UUID, change: Callable[[A], None], *, trust: bool) -> A:
+        """The aggregate with the change recorded.
+
+        ``trust`` takes it as last seen, since saving finds out where that is wrong. When there is
+        nothing to save, it is looked at again.
+        """
+        seen = self._aggregates.last_seen(self._cls, id) if trust else None
+        aggregate = self._aggregates.load(self._cls, id) if seen is None else seen
+        try:
+            change(aggregate)
+        except Exception:
+            if seen is None:
+                raise
+            return self._changed(id, change, trust=False)
+        if seen is not None and not aggregate.changes:
+            return self._changed(id, change, trust=False)
         return aggregate

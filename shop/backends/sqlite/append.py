@@ -15,8 +15,12 @@ from shop.eventsourcing.event import AggregateRef
 from shop.eventsourcing.store import Commit, PreparedAppend
 
 _ROWS_AT_ONCE = 100
-"""Rows or streams of one statement. SQLite allows it some 30,000 parameters."""
-
+"""Rows of one INSERT. SQLite allows a statement some 30,000 parameters."""
+_LOOK_UPS_AT_ONCE = 500
+"""Columns of one SELECT. SQLite allows 2,000."""
+_HEAD = "SELECT coalesce(max(position), 0) FROM events"
+_VERSION = "SELECT coalesce(max(version), 0) FROM events WHERE aggregate_id = ? AND aggregate = ?"
+_COMMIT = "SELECT first FROM commits WHERE id = ?"
 
 Row = tuple[Any, ...]
 Kind = tuple[str, str, int]
@@ -58,9 +62,7 @@ def append_all(
     The write lock is held, so what is found out at the beginning stays true but for what these
     appends change themselves.
     """
-    commits = _known_commits(connection, [append.prepared for append in appends])
-    versions = _versions(connection, {ref for a in appends for ref in a.prepared.expected})
-    [(head,)] = connection.execute("SELECT coalesce(max(position), 0) FROM events")
+    head, versions, commits = _look(connection, [append.prepared for append in appends])
     outcomes: list[Commit | Exception] = []
     events: list[Row] = []
     new_commits: list[Row] = []
@@ -95,32 +97,37 @@ def append_all(
     return outcomes
 
 
-def _known_commits(
-    connection: sqlite3.Connection, appends: Collection[PreparedAppend]
-) -> dict[bytes, Commit]:
-    ids = {append.commit_id.bytes: append.commit_id for append in appends}
-    rows = connection.execute(
-        f"SELECT id, first, last, digest FROM commits WHERE id IN ({_marks(len(ids))})", [*ids]
-    )
-    return {id: Commit(ids[id], first, last, digest) for id, first, last, digest in rows}
+def _look(
+    connection: sqlite3.Connection, appends: Sequence[PreparedAppend]
+) -> tuple[int, dict[AggregateRef, int], dict[bytes, Commit]]:
+    """The head, the versions of all aggregates concerned, and those of the commits that are known.
+
+    One row of look-ups, each at the end of an index: for a few appends that is one statement.
+    """
+    refs = list({ref for append in appends for ref in append.expected})
+    ids = list({append.commit_id: None for append in appends})
+    look_ups = [(_HEAD, ()), *((_VERSION, (ref.id.bytes, ref.name)) for ref in refs)]
+    look_ups += ((_COMMIT, (id.bytes,)) for id in ids)
+    found: list[Any] = []
+    for start in range(0, len(look_ups), _LOOK_UPS_AT_ONCE):
+        some = look_ups[start : start + _LOOK_UPS_AT_ONCE]
+        found += connection.execute(
+            f"SELECT {', '.join(f'({sql})' for sql, _ in some)}",
+            [value for _, values in some for value in values],
+        ).fetchone()
+    head, versions, known = found[0], found[1 : len(refs) + 1], found[len(refs) + 1 :]
+    commits = {
+        id.bytes: _commit(connection, id)
+        for id, first in zip(ids, known, strict=True)
+        if first is not None
+    }
+    return head, dict(zip(refs, versions, strict=True)), commits
 
 
-def _versions(
-    connection: sqlite3.Connection, refs: Collection[AggregateRef]
-) -> dict[AggregateRef, int]:
-    """The current versions, each by one look at the end of its stream's index."""
-    versions: dict[AggregateRef, int] = {}
-    every = list(refs)
-    for start in range(0, len(every), _ROWS_AT_ONCE):
-        some = every[start : start + _ROWS_AT_ONCE]
-        rows = connection.execute(
-            "SELECT (SELECT coalesce(max(version), 0) FROM events"
-            " WHERE aggregate_id = column1 AND aggregate = column2)"
-            f" FROM (VALUES {', '.join(['(?, ?)'] * len(some))})",
-            [value for ref in some for value in (ref.id.bytes, ref.name)],
-        )
-        versions |= {ref: version for ref, (version,) in zip(some, rows, strict=True)}
-    return versions
+def _commit(connection: sqlite3.Connection, id: UUID) -> Commit:
+    row = connection.execute("SELECT first, last, digest FROM commits WHERE id = ?", (id.bytes,))
+    first, last, digest = row.fetchone()
+    return Commit(id, first, last, digest)
 
 
 def _insert(connection: sqlite3.Connection, table: str, rows: Sequence[Row]) -> None:
