@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from uuid import uuid4
 
 import pytest
+from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 from tests.web.shopper import Shopper, answered, problem
 
@@ -128,6 +130,16 @@ def test_another_media_type_is_415(client: Shopper, type: str) -> None:
 def test_a_body_over_one_mebibyte_is_413(client: Shopper) -> None:
     body = b'{"name":"' + b"x" * 1024 * 1024 + b'"}'
     assert problem(client.post(CREATE, body, JSON)) == (413, "body-too-large")
+
+
+def test_a_body_whose_length_is_not_told_is_read_up_to_the_limit_only(client: Shopper) -> None:
+    body = io.BytesIO(b"x" * 3 * 1024 * 1024)
+    environ = EnvironBuilder(CREATE, method="POST", content_type=JSON).get_environ()
+    environ |= {"REMOTE_ADDR": "127.0.0.1", "wsgi.input": body, "wsgi.input_terminated": True}
+    assert "CONTENT_LENGTH" not in environ
+    _, status, _ = run_wsgi_app(client.app, environ)
+    assert status == "413 REQUEST ENTITY TOO LARGE"
+    assert body.tell() <= 1024 * 1024 + 1
 
 
 @pytest.mark.parametrize("key", ["", "1", "x" * 36, f"{uuid4()}x", f'"{uuid4()}"', uuid4().hex])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import uuid4
 
@@ -176,11 +177,15 @@ def test_a_position_that_is_not_reached_is_503(shopper: Shopper, path: str) -> N
 
 
 def test_a_read_waits_for_its_own_models_only(memory_shop: Shop, client: Shopper) -> None:
-    memory_shop.projections["shop_stats"].pause()
+    for name in ("shop_stats", "product_catalog"):
+        memory_shop.projections[name].pause()
     client.product()
-    headers = {"shop_min_position": "2", "prefer": "wait=0.1"}
-    assert client.get("/stats", **headers).status_code == 503
-    assert client.get("/products", **{**headers, "prefer": "wait=10"}).status_code == 200
+    headers = {"shop_min_position": "2", "prefer": "wait=10"}
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(client.another().get, "/products", **headers)
+        memory_shop.projections["product_catalog"].resume()
+        assert waiting.result().status_code == 200
+    assert client.get("/stats", shop_min_position="2").status_code == 503
 
 
 @pytest.mark.parametrize("path", ["/products", "/orders", "/stats", "/events"])
