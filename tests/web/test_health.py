@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from shop.eventsourcing import ConcurrencyError, Event, Query
 from shop.runtime import Shop
 from shop.web import create_app
 from tests.conftest import Eventually
@@ -121,6 +122,16 @@ def test_a_replayed_command_is_not_counted_again(client: Shopper) -> None:
         payload = {"name": "Mouse", "price": 1, "stock": 1}
         client.done("shop.product.create", payload, idempotency_key=key)
     assert figures(client)["shop_appends_total",] == 1
+
+
+def test_a_conflict_is_counted(memory_shop: Shop, client: Shopper) -> None:
+    client.product()
+    [event] = memory_shop.store.read(Query(limit=1))
+    again = Event.new(event.aggregate, version=1, data=event.data)
+    with pytest.raises(ConcurrencyError):
+        memory_shop.store.append([again])
+    seen = figures(client)
+    assert (seen["shop_conflicts_total",], seen["shop_appends_total",]) == (1, 1)
 
 
 def test_projections_that_keep_up_do_not_lag(shopper: Shopper) -> None:

@@ -1,0 +1,67 @@
+"""Which problem an error is told as."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import pytest
+
+from shop.eventsourcing import (
+    AggregateNotFoundError,
+    AggregateRef,
+    CommandIdReusedError,
+    CommandRejected,
+    CommandTimeoutError,
+    EventDecodeError,
+    PayloadError,
+    StaleVersionError,
+    StoreClosedError,
+    StoreFormatError,
+    StoreUnavailableError,
+    UnknownCommandError,
+)
+from shop.web.errors import problem_of
+
+MOUSE = AggregateRef("shop.product", uuid4())
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (CommandRejected("stock-insufficient", "no more"), 409, "stock-insufficient"),
+        (AggregateNotFoundError(MOUSE), 404, "aggregate-unknown"),
+        (UnknownCommandError("x.y"), 404, "command-unknown"),
+        (StaleVersionError(MOUSE, 1, 2), 412, "version-stale"),
+        (CommandIdReusedError(uuid4()), 422, "command-id-reused"),
+        (PayloadError("x.y", "too short", "/name"), 422, "payload-invalid"),
+        (CommandTimeoutError("x.y", 9, 10.0), 503, "busy"),
+        (StoreUnavailableError("locked"), 503, "unavailable"),
+        (StoreClosedError("closed"), 503, "unavailable"),
+        (StoreFormatError("broken"), 500, "internal-error"),
+        (EventDecodeError(uuid4(), "x.y", 1, "broken"), 500, "internal-error"),
+        (ZeroDivisionError("broken"), 500, "internal-error"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_an_error_is_told_with_its_status_and_type(
+    error: Exception, status: int, code: str
+) -> None:
+    problem = problem_of(error)
+    assert (problem.status, problem.code) == (status, code)
+    assert problem.members()["type"] == f"urn:shop:problem:{code}"
+    assert ("Retry-After" in problem.headers) == (status == 503)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        StoreUnavailableError("postgresql://shop:secret@db refused"),
+        StoreFormatError("postgresql://shop:secret@db is no store"),
+        RuntimeError("secret"),
+    ],
+)
+def test_what_went_wrong_inside_is_logged_and_not_told(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert b"secret" not in problem_of(error).response().data
+    assert "secret" in caplog.text
