@@ -49,12 +49,12 @@ class WorkingCopy:
         shutil.copytree(ROOT / "shop", directory / "shop", ignore=shutil.ignore_patterns("*.pyc"))
         for name in ("Makefile", "requirements.txt", "setup.cfg", "wsgi.py"):
             shutil.copy2(ROOT / name, directory)
-        environment = directory / ".venv"
-        environment.mkdir()
+        venv = directory / ".venv"
+        venv.mkdir()
         for part in Path(sys.prefix).iterdir():
-            (environment / part.name).symlink_to(part)
-        (environment / "installed").unlink(missing_ok=True)
-        (environment / "installed").touch()
+            if part.name != "installed":
+                (venv / part.name).symlink_to(part)
+        (venv / "installed").touch()
 
     @property
     def variables(self) -> dict[str, str]:
@@ -86,7 +86,6 @@ class WorkingCopy:
 class Walk(NamedTuple):
     """What came of the README's commands."""
 
-    copy: WorkingCopy
     answers: list[Answer]
     printed: str
     """By the last commands, which are those of the command line."""
@@ -112,12 +111,8 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]:
         first.signal(signal.SIGKILL)
         first.await_exit()
         second = running.enter_context(copy.serve()).await_ready()
-        yield Walk(
-            copy,
-            [answered(*outputs[i : i + 4]) for i in range(0, len(outputs), 4)],
-            printed,
-            second,
-        )
+        answers = [answered(*outputs[i : i + 4]) for i in range(0, len(outputs), 4)]
+        yield Walk(answers, printed, second)
 
 
 def answered(output: str, status: str, method: str, path: str) -> Answer:

@@ -83,7 +83,7 @@ class ShopMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.store = MemoryEventStore(event_registry())
-        # Small snapshots and caches, so that aggregates are loaded in every way.
+        # So small a cache that aggregates are loaded with and without it.
         self.aggregates = Aggregates(self.store, cache_size=2)
         self.commands = CommandBus(self.store, self.aggregates, MODULES)
         self.known = KnownShop()
