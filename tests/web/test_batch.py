@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import tracemalloc
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -138,10 +139,10 @@ def test_what_is_left_when_the_shop_stops_is_answered_503(
 
 
 class Endless(io.RawIOBase):
-    """A body that is made as it is read: one line again and again."""
+    """A body that is made as it is read: one text again and again."""
 
-    def __init__(self, line: bytes, count: int) -> None:
-        self._line = line
+    def __init__(self, text: bytes, count: int) -> None:
+        self._text = text
         self._left = count
         self._rest = b""
 
@@ -150,7 +151,7 @@ class Endless(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         while len(self._rest) < len(buffer) and self._left:
-            self._rest += self._line + b"\n"
+            self._rest += self._text
             self._left -= 1
         taken, self._rest = self._rest[: len(buffer)], self._rest[len(buffer) :]
         buffer[: len(taken)] = taken
@@ -158,10 +159,15 @@ class Endless(io.RawIOBase):
 
 
 def streamed(shopper: Shopper, line: object, count: int) -> Iterator[bytes]:
+    """The result lines of a batch of one line again and again, as they come."""
+    return results(shopper, Endless(msgspec.json.encode(line) + b"\n", count))
+
+
+def results(shopper: Shopper, body: io.RawIOBase) -> Iterator[bytes]:
     """The result lines of a batch, as they come."""
     environ = EnvironBuilder("/commands", method="POST", content_type=NDJSON).get_environ()
     environ["REMOTE_ADDR"] = "127.0.0.1"
-    environ["wsgi.input"] = Endless(msgspec.json.encode(line), count)
+    environ["wsgi.input"] = body
     environ["wsgi.input_terminated"] = True
     chunks, status, _ = run_wsgi_app(shopper.app, environ, buffered=False)
     assert status == "200 OK"
@@ -175,19 +181,31 @@ def test_ten_thousand_commands_are_done(client: Shopper) -> None:
 
 
 def test_results_come_before_the_batch_has_been_read(client: Shopper) -> None:
-    results = streamed(client, create(), 10**9)
-    assert b'"status":201' in next(results)
-    results.close()  # type: ignore[attr-defined] # the generator of the response
+    batch = streamed(client, create(), 10**9)
+    assert b'"status":201' in next(batch)
+    batch.close()  # type: ignore[attr-defined] # the generator of the response
 
 
 def test_a_batch_of_any_length_is_done_in_flat_memory(client: Shopper) -> None:
-    results = streamed(client, create("x" * 1000), 20_000)
-    next(results)
+    batch = streamed(client, create("x" * 1000), 20_000)
+    next(batch)
+    with peak_below(2_000_000):
+        assert sum(len(line) for line in batch) > 4_000_000
+
+
+def test_a_line_of_any_length_is_refused_in_flat_memory(client: Shopper) -> None:
+    batch = results(client, Endless(b"x" * 1000, 20_000))
+    with peak_below(5_000_000):
+        [line] = batch
+    assert b'"status":413' in line
+
+
+@contextmanager
+def peak_below(most: int) -> Iterator[None]:
+    """Fails when the block takes more memory than so many bytes at any time."""
     tracemalloc.start()
     try:
-        length = sum(len(line) for line in results)
-        _, peak = tracemalloc.get_traced_memory()
+        yield
+        assert tracemalloc.get_traced_memory()[1] < most
     finally:
         tracemalloc.stop()
-    assert length > 4_000_000
-    assert peak < 2_000_000

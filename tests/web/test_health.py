@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import uuid4
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -117,11 +119,11 @@ def test_appends_events_and_the_head_are_told(shopper: Shopper) -> None:
 
 
 def test_a_replayed_command_is_not_counted_again(client: Shopper) -> None:
-    key = "01890a5d-ac96-774b-bcce-b302099a8057"
+    mouse, key = client.product(), str(uuid4())
     for _ in range(3):
-        payload = {"name": "Mouse", "price": 1, "stock": 1}
-        client.done("shop.product.create", payload, idempotency_key=key)
-    assert figures(client)["shop_appends_total",] == 1
+        client.done("shop.product.rename", {"name": "Rat"}, mouse, idempotency_key=key)
+    seen = figures(client)
+    assert (seen["shop_appends_total",], seen["shop_appended_events_total",]) == (2, 3)
 
 
 def test_a_conflict_is_counted(memory_shop: Shop, client: Shopper) -> None:
