@@ -194,9 +194,8 @@ def test_a_batch_of_any_length_is_done_in_flat_memory(client: Shopper) -> None:
 
 
 def test_a_line_of_any_length_is_refused_in_flat_memory(client: Shopper) -> None:
-    batch = results(client, Endless(b"x" * 1000, 20_000))
     with peak_below(5_000_000):
-        [line] = batch
+        [line] = results(client, Endless(b"x" * 1000, 20_000))
     assert b'"status":413' in line
 
 

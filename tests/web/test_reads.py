@@ -10,7 +10,8 @@ from uuid import uuid4
 import pytest
 
 from shop.runtime import Shop
-from tests.web.shopper import Shopper, answered, problem
+from shop.web import create_app
+from tests.web.shopper import Shopper, answered, open_shop, problem
 
 
 def pages(shopper: Shopper, path: str, limit: int, *, key: str = "items") -> Iterator[list[Any]]:
@@ -102,6 +103,15 @@ def test_what_does_not_exist_is_404(shopper: Shopper, path: str) -> None:
 
 def test_stats_of_an_empty_shop_are_zero(shopper: Shopper) -> None:
     assert set(shopper.current("/stats").values()) == {0}
+
+
+@pytest.mark.parametrize("path", ["/products", "/orders", "/stats"])
+def test_a_shop_can_be_read_before_its_projections_have_begun(store_url: str, path: str) -> None:
+    shop = open_shop(store_url)
+    try:
+        assert Shopper(create_app(shop)).get(path).status_code == 200
+    finally:
+        shop.close()
 
 
 def test_a_cursor_is_good_for_its_own_listing_only(client: Shopper) -> None:
