@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import msgspec
 import pytest
@@ -95,3 +95,17 @@ def test_the_root_lists_what_there_is(client: Shopper, document: dict[str, Any])
     assert set(index["paths"]) == set(document["paths"])
     for link in ("docs", "openapi"):
         assert client.get(index[link]).status_code == 200
+
+
+def test_every_header_of_an_answer_is_documented(client: Shopper, document: dict[str, Any]) -> None:
+    mouse = {"name": "Mouse", "price": 1, "stock": 1}
+    key = str(uuid4())
+    client.command("shop.product.create", mouse, idempotency_key=key)
+    again = client.command("shop.product.create", mouse, idempotency_key=key, prefer="wait=10")
+    everywhere = {"Content-Type", "Content-Length", "Cache-Control", "X-Content-Type-Options"}
+    for operation, answer in (
+        (document["paths"]["/commands/shop.product.create"]["post"], again),
+        (document["paths"]["/products"]["get"], client.get("/products")),
+    ):
+        documented = operation["responses"][str(answer.status_code)]["headers"]
+        assert set(documented) == set(answer.headers.keys()) - everywhere
