@@ -56,7 +56,7 @@ def test_a_commit_may_be_larger_than_a_statement(
 
 def test_readers_cannot_write(database: Database) -> None:
     with pytest.raises(StoreError):
-        database.read("DELETE FROM commits")
+        database.read("DELETE FROM events")
 
 
 # Files that are not ours.
@@ -148,6 +148,19 @@ def test_a_directory_is_no_file(tmp_path: Path) -> None:
 # What others do to the file.
 
 
+EMPTY = "(SELECT id FROM empty_commits)"
+
+
+def inserting(keys: str, stream: str, or_: str = "", commit: str = "NULL") -> str:
+    """SQL that inserts the second event again, with another position, id, place or commit."""
+    return (
+        f"INSERT {or_} INTO events (position, id, aggregate_id, aggregate, version, name,"
+        " schema_version, time, data, metadata, commit_id, commit_size, digest)"
+        f" SELECT {keys}, {stream}, name, schema_version, time, '{{}}', metadata, {commit}, 1, ''"
+        " FROM events WHERE position = 2"
+    )
+
+
 @pytest.mark.parametrize(
     "sql",
     [
@@ -155,18 +168,22 @@ def test_a_directory_is_no_file(tmp_path: Path) -> None:
         "UPDATE events SET position = position + 10",
         "DELETE FROM events",
         "DELETE FROM events WHERE position = 2",
-        "INSERT INTO events SELECT position + 7, randomblob(16), name, schema_version, time,"
-        " aggregate, aggregate_id, version + 1, data, metadata FROM events WHERE position = 2",
-        "INSERT INTO events SELECT 3, randomblob(16), name, schema_version, time,"
-        " aggregate, aggregate_id, 4, data, metadata FROM events WHERE position = 2",
-        "INSERT INTO events SELECT 3, randomblob(16), name, schema_version, time,"
-        " aggregate, randomblob(16), 2, data, metadata FROM events WHERE position = 2",
-        "INSERT OR REPLACE INTO events SELECT 3, id, name, schema_version, time,"
-        " aggregate, aggregate_id, 3, data, metadata FROM events WHERE position = 2",
-        "INSERT OR REPLACE INTO events SELECT 2, randomblob(16), name, schema_version, time,"
-        " aggregate, aggregate_id, 2, '{}', metadata FROM events WHERE position = 2",
-        "UPDATE commits SET digest = x'00'",
-        "DELETE FROM commits",
+        "UPDATE events SET digest = x'00'",
+        inserting("position + 7, randomblob(16)", "aggregate_id, aggregate, version + 1"),
+        inserting("3, randomblob(16)", "aggregate_id, aggregate, 4"),
+        inserting("3, randomblob(16)", "randomblob(16), aggregate, 2"),
+        inserting("NULL, id", "randomblob(16), aggregate, 1"),
+        inserting("3, id", "aggregate_id, aggregate, 3", "OR REPLACE"),
+        inserting("2, randomblob(16)", "aggregate_id, aggregate, 2", "OR REPLACE"),
+        inserting("2, randomblob(16)", "aggregate_id, aggregate, 3", "OR REPLACE"),
+        inserting("2, randomblob(16)", "randomblob(16), aggregate, 1", "OR REPLACE"),
+        inserting("3, randomblob(16)", "randomblob(16), aggregate, 1", commit="commit_id"),
+        inserting("3, randomblob(16)", "randomblob(16), aggregate, 1", "OR REPLACE", "commit_id"),
+        inserting("3, randomblob(16)", "randomblob(16), aggregate, 1", commit=EMPTY),
+        "INSERT INTO empty_commits SELECT commit_id, 2, digest FROM events WHERE position = 2",
+        "INSERT OR REPLACE INTO empty_commits SELECT id, 9, digest FROM empty_commits",
+        "UPDATE empty_commits SET digest = x'00'",
+        "DELETE FROM empty_commits",
         "UPDATE store SET identity = randomblob(16)",
         "DELETE FROM store",
     ],
@@ -176,6 +193,7 @@ def test_the_log_is_append_only_for_everybody(
 ) -> None:
     ref, commit_id = note(), uuid4()
     store.append(stream(ref, 2), commit_id=commit_id)
+    store.append([], commit_id=uuid4())
     before = [*store.read()], store.find_commit(commit_id), store.info()
     with behind_its_back(path) as connection, pytest.raises(sqlite3.IntegrityError):
         connection.execute(sql)
@@ -199,7 +217,9 @@ def insert_behind_its_back(path: Path, **columns: Any) -> None:
     } | columns
     with behind_its_back(path) as connection:
         marks = ", ".join("?" * len(row))
-        connection.execute(f"INSERT INTO events VALUES ({marks})", [*row.values()])
+        connection.execute(
+            f"INSERT INTO events ({', '.join(row)}) VALUES ({marks})", [*row.values()]
+        )
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -16,11 +17,14 @@ from shop.eventsourcing.store import Commit, PreparedAppend
 
 _ROWS_AT_ONCE = 100
 """Rows of one INSERT. SQLite allows a statement some 30,000 parameters."""
-_LOOK_UPS_AT_ONCE = 500
-"""Columns of one SELECT. SQLite allows 2,000."""
-_HEAD = "SELECT coalesce(max(position), 0) FROM events"
 _VERSION = "SELECT coalesce(max(version), 0) FROM events WHERE aggregate_id = ? AND aggregate = ?"
-_COMMIT = "SELECT first FROM commits WHERE id = ?"
+FIND_COMMIT = (
+    "SELECT position - commit_size + 1, position, digest FROM events WHERE commit_id = ?"
+    " UNION ALL SELECT head + 1, head, digest FROM empty_commits WHERE id = ?"
+)
+"""First and last position and digest of a commit; its id is the parameter, twice."""
+
+_NONE = (None, None, None)
 
 Row = tuple[Any, ...]
 Kind = tuple[str, str, int]
@@ -37,6 +41,7 @@ class Append(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, prepared: PreparedAppend, new_kinds: Collection[Kind]) -> Append:
         """Work out the columns, which needs no database."""
+        last = len(prepared.events)
         rows = [
             (
                 event.id.bytes,
@@ -48,29 +53,82 @@ class Append(msgspec.Struct, frozen=True):
                 event.version,
                 data.decode(),
                 msgspec.json.encode(event.metadata).decode(),
+                *((prepared.commit_id.bytes, last, prepared.digest) if number == last else _NONE),
             )
-            for event, data in zip(prepared.events, prepared.payloads, strict=True)
+            for number, (event, data) in enumerate(
+                zip(prepared.events, prepared.payloads, strict=True), 1
+            )
         ]
         return cls(prepared, rows, new_kinds)
+
+    def guards_others(self, written: Collection[AggregateRef]) -> bool:
+        """Whether it guards an aggregate that another append of its group writes to."""
+        own = {event.aggregate for event in self.prepared.events}
+        return any(ref in written and ref not in own for ref in self.prepared.expected)
 
 
 def append_all(
     connection: sqlite3.Connection, appends: Sequence[Append]
 ) -> Sequence[Commit | Exception]:
-    """Do the appends one after the other, each with its own outcome.
+    """Do the appends one after the other, each with its own outcome. Within a transaction."""
+    return append_at_once(connection, appends) or _append_carefully(connection, appends)
+
+
+def append_at_once(
+    connection: sqlite3.Connection, appends: Sequence[Append]
+) -> Sequence[Commit | Exception]:
+    """Do all the appends in one statement, and leave it to the schema to refuse what it must.
+
+    No outcomes when something was refused, or when the appends are not as simple as most are;
+    nothing is written then.
+    """
+    rows = [row for append in appends for row in append.rows]
+    written = {event.aggregate for append in appends for event in append.prepared.events}
+    guards = {
+        ref: version
+        for append in appends
+        for ref, version in append.prepared.expected.items()
+        if ref not in written
+    }
+    if (
+        len(rows) > _ROWS_AT_ONCE
+        or len(guards) > _ROWS_AT_ONCE
+        or any(append.new_kinds or not append.rows for append in appends)
+        or any(append.guards_others(written) for append in appends)
+    ):
+        return ()
+    parameters = [value for row in rows for value in row]
+    for ref, version in guards.items():
+        parameters += (ref.id.bytes, ref.name, version)
+    try:
+        cursor = connection.execute(_insertion(len(rows), len(guards)), parameters)
+    except sqlite3.IntegrityError:
+        return ()
+    if cursor.rowcount != len(rows) or cursor.lastrowid is None:
+        return ()
+    last = cursor.lastrowid - len(rows)
+    commits = []
+    for append in appends:
+        first, last = last + 1, last + len(append.rows)
+        commits.append(Commit(append.prepared.commit_id, first, last, append.prepared.digest))
+    return commits
+
+
+def _append_carefully(
+    connection: sqlite3.Connection, appends: Sequence[Append]
+) -> Sequence[Commit | Exception]:
+    """Look first, then insert what is in order.
 
     The write lock is held, so what is found out at the beginning stays true but for what these
     appends change themselves.
     """
     head, versions, commits = _look(connection, [append.prepared for append in appends])
     outcomes: list[Commit | Exception] = []
-    events: list[Row] = []
-    new_commits: list[Row] = []
-    new_kinds: set[Kind] = set()
+    accepted: list[Append] = []
     for append in appends:
         prepared = append.prepared
         try:
-            known = commits.get(prepared.commit_id.bytes)
+            known = commits.get(prepared.commit_id)
             if known is not None:
                 outcomes.append(prepared.replay(known))
                 continue
@@ -78,74 +136,59 @@ def append_all(
         except (CommitReusedError, ConcurrencyError) as error:
             outcomes.append(error)
             continue
-        events += ((position, *row) for position, row in enumerate(append.rows, head + 1))
         versions |= {event.aggregate: event.version for event in prepared.events}
         commit = Commit(prepared.commit_id, head + 1, head + len(append.rows), prepared.digest)
-        commits[commit.id.bytes] = commit
-        new_commits.append((commit.id.bytes, commit.first, commit.last, commit.digest))
-        new_kinds.update(append.new_kinds)
-        outcomes.append(commit)
+        commits[commit.id] = commit
         head = commit.last
-    try:
-        _insert(connection, "events", events)
-    except sqlite3.IntegrityError as error:
-        _explain(connection, events, error)
-        raise
-    _insert(connection, "commits", new_commits)
-    if new_kinds:
-        connection.executemany("INSERT OR IGNORE INTO event_kinds VALUES (?, ?, ?)", new_kinds)
+        accepted.append(append)
+        outcomes.append(commit)
+    _insert_events(connection, [row for append in accepted for row in append.rows])
+    empty = [commits[append.prepared.commit_id] for append in accepted if not append.rows]
+    connection.executemany(
+        "INSERT INTO empty_commits VALUES (?, ?, ?)",
+        [(commit.id.bytes, commit.last, commit.digest) for commit in empty],
+    )
+    connection.executemany(
+        "INSERT OR IGNORE INTO event_kinds VALUES (?, ?, ?)",
+        {kind for append in accepted for kind in append.new_kinds},
+    )
     return outcomes
 
 
 def _look(
     connection: sqlite3.Connection, appends: Sequence[PreparedAppend]
-) -> tuple[int, dict[AggregateRef, int], dict[bytes, Commit]]:
-    """The head, the versions of all aggregates concerned, and those of the commits that are known.
-
-    One row of look-ups, each at the end of an index: for a few appends that is one statement.
-    """
-    refs = list({ref for append in appends for ref in append.expected})
-    ids = list({append.commit_id: None for append in appends})
-    look_ups = [(_HEAD, ()), *((_VERSION, (ref.id.bytes, ref.name)) for ref in refs)]
-    look_ups += ((_COMMIT, (id.bytes,)) for id in ids)
-    found: list[Any] = []
-    for start in range(0, len(look_ups), _LOOK_UPS_AT_ONCE):
-        some = look_ups[start : start + _LOOK_UPS_AT_ONCE]
-        found += connection.execute(
-            f"SELECT {', '.join(f'({sql})' for sql, _ in some)}",
-            [value for _, values in some for value in values],
-        ).fetchone()
-    head, versions, known = found[0], found[1 : len(refs) + 1], found[len(refs) + 1 :]
-    commits = {
-        id.bytes: _commit(connection, id)
-        for id, first in zip(ids, known, strict=True)
-        if first is not None
+) -> tuple[int, dict[AggregateRef, int], dict[UUID, Commit]]:
+    """The head, the versions of all aggregates concerned, and the commits that are known."""
+    refs = {ref for append in appends for ref in append.expected}
+    ids = {append.commit_id for append in appends}
+    [(head,)] = connection.execute("SELECT coalesce(max(position), 0) FROM events")
+    versions = {
+        ref: connection.execute(_VERSION, (ref.id.bytes, ref.name)).fetchone()[0] for ref in refs
     }
-    return head, dict(zip(refs, versions, strict=True)), commits
+    found = {id: connection.execute(FIND_COMMIT, (id.bytes,) * 2).fetchone() for id in ids}
+    return head, versions, {id: Commit(id, *row) for id, row in found.items() if row is not None}
 
 
-def _commit(connection: sqlite3.Connection, id: UUID) -> Commit:
-    row = connection.execute("SELECT first, last, digest FROM commits WHERE id = ?", (id.bytes,))
-    first, last, digest = row.fetchone()
-    return Commit(id, first, last, digest)
+def _insert_events(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
+    try:
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            some = rows[start : start + _ROWS_AT_ONCE]
+            connection.execute(_insertion(len(some), 0), [value for row in some for value in row])
+    except sqlite3.IntegrityError as error:
+        for id, *_ in rows:
+            row = connection.execute("SELECT 1 FROM events WHERE id = ?", (id,)).fetchone()
+            if row is not None:
+                raise EventIdReusedError(UUID(bytes=id)) from error
+        raise
 
 
-def _insert(connection: sqlite3.Connection, table: str, rows: Sequence[Row]) -> None:
-    for start in range(0, len(rows), _ROWS_AT_ONCE):
-        some = rows[start : start + _ROWS_AT_ONCE]
-        marks = ", ".join([f"({_marks(len(some[0]))})"] * len(some))
-        connection.execute(
-            f"INSERT INTO {table} VALUES {marks}", [value for row in some for value in row]
-        )
-
-
-def _explain(connection: sqlite3.Connection, events: Sequence[Row], error: Exception) -> None:
-    """Raise :class:`EventIdReusedError` where an event's id is what was refused."""
-    for position, id, *_ in events:
-        found = connection.execute("SELECT position FROM events WHERE id = ?", (id,)).fetchone()
-        if found and found[0] != position:
-            raise EventIdReusedError(UUID(bytes=id)) from error
-
-
-def _marks(count: int) -> str:
-    return ", ".join("?" * count)
+@lru_cache(maxsize=1000)
+def _insertion(rows: int, guards: int) -> str:
+    """Inserts events at the next positions, if all guarded aggregates are at their versions."""
+    row = f"(NULL, {', '.join('?' * 12)})"
+    values = f"VALUES {', '.join([row] * rows)}"
+    if not guards:
+        return f"INSERT INTO events {values}"
+    return f"INSERT INTO events SELECT * FROM ({values}) WHERE " + " AND ".join(
+        [f"({_VERSION}) = ?"] * guards
+    )

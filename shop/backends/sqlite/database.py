@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import groupby
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 from shop.backends.sqlite.query import FROM_BASE64
-from shop.backends.sqlite.schema import APPLICATION_ID, MIGRATIONS
+from shop.backends.sqlite.schema import APPLICATION_ID, MIGRATIONS, PAGE_SIZE
 from shop.eventsourcing.errors import (
     StoreClosedError,
     StoreError,
@@ -76,13 +76,22 @@ class Database:
         """
         return cast("T", self.write_with(_run_each, work))
 
-    def write_with(self, handler: Handler[W, T], work: W) -> T:
+    def write_with(
+        self,
+        handler: Handler[W, T],
+        work: W,
+        *,
+        at_once: Handler[W, T] | None = None,
+    ) -> T:
         """As :meth:`write`, with the work of concurrent callers done by one call of ``handler``.
 
         That is fewer statements than each alone would take. Each statement costs more than its
         time: after it, the thread queues for the interpreter's lock.
+
+        ``at_once`` may do the same in a single statement, which is then a transaction of its own,
+        or else give no outcomes and leave the work to ``handler``.
         """
-        return cast("T", self._group.submit((handler, work)))
+        return cast("T", self._group.submit(_Task(handler, work, at_once)))
 
     def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
         """Run one query and return all its rows."""
@@ -133,6 +142,7 @@ class Database:
             self.path, timeout=self._timeout, isolation_level=None, check_same_thread=False
         )
         try:
+            connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")  # of a file that is still empty
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA cache_size = -16384")  # 16 MiB
             connection.create_function(FROM_BASE64, 1, a2b_base64, deterministic=True)
@@ -200,16 +210,32 @@ class Database:
 
         Raises where no transaction can be begun, which is nobody's fault and fails for all.
         """
-        with self._translated():
-            self._writer.execute("BEGIN IMMEDIATE")
         try:
-            with self._translated():
-                self._finish(group)
+            if self._done_at_once(group):
+                return
+            self._writer.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            raise self._translate(error) from error
+        try:
+            self._finish(group)
         except Exception as error:  # noqa: BLE001 - a caller's own, whatever it is
-            if len(group) == 1:
-                group[0].error = error
-            else:
+            if len(group) > 1:
                 self._commit_one_by_one(group)
+            else:
+                group[0].error = error
+                if isinstance(error, sqlite3.Error):
+                    group[0].error = self._translate(error)
+                    group[0].error.__cause__ = error
+
+    def _done_at_once(self, group: Sequence[Entry[_Task]]) -> bool:
+        """Whether all of the group could be done by one statement."""
+        at_once = group[0].work.at_once
+        if at_once is None or any(entry.work.at_once is not at_once for entry in group):
+            return False
+        outcomes = at_once(self._writer, [entry.work.work for entry in group])
+        if outcomes:
+            _settle(group, outcomes)
+        return bool(outcomes)
 
     def _commit_one_by_one(self, group: Sequence[Entry[_Task]]) -> None:
         for entry in group:
@@ -227,14 +253,9 @@ class Database:
         """Do the work of a group in the transaction that was begun, and end that."""
         writer = self._writer
         try:
-            for handler, some in groupby(group, key=lambda entry: entry.work[0]):
+            for handler, some in groupby(group, key=lambda entry: entry.work.handler):
                 entries = list(some)
-                outcomes = handler(writer, [entry.work[1] for entry in entries])
-                for entry, outcome in zip(entries, outcomes, strict=True):
-                    if isinstance(outcome, Exception):
-                        entry.error = outcome
-                    else:
-                        entry.result = outcome
+                _settle(entries, handler(writer, [entry.work.work for entry in entries]))
             writer.execute("COMMIT")
         except BaseException:
             self._roll_back()
@@ -283,7 +304,18 @@ class Database:
         return "it cannot be opened"
 
 
-_Task = tuple[Handler[Any, Any], Any]
+class _Task(NamedTuple):
+    handler: Handler[Any, Any]
+    work: Any
+    at_once: Handler[Any, Any] | None
+
+
+def _settle(entries: Sequence[Entry[_Task]], outcomes: Sequence[Any | Exception]) -> None:
+    for entry, outcome in zip(entries, outcomes, strict=True):
+        if isinstance(outcome, Exception):
+            entry.error = outcome
+        else:
+            entry.result = outcome
 
 
 def _run_each(

@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 from msgspec import convert
 
-from shop.backends.sqlite.append import Append, append_all
+from shop.backends.sqlite.append import FIND_COMMIT, Append, append_all, append_at_once
 from shop.backends.sqlite.database import Database
 from shop.backends.sqlite.query import plan, time_of
 from shop.eventsourcing.errors import (
@@ -24,7 +24,6 @@ from shop.eventsourcing.store import Commit, PreparedAppend, Query, StoreInfo
 
 _HEAD = "SELECT coalesce(max(position), 0) FROM events"
 _VERSION = "SELECT coalesce(max(version), 0) FROM events WHERE aggregate_id = ? AND aggregate = ?"
-_FIND_COMMIT = "SELECT first, last, digest FROM commits WHERE id = ?"
 _decode_metadata = msgspec.json.Decoder(Metadata).decode
 
 
@@ -53,7 +52,9 @@ class SqliteEventStore:
         kinds = {(e.aggregate.name, e.name, e.data.wire.version) for e in events}
         new_kinds = kinds - self._known_kinds
         try:
-            commit = self._database.write_with(append_all, Append.of(prepared, new_kinds))
+            commit = self._database.write_with(
+                append_all, Append.of(prepared, new_kinds), at_once=append_at_once
+            )
         except StoreUnavailableError as error:
             # Ours may be in there all the same, when what failed was the end of the commit.
             try:
@@ -110,7 +111,7 @@ class SqliteEventStore:
 
     def find_commit(self, commit_id: UUID) -> Commit | None:
         """As :meth:`EventStore.find_commit`."""
-        rows = self._database.read(_FIND_COMMIT, (commit_id.bytes,))
+        rows = self._database.read(FIND_COMMIT, (commit_id.bytes,) * 2)
         if not rows:
             return None
         first, last, digest = rows[0]
