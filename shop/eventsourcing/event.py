@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import random
 import time as clock
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -122,10 +122,12 @@ def new_id() -> UUID:
     """A new UUID of version 7 (RFC 9562, section 5.7).
 
     It begins with the time in milliseconds, so that ids made one after the other lie side by side
-    in an index; 74 random bits keep ids of one millisecond apart.
+    in an index; 74 random bits keep ids of one millisecond apart. They are no secrets: who knows
+    some may guess others. (The system's generator would cost each call, besides its own time, a
+    turn at the interpreter's lock. Python's is seeded by it, in each process anew.)
     """
     milliseconds = clock.time_ns() // 1_000_000
-    number = milliseconds << 80 | int.from_bytes(os.urandom(10))
+    number = milliseconds << 80 | random.getrandbits(80)
     number = number & ~(0xF << 76) | 0x7 << 76
     number = number & ~(0b11 << 62) | 0b10 << 62
     # A third of the time that UUID(int=number) takes.

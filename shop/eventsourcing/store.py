@@ -172,8 +172,10 @@ class PreparedAppend(msgspec.Struct, frozen=True):
     """The data of each event, as JSON."""
     commit_id: UUID
     digest: bytes
-    expected: Mapping[AggregateRef, int]
-    """The version at which each aggregate must stand, for its events or for its guard."""
+    written: Mapping[AggregateRef, int]
+    """The version that the events of each aggregate continue."""
+    guarded: Mapping[AggregateRef, int]
+    """The version at which each other aggregate must stand."""
 
     @classmethod
     def of(
@@ -189,16 +191,20 @@ class PreparedAppend(msgspec.Struct, frozen=True):
         Raises ``ValueError`` where two events have the same id, and :class:`ConcurrencyError`
         where the events of one aggregate do not follow one another, or a guard contradicts them.
         """
-        if len({event.id for event in events}) < len(events):
+        if len(events) > 1 and len({event.id for event in events}) < len(events):
             raise ValueError("two events of one append have the same id")
-        expected = dict(guards or {})
+        guarded = dict(guards or {})
+        written: dict[AggregateRef, int] = {}
         reached: dict[AggregateRef, int] = {}
         for event in events:
             ref, before = event.aggregate, event.version - 1
             if reached.get(ref, before) != before:
                 raise ConcurrencyError(ref, before, reached[ref])
-            if ref not in reached and expected.setdefault(ref, before) != before:
-                raise ConcurrencyError(ref, before, expected[ref])
+            if ref not in reached:
+                written[ref] = before
+                guard = guarded.pop(ref, before)
+                if guard != before:
+                    raise ConcurrencyError(ref, before, guard)
             reached[ref] = event.version
         payloads = [registry.encode(event.data) for event in events]
         return cls(
@@ -206,8 +212,14 @@ class PreparedAppend(msgspec.Struct, frozen=True):
             payloads,
             commit_id or new_id(),
             content_digest(events, payloads) if digest is None else digest,
-            expected,
+            written,
+            guarded,
         )
+
+    @property
+    def expected(self) -> Mapping[AggregateRef, int]:
+        """The version at which each aggregate must stand, for its events or as guarded."""
+        return {**self.written, **self.guarded} if self.guarded else self.written
 
     def check(self, versions: Mapping[AggregateRef, int]) -> None:
         """Raise :class:`ConcurrencyError` unless all aggregates stand where they are expected.
@@ -236,7 +248,7 @@ def content_digest(events: Sequence[Event[EventData]], payloads: Sequence[bytes]
     """
     hasher = blake2b(digest_size=16)
     for event, payload in zip(events, payloads, strict=True):
-        hasher.update(f"{event.aggregate}@{event.version} {event.name} ".encode())
+        ref = event.aggregate
+        hasher.update(msgspec.json.encode((ref.name, ref.id, event.version, event.name)))
         hasher.update(payload)
-        hasher.update(b"\n")
     return hasher.digest()

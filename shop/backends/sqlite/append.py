@@ -24,7 +24,6 @@ FIND_COMMIT = (
 )
 """First and last position and digest of a commit; its id is the parameter, twice."""
 
-_NONE = (None, None, None)
 
 Row = tuple[Any, ...]
 Kind = tuple[str, str, int]
@@ -41,8 +40,8 @@ class Append(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, prepared: PreparedAppend, new_kinds: Collection[Kind]) -> Append:
         """Work out the columns, which needs no database."""
-        last = len(prepared.events)
-        rows = [
+        commit = (prepared.commit_id.bytes, len(prepared.events), prepared.digest)
+        rows: list[Row] = [
             (
                 event.id.bytes,
                 event.name,
@@ -53,18 +52,15 @@ class Append(msgspec.Struct, frozen=True):
                 event.version,
                 data.decode(),
                 msgspec.json.encode(event.metadata).decode(),
-                *((prepared.commit_id.bytes, last, prepared.digest) if number == last else _NONE),
+                None,
+                None,
+                None,
             )
-            for number, (event, data) in enumerate(
-                zip(prepared.events, prepared.payloads, strict=True), 1
-            )
+            for event, data in zip(prepared.events, prepared.payloads, strict=True)
         ]
+        if rows:
+            rows[-1] = rows[-1][:-3] + commit
         return cls(prepared, rows, new_kinds)
-
-    def guards_others(self, written: Collection[AggregateRef]) -> bool:
-        """Whether it guards an aggregate that another append of its group writes to."""
-        own = {event.aggregate for event in self.prepared.events}
-        return any(ref in written and ref not in own for ref in self.prepared.expected)
 
 
 def append_all(
@@ -83,22 +79,20 @@ def append_at_once(
     nothing is written then.
     """
     rows = [row for append in appends for row in append.rows]
-    written = {event.aggregate for append in appends for event in append.prepared.events}
-    guards = {
-        ref: version
-        for append in appends
-        for ref, version in append.prepared.expected.items()
-        if ref not in written
-    }
+    guards = {guard for append in appends for guard in append.prepared.guarded.items()}
     if (
         len(rows) > _ROWS_AT_ONCE
         or len(guards) > _ROWS_AT_ONCE
         or any(append.new_kinds or not append.rows for append in appends)
-        or any(append.guards_others(written) for append in appends)
     ):
         return ()
+    if guards:
+        # They are looked at once, before the first row: none may be of what another row changes.
+        written = {ref for append in appends for ref in append.prepared.written}
+        if any(ref in written for ref, _ in guards):
+            return ()
     parameters = [value for row in rows for value in row]
-    for ref, version in guards.items():
+    for ref, version in guards:
         parameters += (ref.id.bytes, ref.name, version)
     try:
         cursor = connection.execute(_insertion(len(rows), len(guards)), parameters)
