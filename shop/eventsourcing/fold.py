@@ -73,6 +73,10 @@ class Fold:
     ) -> Progress:
         committed = progress.committed
         session = ModelSession(self._models, self._projection.name, committed.generation)
+        if len(events) > 1:
+            # Most models have the id of the aggregate that they are about.
+            ids = frozenset(str(event.aggregate.id) for event in events)
+            session.preload(self._projection.collections, ids)
         for event in self._projection.relevant(events):
             session.position = event.position
             try:

@@ -90,11 +90,12 @@ class Keyed(msgspec.Struct, Generic[T_co], frozen=True):
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
     """Which models of a collection, in the order of their creation.
 
-    ``equal`` holds values of indexed fields, all of which must match; ``after`` is the ``key`` of
-    the last one seen.
+    ``equal`` holds values of indexed fields, all of which must match; ``ids`` those of the models
+    wanted; ``after`` is the ``key`` of the last one seen.
     """
 
     equal: Mapping[str, IndexValue] = {}
+    ids: frozenset[str] | None = None
     after: tuple[int, str] | None = None
     limit: int = 50
     reverse: bool = False
@@ -207,6 +208,16 @@ class ModelSession:
         self._changed: dict[tuple[str, str], StoredModel] = {}
         self.position = 0
         """Of the event that is being handled; set by whoever runs the projection."""
+
+    def preload(self, collections: Sequence[Collection], ids: frozenset[str]) -> None:
+        """Load the models of these ids together, for later :meth:`get` and :meth:`put`."""
+        filter = Filter(ids=ids, limit=len(ids))
+        for collection in collections:
+            found = self._store.find(
+                self._projection, collection, filter, generation=self._generation
+            )
+            self._loaded |= {(collection.name, id): None for id in ids}
+            self._loaded |= {(collection.name, stored.id): stored for stored in found.value}
 
     def get(self, cls: type[M], id: UUID | str) -> M | None:
         """The model of that id, ``None`` where there is none."""

@@ -30,11 +30,14 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     """When a projection runs. Times are in seconds.
 
     Continuously by default: whenever the bus announces an event, and every ``poll`` seconds in
-    case an announcement was lost. ``debounce`` waits until no event came for that long, at most
-    ten times that long. ``every`` runs it periodically instead, whatever the bus says.
+    case an announcement was lost. ``pace`` is the least time from one run to the next: an event
+    after a quiet time is seen to at once, and many are taken together. Nobody who waits for the
+    models waits for that. ``debounce`` waits until no event came for that long, at most ten times
+    that long. ``every`` runs it periodically instead, whatever the bus says.
     """
 
     poll: float = 1.0
+    pace: float = 0.02
     debounce: float = 0.0
     every: float | None = None
 
@@ -100,13 +103,14 @@ class ProjectionRunner:
         self._position = 0
         self._current = False
         self._paused = False
-        self._asked = False
+        self._asked = threading.Event()
+        self._ran = 0.0
         self._waits_ended = False
         self._failure: Failure | None = None
         self._backoff = Backoff(first=0.1, most=30.0)
         self._bell = bus.subscribe()
         self._thread = BackgroundThread(
-            f"projection-{projection.name}", self._run, on_stop=self._bell.close
+            f"projection-{projection.name}", self._run, on_stop=self._end
         )
 
     @property
@@ -179,13 +183,18 @@ class ProjectionRunner:
 
     def _ask(self) -> None:
         """Have the thread run now, whatever it waits for."""
-        self._asked = True
+        self._asked.set()
         self._bell.wake()
+
+    def _end(self) -> None:
+        self._bell.close()
+        self._asked.set()
 
     def _run(self, stopping: threading.Event) -> None:
         waited_in_vain = False
         while not stopping.is_set() and not self._bell.closed:
-            self._asked = False
+            self._asked.clear()
+            self._ran = time.monotonic()
             try:
                 if not self._paused:
                     self._catch_up(stopping, refresh=waited_in_vain)
@@ -297,7 +306,7 @@ class ProjectionRunner:
             self._wait(schedule.every, for_events=False)
             return False
         if not self._wait(schedule.poll, for_events=True):
-            return self._asked
+            return self._asked.is_set()
         if schedule.debounce:
             latest = time.monotonic() + 10 * schedule.debounce
             while time.monotonic() < latest and self._wait(schedule.debounce, for_events=True):
@@ -307,13 +316,17 @@ class ProjectionRunner:
     def _wait(self, seconds: float, *, for_events: bool) -> bool:
         """Wait until asked to run or, if wished, for an event of concern. True for an event."""
         until = time.monotonic() + seconds
-        while not self._asked and not self._bell.closed:
+        while not self._asked.is_set() and not self._bell.closed:
             left = until - time.monotonic()
             if left <= 0:
                 return False
             taken = self._bell.take(left)
-            if for_events and taken and not self._pass_by(taken):
-                return True
+            if for_events and taken:
+                concerned = not self._pass_by(taken)
+                self._asked.wait(self._ran + self._schedule.pace - time.monotonic())
+                self._ran = time.monotonic()
+                if concerned:
+                    return True
         return False
 
     def _pass_by(self, events: list[Event[EventData]]) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import heapq
 import threading
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Self
 from uuid import UUID, uuid4
 
@@ -66,37 +68,35 @@ class MemoryEventStore:
         """As :meth:`EventStore.read`. The events are those of the time of the call."""
         with self._lock:
             self._check_open()
-            positions = self._candidates(query)
-        return self._matching(query, positions)
+            runs = [self._within(query, positions) for positions in self._candidates(query)]
+        positions = heapq.merge(*runs, reverse=query.reverse)
+        matching = (self._events[p - 1] for p in positions)
+        return islice((event for event in matching if query.matches(event)), query.limit)
 
-    def _candidates(self, query: Query) -> Sequence[int]:
-        """The positions among which all matches are, in ascending order."""
+    def _candidates(self, query: Query) -> Iterable[Sequence[int]]:
+        """Lists of ascending positions, without a common one, among which all matches are."""
         if query.ids is not None:
             known = (self._positions_by_id.get(id) for id in set(query.ids))
-            return sorted(position for position in known if position is not None)
+            return [[position] for position in known if position is not None]
         if query.refs is not None:
-            low, high = query.versions
-            lists = [
-                self._positions_by_ref.get(ref, [])[max(0, (low or 1) - 1) : high]
-                for ref in set(query.refs)
-            ]
-        elif query.names is not None:
-            lists = [self._positions_by_name.get(name, []) for name in set(query.names)]
-        else:
-            head = len(self._events)
-            return range(query.after + 1, 1 + (head if query.to is None else min(query.to, head)))
-        found = [p for some in lists for p in some[bisect_right(some, query.after) :]]
-        return found if len(lists) == 1 else sorted(found)
+            return [self._positions_by_ref.get(ref, []) for ref in set(query.refs)]
+        if query.names is not None:
+            return [self._positions_by_name.get(name, []) for name in set(query.names)]
+        return [range(1, len(self._events) + 1)]
 
-    def _matching(self, query: Query, positions: Sequence[int]) -> Iterator[Event[EventData]]:
-        left = len(positions) if query.limit is None else query.limit
-        for position in reversed(positions) if query.reverse else positions:
-            if left <= 0:
-                return
-            event = self._events[position - 1]
-            if query.matches(event):
-                left -= 1
-                yield event
+    def _within(self, query: Query, positions: Sequence[int]) -> Iterator[int]:
+        """Those positions within the bounds asked for, in the order asked for.
+
+        Looked up one by one: nothing is copied, and a list only grows.
+        """
+        first = bisect_right(positions, query.after)
+        end = len(positions) if query.to is None else bisect_right(positions, query.to)
+        if query.refs is not None and query.ids is None:  # one stream: the nth has version n
+            low, high = query.versions
+            first = max(first, (low or 1) - 1)
+            end = end if high is None else min(end, high)
+        indexes = range(first, end)
+        return (positions[i] for i in (reversed(indexes) if query.reverse else indexes))
 
     def head(self) -> int:
         """As :meth:`EventStore.head`."""

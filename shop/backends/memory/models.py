@@ -49,12 +49,16 @@ class _Shelf:
     def find(self, filter: Filter) -> list[StoredModel]:
         wanted = {name: _as_json(value) for name, value in filter.equal.items()}
         listings = [self._keys_by_value.get(pair, []) for pair in wanted.items()]
+        if filter.ids is not None:
+            listings.append(sorted(self._models[id].key for id in filter.ids if id in self._models))
         keys = min(listings, key=len) if listings else self._keys
         found: list[StoredModel] = []
         for key in self._from(keys, filter):
             if len(found) >= filter.limit:
                 break
             values = self._values[key[1]]
+            if filter.ids is not None and key[1] not in filter.ids:
+                continue
             if all(values[name] == value for name, value in wanted.items()):
                 found.append(self._models[key[1]])
         return found

@@ -23,6 +23,7 @@ from shop.eventsourcing.model import (
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _DISCARD_AT_ONCE = 1000
+_WRITE_AT_ONCE = 100
 
 
 class SqliteModelStore:
@@ -79,6 +80,9 @@ class SqliteModelStore:
         """As :meth:`ModelStore.find`."""
         conditions = [f"{_field(name)} IS ?" for name in filter.equal]
         parameters = [_as_json(value) for value in filter.equal.values()]
+        if filter.ids is not None:
+            conditions.append("m.id IN (SELECT value FROM json_each(?))")
+            parameters.append(msgspec.json.encode(filter.ids).decode())
         if filter.after is not None:
             conditions.append(f"(m.created, m.id) {'<' if filter.reverse else '>'} (?, ?)")
             parameters += filter.after
@@ -171,17 +175,27 @@ def _commit(
         ).rowcount
     if not moved:
         raise CheckpointMovedError(checkpoint.projection)
-    for model in models:
-        if model.data is None:
-            connection.execute(
-                f"DELETE FROM {_table(model.collection)} WHERE generation = ? AND id = ?",
-                (checkpoint.generation, model.id),
-            )
-        else:
-            connection.execute(
-                f"INSERT OR REPLACE INTO {_table(model.collection)} VALUES (?, ?, ?, ?, ?)",
-                (checkpoint.generation, model.id, model.created, model.position, model.data),
-            )
+    for collection in {model.collection for model in models}:
+        _write(connection, checkpoint.generation, [m for m in models if m.collection == collection])
+
+
+def _write(connection: sqlite3.Connection, generation: int, models: Sequence[StoredModel]) -> None:
+    """Write models of one collection, many by one statement."""
+    table = _table(models[0].collection)
+    deleted = [model.id for model in models if model.data is None]
+    if deleted:
+        connection.execute(
+            f"DELETE FROM {table} WHERE generation = ? AND id IN (SELECT value FROM json_each(?))",
+            (generation, msgspec.json.encode(deleted).decode()),
+        )
+    rows = [(generation, m.id, m.created, m.position, m.data) for m in models if m.data is not None]
+    for start in range(0, len(rows), _WRITE_AT_ONCE):
+        some = rows[start : start + _WRITE_AT_ONCE]
+        marks = ", ".join(["(?, ?, ?, ?, ?)"] * len(some))
+        connection.execute(
+            f"INSERT OR REPLACE INTO {table} VALUES {marks}",
+            [value for row in some for value in row],
+        )
 
 
 def _definition(collection: Collection) -> list[str]:
