@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import pytest
@@ -52,9 +52,16 @@ CREATING = {"shop.product.create", "shop.customer.register", "shop.order.place"}
 
 INT64 = 2**63
 
+PayloadT = TypeVar("PayloadT", bound=Payload)
+
+
+def of_the_shop(registry: Registry[PayloadT]) -> list[type[PayloadT]]:
+    """Its own payloads: what else was added to the program is not pinned here."""
+    return [cls for cls in registry if cls.wire.name.startswith("shop.")]
+
 
 def fields(registry: Registry[Any]) -> dict[str, str]:
-    return {cls.wire.name: " ".join(cls.__struct_fields__) for cls in registry}
+    return {cls.wire.name: " ".join(cls.__struct_fields__) for cls in of_the_shop(registry)}
 
 
 def values(kind: inspect.Type) -> st.SearchStrategy[Any]:
@@ -96,10 +103,10 @@ def test_events_have_the_names_and_fields_that_others_rely_on() -> None:
 
 def test_commands_have_the_names_and_fields_that_others_rely_on() -> None:
     assert fields(COMMANDS) == COMMAND_FIELDS
-    assert {cls.wire.name for cls in COMMANDS if cls.creates} == CREATING
+    assert {cls.wire.name for cls in of_the_shop(COMMANDS) if cls.creates} == CREATING
 
 
-@pytest.mark.parametrize("cls", list(EVENTS), ids=lambda cls: cls.wire.name)
+@pytest.mark.parametrize("cls", of_the_shop(EVENTS), ids=lambda cls: cls.wire.name)
 @given(data=st.data())
 def test_every_event_comes_back_from_json_as_it_was(
     cls: type[Payload], data: st.DataObject
@@ -108,7 +115,7 @@ def test_every_event_comes_back_from_json_as_it_was(
     assert EVENTS.decode(cls.wire.name, cls.wire.version, EVENTS.encode(payload)) == payload
 
 
-@pytest.mark.parametrize("cls", list(COMMANDS), ids=lambda cls: cls.wire.name)
+@pytest.mark.parametrize("cls", of_the_shop(COMMANDS), ids=lambda cls: cls.wire.name)
 @given(data=st.data())
 def test_every_command_comes_back_from_json_as_it_was(
     cls: type[Payload], data: st.DataObject
@@ -117,7 +124,7 @@ def test_every_command_comes_back_from_json_as_it_was(
     assert COMMANDS.decode(cls.wire.name, cls.wire.version, COMMANDS.encode(payload)) == payload
 
 
-@pytest.mark.parametrize("cls", list(COMMANDS), ids=lambda cls: cls.wire.name)
+@pytest.mark.parametrize("cls", of_the_shop(COMMANDS), ids=lambda cls: cls.wire.name)
 def test_a_command_with_a_field_too_many_is_refused(cls: type[CommandPayload]) -> None:
     with pytest.raises(PayloadError, match="unknown field `surplus`"):
         COMMANDS.decode(cls.wire.name, 1, b'{"surplus": 1}')
