@@ -6,11 +6,10 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 from prometheus_client import CollectorRegistry
 
-from shop.config import Settings, redacted
+from shop.config import BUSES, STORES, Settings, checked_url, redacted, sqlite_path
 from shop.domain import customer, email, order, pricing, product
 from shop.eventsourcing import (
     Aggregates,
@@ -67,7 +66,7 @@ def event_registry() -> Registry[EventData]:
 def open_event_store(url: str, registry: Registry[EventData]) -> EventStore:
     """Open the event store of a URL, which is made where it does not exist.
 
-    The caller closes it. Raises ``ValueError`` for a URL of an unknown kind, and what the backend
+    The caller closes it. Raises ``ValueError`` for a URL that settings refuse, and what the backend
     raises where the store cannot be opened: :class:`StoreFormatError`,
     :class:`StoreUnavailableError`.
     """
@@ -76,11 +75,10 @@ def open_event_store(url: str, registry: Registry[EventData]) -> EventStore:
 
 def open_event_bus(url: str) -> EventBus:
     """Open the event bus of a URL. The caller closes it. Raises ``ValueError`` as above."""
-    if urlsplit(url).scheme == "memory":
-        from shop.backends.memory import MemoryEventBus
+    checked_url(url, BUSES)
+    from shop.backends.memory import MemoryEventBus
 
-        return MemoryEventBus()
-    raise ValueError(f"no event bus is known for {redacted(url)!r}")
+    return MemoryEventBus()
 
 
 def bootstrap(settings: Settings) -> Shop:
@@ -127,12 +125,9 @@ def bootstrap(settings: Settings) -> Shop:
 
 
 def _open(url: str) -> Backend:
-    scheme = urlsplit(url).scheme
-    if scheme == "memory":
+    if checked_url(url, STORES) == "memory://":
         return _memory()
-    if scheme == "sqlite":
-        return _sqlite(Path(url.removeprefix("sqlite:///")))
-    raise ValueError(f"no store is known for {redacted(url)!r}")
+    return _sqlite(sqlite_path(url))
 
 
 def _memory() -> Backend:

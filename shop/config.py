@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 
 STORES = ("memory", "sqlite")
 BUSES = ("memory",)
 ROLES = ("all",)
+_FORMS = {"memory": "memory://", "sqlite": "sqlite:///PATH"}
 
 
 class ConfigurationError(Exception):
@@ -86,24 +87,50 @@ def redacted(text: str) -> str:
     return re.sub(r"([?&]\w*(?:password|token)=)[^&\s'\"]*", r"\1***", text)
 
 
-def _url(schemes: tuple[str, ...]) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        try:
-            parts = urlsplit(text)
-        except ValueError:  # whose message may quote the password
-            raise ValueError(f"{redacted(text)!r} is no URL") from None
-        if parts.scheme not in schemes:
-            known = ", ".join(f"{scheme}://" for scheme in schemes)
-            raise ValueError(f"{redacted(text)!r} is no URL of a kind known here: {known}")
-        if parts.scheme == "sqlite" and (parts.netloc or parts.path in {"", "/"}):
-            raise ValueError(f"{text!r} must be sqlite:///PATH, or sqlite:////PATH when absolute")
-        return text
+def checked_url(text: str, schemes: Sequence[str]) -> str:
+    """The URL as it is, if it is one of these kinds: ``memory://`` or ``sqlite:///PATH``.
 
-    return parse
+    Raises ``ValueError`` with what is wrong with it, and no password.
+    """
+    scheme, separator, rest = text.partition("://")
+    if text != text.strip():
+        raise ValueError(f"{redacted(text)!r} has white space around it")
+    if not separator or scheme not in schemes:
+        known = ", ".join(_FORMS[scheme] for scheme in schemes)
+        raise ValueError(f"{redacted(text)!r} is no URL of a kind known here: {known}")
+    if scheme == "memory" and rest:
+        raise ValueError(f"{redacted(text)!r} must be memory:// with nothing after it")
+    if scheme == "sqlite":
+        sqlite_path(text)
+    return text
+
+
+def sqlite_path(url: str) -> Path:
+    """The file of a ``sqlite:///PATH`` or ``sqlite:////ABSOLUTE``, taken literally: ``%`` too.
+
+    A relative one is relative to the current directory. Raises ``ValueError`` for other URLs.
+    """
+    path = url.removeprefix("sqlite:///")
+    if path.endswith(":memory:"):
+        raise ValueError(f"{redacted(url)!r} is no file: a store in memory is memory://")
+    if path == url or not path.strip("/"):
+        raise ValueError(
+            f"{redacted(url)!r} must be sqlite:///PATH, or sqlite:////PATH if absolute"
+        )
+    if path.endswith("/"):
+        raise ValueError(f"{redacted(url)!r} is a directory: name a file in it")
+    if not {"?", "#"}.isdisjoint(path):
+        raise ValueError(
+            f"{redacted(url)!r} may have no ? and no #: a path is all there is after sqlite:///"
+        )
+    return Path(path)
 
 
 def _positive_seconds(text: str) -> float:
-    seconds = float(text)
+    try:
+        seconds = float(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no number of seconds, such as 1800") from None
     if not 0 < seconds < float("inf"):
         raise ValueError(f"{text!r} is no positive number of seconds")
     return seconds
@@ -116,9 +143,9 @@ def _role(text: str) -> str:
 
 
 _PARSERS: Mapping[str, Callable[[str], Any]] = {
-    "event_store": _url(STORES),
-    "model_store": _url(STORES),
-    "event_bus": _url(BUSES),
+    "event_store": partial(checked_url, schemes=STORES),
+    "model_store": partial(checked_url, schemes=STORES),
+    "event_bus": partial(checked_url, schemes=BUSES),
     "payment_deadline": _positive_seconds,
     "role": _role,
 }

@@ -126,9 +126,21 @@ def test_any_application_may_use_the_stores(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("url", ["mysql://me:s3cret@db/shop", "nonsense"])
 def test_an_unknown_url_is_refused_without_showing_its_password(url: str) -> None:
     for open_ in (lambda: open_event_store(url, Registry()), lambda: open_event_bus(url)):
-        with pytest.raises(ValueError, match=r"known for '\w+") as caught:
+        with pytest.raises(ValueError, match=r"'\w+.* is no URL of a kind known here") as caught:
             open_()
         assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite:rel.db", "sqlite:/x.db", "SQLITE:///q.db", "sqlite:///q.db?x", "memory:"]
+)
+def test_a_url_is_as_strict_for_any_application(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="sqlite:///"):
+        open_event_store(url, Registry())
+    assert list(tmp_path.iterdir()) == []
 
 
 def store_foreign_event(url: str) -> None:

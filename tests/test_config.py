@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shop.config import ConfigurationError, Settings, redacted
+from shop.config import ConfigurationError, Settings, redacted, sqlite_path
 from shop.process import LineFormatter
 
 SECRETS = [
@@ -95,11 +95,56 @@ def test_a_deadline_is_a_positive_number_of_seconds(seconds: str) -> None:
     assert len(problems(SHOP_PAYMENT_DEADLINE=seconds)) == 1
 
 
+def test_a_deadline_with_a_unit_is_told_that_it_is_seconds() -> None:
+    (problem,) = problems(SHOP_PAYMENT_DEADLINE="30m")
+    assert "'30m' is no number of seconds" in problem
+
+
 @pytest.mark.parametrize(
     "url", ["sqlite:///", "sqlite://", "sqlite://host/x.db", "x.db", "", "//["]
 )
 def test_a_store_is_a_url_with_all_its_parts(url: str) -> None:
     assert len(problems(SHOP_EVENT_STORE=url)) == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "complaint"),
+    [
+        ("sqlite:rel.db", "known here: memory://, sqlite:///PATH"),
+        ("sqlite:/x.db", "known here: memory://, sqlite:///PATH"),
+        ("SQLITE:///q.db", "known here: memory://, sqlite:///PATH"),
+        (" sqlite:///q.db", "white space"),
+        ("sqlite:///q.db\n", "white space"),
+        ("sqlite:///q.db?mode=ro", "no ?"),
+        ("sqlite:///q.db#top", "no #"),
+        ("sqlite:///:memory:", "memory://"),
+        ("sqlite://:memory:", "memory://"),
+        ("sqlite:///", "must be sqlite:///PATH"),
+        ("sqlite:////", "must be sqlite:///PATH"),
+        ("sqlite://q.db", "must be sqlite:///PATH"),
+        ("sqlite:///data/", "is a directory"),
+        ("memory://x", "nothing after it"),
+        ("memory:", "known here: memory://, sqlite:///PATH"),
+    ],
+)
+def test_a_url_that_is_nearly_right_is_refused_with_what_is_wrong(url: str, complaint: str) -> None:
+    (problem,) = problems(SHOP_EVENT_STORE=url)
+    assert complaint in problem
+    assert repr(url) in problem
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("sqlite:///shop.db", "shop.db"),
+        ("sqlite:///data/shop.db", "data/shop.db"),
+        ("sqlite:////var/lib/shop.db", "/var/lib/shop.db"),
+        ("sqlite:///100%25 mine.db", "100%25 mine.db"),
+    ],
+)
+def test_the_path_of_a_sqlite_url_is_taken_literally(url: str, path: str) -> None:
+    assert Settings.from_env({"SHOP_EVENT_STORE": url}).event_store == url
+    assert sqlite_path(url) == Path(path)
 
 
 def test_a_value_may_be_in_a_file(tmp_path: Path) -> None:
