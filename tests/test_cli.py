@@ -105,6 +105,18 @@ class TestConfig:
         assert "SHOP_MODEL_STORE=memory://" in shown
         assert len(shown) == len(Settings.__struct_fields__)
 
+    def test_it_shows_where_the_files_are(
+        self, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        stores = {"SHOP_EVENT_STORE": "sqlite:///a.db", "SHOP_MODEL_STORE": "sqlite:////b/c.db"}
+        assert main(["config"], stores) == 0
+        assert capsys.readouterr().out.splitlines()[-2:] == [
+            f"# sqlite:///a.db is {tmp_path}/a.db",
+            "# sqlite:////b/c.db is /b/c.db",
+        ]
+        assert list(tmp_path.iterdir()) == []
+
     def test_bad_settings_are_all_told(self, capsys: Captured) -> None:
         bad = {"SHOP_EVENT_STORE": "mysql://me:s3cret@db/x", "SHOP_ROLE": "king", "SHOP_X": "1"}
         with pytest.raises(SystemExit, match="2"):
@@ -232,13 +244,6 @@ class TestVerify:
             main(["verify", "profits"], environ)
         assert "'profits'; known: product_catalog" in capsys.readouterr().err
 
-    def test_a_shop_that_never_ran_has_nothing_to_verify(
-        self, environ: dict[str, str], capsys: Captured
-    ) -> None:
-        with pytest.raises(SystemExit, match="1"):
-            main(["verify"], environ)
-        assert "it never ran" in capsys.readouterr().err
-
     def test_progress_is_told_in_lines_where_there_is_no_terminal(
         self, shop: Shop, environ: dict[str, str], capsys: Captured
     ) -> None:
@@ -293,14 +298,56 @@ class TestRebuild:
             assert shop.reader("product_catalog").position() == 2
 
 
+LOOKING = ["events", "events --follow", "verify", "rebuild --all"]
+
+
 class TestFailures:
-    @pytest.mark.parametrize("line", ["events", "verify", "rebuild --all"])
+    @pytest.mark.parametrize("line", LOOKING)
     def test_a_store_that_cannot_be_used_is_told(
         self, line: str, tmp_path: Path, capsys: Captured
     ) -> None:
+        (tmp_path / "diary").write_text("Dear diary, " * 500)
         with pytest.raises(SystemExit, match="1"):
-            main(line.split(), {"SHOP_EVENT_STORE": f"sqlite:///{tmp_path}/missing/shop.db"})
-        assert f"there is no directory {tmp_path}/missing" in capsys.readouterr().err
+            main(line.split(), {"SHOP_EVENT_STORE": f"sqlite:///{tmp_path}/diary"})
+        assert "diary is not a SQLite database" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("line", LOOKING)
+    @pytest.mark.parametrize("file", ["shop.db", "missing/shop.db"])
+    def test_looking_makes_no_database_and_says_where_it_looked(
+        self,
+        line: str,
+        file: str,
+        tmp_path: Path,
+        capsys: Captured,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(SystemExit, match="1"):
+            main(line.split(), {"SHOP_EVENT_STORE": f"sqlite:///{file}"})
+        told = capsys.readouterr().err
+        assert f"cannot find the database {tmp_path / file}: No such file" in told
+        assert "SHOP_EVENT_STORE says where to look" in told
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize("line", ["verify", "rebuild --all"])
+    def test_looking_makes_no_database_of_read_models_either(
+        self, line: str, shop: Shop, environ: dict[str, str], tmp_path: Path, capsys: Captured
+    ) -> None:
+        elsewhere = tmp_path / "models.db"
+        with pytest.raises(SystemExit, match="1"):
+            main(line.split(), {**environ, "SHOP_MODEL_STORE": f"sqlite:///{elsewhere}"})
+        assert "SHOP_MODEL_STORE says where to look" in capsys.readouterr().err
+        assert not elsewhere.exists()
+
+    @pytest.mark.parametrize("line", ["verify", "rebuild --all"])
+    def test_a_shop_that_never_ran_is_to_be_started_once(
+        self, line: str, environ: dict[str, str], capsys: Captured
+    ) -> None:
+        bootstrap(Settings.from_env(environ)).close()
+        with pytest.raises(SystemExit, match="1"):
+            main(line.split(), environ)
+        told = capsys.readouterr().err
+        assert "product_catalog has no read models yet, as it never ran: start the shop" in told
 
 
 def test_progress_is_a_bar_on_a_terminal(

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from shop.cli import events, models, serve
-from shop.config import Settings
+from shop.config import Settings, sqlite_path
 from shop.process import clear_failures, log_to_stderr
 
 EPILOG = """\
@@ -57,12 +57,17 @@ def parser() -> argparse.ArgumentParser:
         "config",
         help="show the settings, and whether they are valid",
         description="Show the settings in effect, one SHOP_… variable a line, with passwords"
-        " blotted out. With bad settings: all that is wrong with them, and exit code 2.",
+        " blotted out, and the files that they lead to. With bad settings: all that is wrong with"
+        " them, and exit code 2.",
     )
     config.set_defaults(run=_show_config)
     return root
 
 
 def _show_config(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    print("\n".join(Settings.from_env(environ).lines()))
+    settings = Settings.from_env(environ)
+    print("\n".join(settings.lines()))
+    for url in dict.fromkeys((settings.event_store, settings.model_store)):
+        if url.startswith("sqlite:"):
+            print(f"# {url} is {sqlite_path(url).absolute()}")
     return 0

@@ -12,7 +12,7 @@ import msgspec
 
 from shop.bootstrap import event_registry, open_event_store
 from shop.cli.arguments import Commands, position, positive
-from shop.config import Settings
+from shop.cli.looking import settings_of
 from shop.eventsourcing import Query
 from shop.web.shapes import StoredEvent
 
@@ -54,7 +54,7 @@ def add_to(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Carry out the command."""
-    settings = Settings.from_env(environ)
+    settings = settings_of(environ, "event_store")
     after: int = arguments.after
     left: int | None = arguments.limit
     with open_event_store(settings.event_store, event_registry()) as store:

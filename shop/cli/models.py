@@ -8,8 +8,8 @@ from contextlib import closing
 
 from shop.bootstrap import bootstrap
 from shop.cli.arguments import Commands
+from shop.cli.looking import settings_of
 from shop.cli.progress import progress
-from shop.config import Settings
 from shop.eventsourcing import Difference, Shadow
 from shop.process import EXIT_FAILED, EXIT_MISUSED, fail
 from shop.runtime import Shop
@@ -44,7 +44,7 @@ def add_to(commands: Commands) -> None:
 
 
 def _rebuild(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    with closing(bootstrap(Settings.from_env(environ))) as shop:
+    with closing(bootstrap(settings_of(environ, "event_store", "model_store"))) as shop:
         for name in _chosen(shop, arguments.names):
             with _shadow(shop, name) as shadow, progress(name) as show:
                 differences = shadow.differences(show) if arguments.report else []
@@ -58,7 +58,7 @@ def _rebuild(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 def _verify(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     wrong = False
-    with closing(bootstrap(Settings.from_env(environ))) as shop:
+    with closing(bootstrap(settings_of(environ, "event_store", "model_store"))) as shop:
         for name in _chosen(shop, arguments.names):
             with _shadow(shop, name) as shadow, progress(name) as show:
                 differences = shadow.differences(show)
@@ -79,6 +79,12 @@ def _chosen(shop: Shop, names: Sequence[str]) -> Sequence[str]:
 
 
 def _shadow(shop: Shop, name: str) -> Shadow:
+    if shop.models.checkpoint(name) is None:
+        fail(
+            f"{name} has no read models yet, as it never ran: start the shop once, with"
+            " `python -m shop serve`, and it builds them",
+            EXIT_FAILED,
+        )
     return Shadow(shop.projections[name].projection, shop.store, shop.models)
 
 

@@ -1,0 +1,31 @@
+"""Commands that look at a shop, and so must never make one where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from shop.config import Settings, sqlite_path
+from shop.process import EXIT_FAILED, fail
+
+
+def settings_of(environ: Mapping[str, str], *stores: str) -> Settings:
+    """The settings, once the files of these stores are known to be there.
+
+    ``stores`` are names of settings. Ends the process where a file cannot be found, saying where
+    it was looked for.
+    """
+    settings = Settings.from_env(environ)
+    for store in stores:
+        url: str = getattr(settings, store)
+        if url.startswith("sqlite:"):
+            path = sqlite_path(url).absolute()
+            try:
+                path.stat()
+            except OSError as error:
+                fail(
+                    f"cannot find the database {path}: {error.strerror}\n"
+                    f"`python -m shop serve` makes it there; SHOP_{store.upper()} says where to"
+                    " look instead, such as sqlite:////var/lib/shop/shop.db",
+                    EXIT_FAILED,
+                )
+    return settings
