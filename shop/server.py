@@ -79,6 +79,18 @@ def _tell_address_errors(
     """Say in one line why waitress cannot listen, whoever started it; leave the rest as it is."""
     refusals = {errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES}
     if isinstance(error, OSError) and error.errno in refusals and error.filename is None:
-        print(f"cannot listen on this address: {error.strerror}", file=sys.stderr)  # noqa: T201
+        print(f"cannot listen on {_address(traceback)}: {error.strerror}", file=sys.stderr)  # noqa: T201
     else:
         sys.__excepthook__(kind, error, traceback)
+
+
+def _address(traceback: TracebackType | None) -> str:
+    """The address that waitress was binding. The error has none; its innermost call does."""
+    bound = None
+    while traceback is not None:
+        bound = traceback.tb_frame.f_locals.get("addr")
+        traceback = traceback.tb_next
+    if not isinstance(bound, tuple):
+        return "this address"
+    host, port, *_ = bound
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
+from shop import __version__
 from shop.bootstrap import bootstrap
 from shop.cli import main
 from shop.config import Settings
@@ -23,7 +25,7 @@ from shop.projections.shop_stats import STATS_ID, Stats
 from shop.runtime import Shop
 from shop.web import create_app
 from tests.conftest import Eventually
-from tests.servers import PATIENCE, environment
+from tests.servers import PATIENCE, ROOT, environment
 
 Captured = pytest.CaptureFixture[str]
 
@@ -74,6 +76,14 @@ class TestHelp:
         with pytest.raises(SystemExit, match="0"):
             main(["--help"])
         assert "exit codes:" in capsys.readouterr().out
+
+    def test_the_version_is_that_of_the_package(self, capsys: Captured) -> None:
+        with pytest.raises(SystemExit, match="0"):
+            main(["--version"], {"SHOP_ROLE": "king"})
+        assert capsys.readouterr().out == f"shop {__version__}\n"
+        metadata = configparser.ConfigParser()
+        metadata.read(ROOT / "setup.cfg")
+        assert metadata["metadata"]["version"] == "attr: shop.__version__"
 
     @pytest.mark.parametrize(
         "line",

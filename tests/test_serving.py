@@ -178,8 +178,20 @@ def test_a_port_that_is_taken_is_said_in_one_line(way: Way, tmp_path: Path) -> N
             way(f"127.0.0.1:{port}"), port, tmp_path, SHOP_EVENT_STORE="memory://"
         ) as server:
             assert server.await_exit() != 0
-            assert "cannot listen on this address: Address already in use" in server.log
+            assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in server.log
             assert "Traceback" not in server.log
+
+
+def test_a_port_that_is_taken_is_named_as_ipv6_writes_it(tmp_path: Path) -> None:
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("there is no IPv6 here")
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as taken:
+        port = taken.getsockname()[1]
+        with ServerProcess(
+            by_module(f"[::1]:{port}"), port, tmp_path, SHOP_EVENT_STORE="memory://"
+        ) as server:
+            assert server.await_exit() == 1
+            assert f"cannot listen on [::1]:{port}: Address already in use" in server.log
 
 
 @pytest.mark.parametrize("way", [by_waitress, by_module])

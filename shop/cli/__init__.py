@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
+from shop import __version__
 from shop.cli import events, models, serve
 from shop.config import Settings, sqlite_path
 from shop.process import clear_failures, log_to_stderr
@@ -49,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    root.add_argument("--version", action="version", version=f"shop {__version__}")
     commands = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
     serve.add_to(commands)
     events.add_to(commands)
