@@ -36,7 +36,16 @@ from shop.eventsourcing.errors import (
     UnknownCommandError,
 )
 from shop.eventsourcing.event import AggregateRef, Event, EventData, Metadata, event, new_id
-from shop.eventsourcing.model import Filter, ModelReader, ModelSession, ModelStore, ReadModel
+from shop.eventsourcing.fold import FoldError
+from shop.eventsourcing.model import (
+    Filter,
+    Keyed,
+    ModelReader,
+    ModelSession,
+    ModelStore,
+    Reading,
+    ReadModel,
+)
 from shop.eventsourcing.projection import AggregateProjection, Projection, handles
 from shop.eventsourcing.publishing import PublishingStore
 from shop.eventsourcing.rebuild import Difference, Shadow
@@ -81,6 +90,8 @@ __all__ = [
     "EventStore",
     "Failure",
     "Filter",
+    "FoldError",
+    "Keyed",
     "Metadata",
     "ModelReader",
     "ModelSession",
@@ -96,6 +107,7 @@ __all__ = [
     "PublishingStore",
     "Query",
     "ReadModel",
+    "Reading",
     "Registry",
     "Repository",
     "Schedule",

@@ -56,7 +56,8 @@ class Command(msgspec.Struct, Generic[P_co], frozen=True):
     """A command on its way: payload, addressed aggregate, and the id under which it is done once.
 
     ``expected_version`` has the command refused unless the aggregate is at that version; without
-    it, conflicts are retried.
+    it, conflicts are retried. Raises ``ValueError`` when the aggregate's id is missing and the
+    command does not create it.
     """
 
     id: UUID
@@ -66,6 +67,11 @@ class Command(msgspec.Struct, Generic[P_co], frozen=True):
     correlation_id: UUID | None = None
     causation_id: UUID | None = None
     actor: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.aggregate_id is None and not self.payload.creates:
+            name, aggregate = self.payload.wire.name, self.payload.aggregate
+            raise ValueError(f"{name} needs the id of its {aggregate}")
 
     @classmethod
     def new(
@@ -79,12 +85,7 @@ class Command(msgspec.Struct, Generic[P_co], frozen=True):
         causation_id: UUID | None = None,
         actor: str | None = None,
     ) -> Command[P]:
-        """A command with a new id, unless one is given.
-
-        Raises ``ValueError`` when the aggregate's id is missing and the command does not create it.
-        """
-        if aggregate_id is None and not payload.creates:
-            raise ValueError(f"{payload.wire.name} needs the id of its {payload.aggregate}")
+        """A command with a new id, unless one is given."""
         return Command(
             id or new_id(),
             payload,
@@ -118,8 +119,9 @@ class CommandResult(msgspec.Struct, frozen=True):
 Handler = Callable[[Any, UUID, UnitOfWork], None]
 """Carries out a command: (payload, id of the addressed aggregate, unit of work).
 
-It loads the addressed aggregate, and any others, from the unit of work and calls their methods. It
-has no other effects, since a conflict runs it again. It raises :class:`CommandRejected` to refuse.
+It loads the addressed aggregate (always), and any others, from the unit of work and calls their
+methods. It has no other effects, since a conflict runs it again. It raises
+:class:`CommandRejected` to refuse.
 """
 
 
@@ -159,6 +161,7 @@ class CommandBus:
         - :class:`CommandTimeoutError`: it met conflicting writes for ``timeout`` seconds
         - :class:`UnknownCommandError`: nobody handles it
         - :class:`StoreUnavailableError`: the store cannot be reached
+        - ``ValueError``: a bug, the handler did not load the addressed aggregate
         """
         if type(command.payload) not in self._handlers:
             raise UnknownCommandError(command.payload.wire.name)
@@ -203,13 +206,21 @@ class CommandBus:
         made = aggregate.id if command.aggregate_id is None else None
         work = self._aggregates.work(trust=trust, made=made)
         try:
-            self._handlers[type(command.payload)](command.payload, aggregate.id, work)
+            self._handle(command.payload, aggregate, work)
             work.version(aggregate, command.expected_version)
         except Exception:
             if not work.trusted:
                 raise
             return self._decide(command, aggregate, trust=False)
         return work
+
+    def _handle(self, payload: CommandPayload, aggregate: AggregateRef, work: UnitOfWork) -> None:
+        self._handlers[type(payload)](payload, aggregate.id, work)
+        if aggregate not in work:
+            raise ValueError(
+                f"the handler of {payload.wire.name} did not load {aggregate}, which the command"
+                " addresses: it must find() or get() it, whatever else it changes"
+            )
 
     def _digest(self, command: Command[CommandPayload]) -> bytes:
         """A hash of what is wanted: the command's name, the aggregate and the payload."""

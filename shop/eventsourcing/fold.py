@@ -72,7 +72,12 @@ class Fold:
         self, progress: Progress, events: Sequence[Event[EventData]], reached: int
     ) -> Progress:
         committed = progress.committed
-        session = ModelSession(self._models, self._projection.name, committed.generation)
+        session = ModelSession(
+            self._models,
+            self._projection.name,
+            committed.generation,
+            models=self._projection.models,
+        )
         if len(events) > 1:
             # Most models have the id of the aggregate that they are about.
             ids = frozenset(str(event.aggregate.id) for event in events)

@@ -14,6 +14,8 @@ from uuid import UUID
 
 import msgspec
 
+from shop.eventsourcing.errors import ProjectionError
+
 IndexValue = str | int | bool | UUID
 """What a model can be looked up by."""
 
@@ -197,13 +199,23 @@ class ModelReader:
 class ModelSession:
     """The models of one generation, as a projection changes them while it handles a batch.
 
-    Changes are kept here until they are committed with the checkpoint. For one thread.
+    Changes are kept here until they are committed with the checkpoint. For one thread. Every
+    method raises :class:`ProjectionError` for a class that is not among the projection's
+    ``models``, where those are given.
     """
 
-    def __init__(self, store: ModelStore, projection: str, generation: int) -> None:
+    def __init__(
+        self,
+        store: ModelStore,
+        projection: str,
+        generation: int,
+        *,
+        models: Sequence[type[ReadModel]] | None = None,
+    ) -> None:
         self._store = store
         self._projection = projection
         self._generation = generation
+        self._models = models
         self._loaded: dict[tuple[str, str], StoredModel | None] = {}
         self._changed: dict[tuple[str, str], StoredModel] = {}
         self.position = 0
@@ -221,24 +233,24 @@ class ModelSession:
 
     def get(self, cls: type[M], id: UUID | str) -> M | None:
         """The model of that id, ``None`` where there is none."""
-        stored = self._stored(Collection.of(self._projection, cls).name, str(id))
+        stored = self._stored(self._collection(cls).name, str(id))
         return decode_model(cls, stored) if stored is not None and stored.data is not None else None
 
     def put(self, id: UUID | str, model: ReadModel) -> None:
         """Make or replace the model of that id."""
         data = msgspec.json.encode(model).decode()
-        self._change(Collection.of(self._projection, type(model)).name, str(id), data)
+        self._change(self._collection(type(model)).name, str(id), data)
 
     def delete(self, cls: type[ReadModel], id: UUID | str) -> None:
         """Delete the model of that id, if there is one."""
-        self._change(Collection.of(self._projection, cls).name, str(id), None)
+        self._change(self._collection(cls).name, str(id), None)
 
     def find(self, cls: type[M], **equal: IndexValue) -> Iterator[tuple[str, M]]:
         """Ids and models whose indexed fields equal the values given, as changed so far.
 
         They may be changed while iterating.
         """
-        collection = Collection.of(self._projection, cls)
+        collection = self._collection(cls)
         filter = Filter(equal=equal, limit=500)
         check_filter(collection, filter)
         changed = [key for key in self._changed if key[0] == collection.name]
@@ -273,6 +285,13 @@ class ModelSession:
     def changes(self) -> list[StoredModel]:
         """What is to be committed."""
         return list(self._changed.values())
+
+    def _collection(self, cls: type[ReadModel]) -> Collection:
+        if self._models is not None and cls not in self._models:
+            raise ProjectionError(
+                f"{cls.__qualname__} is not among the models of {self._projection}"
+            )
+        return Collection.of(self._projection, cls)
 
     def _stored(self, collection: str, id: str) -> StoredModel | None:
         key = (collection, id)

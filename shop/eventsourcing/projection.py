@@ -18,6 +18,7 @@ clock, chance or another service. A rebuild must come to the same models.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, ClassVar, TypeVar
@@ -43,13 +44,23 @@ def handles(*event_classes: type[EventData]) -> Callable[[F], F]:
 
 
 class Projection:
-    """Base of projections. Stateless, so that several threads may run it at once."""
+    """Base of projections. Stateless, so that several threads may run it at once.
+
+    A subclass has these class variables:
+
+    - ``name``: letters, digits and ``_``; it names the checkpoint and the collections
+    - ``models``: a tuple of the classes of read models that the handlers write
+    - ``version``: 1 at first; raise it when the handlers come to mean something else, and the
+      models are built anew
+
+    and a method for each event that changes the models, marked with :func:`handles`. Defining it
+    raises ``ValueError`` where one of these is missing or wrong; a class with neither name nor
+    models is a base of others.
+    """
 
     name: ClassVar[str]
-    """Letters, digits and ``_``; it names the checkpoint and the collections."""
     models: ClassVar[tuple[type[ReadModel], ...]]
     version: ClassVar[int] = 1
-    """Raise it when the handlers come to mean something else: the models are then built anew."""
 
     _handlers: ClassVar[Mapping[str, Callable[[Any, Any, ModelSession], None]]] = {}
 
@@ -60,6 +71,26 @@ class Projection:
             for event_class in getattr(method, "handles", ()):
                 handlers[event_class.wire.name] = method
         cls._handlers = handlers
+        if hasattr(cls, "name") or hasattr(cls, "models"):
+            cls._check()
+
+    @classmethod
+    def _check(cls) -> None:
+        """Raise ``ValueError`` for a class that could not be run."""
+        name, models = getattr(cls, "name", None), getattr(cls, "models", None)
+        if not (isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9_]+", name)):
+            raise ValueError(f"{cls.__qualname__}.name is letters, digits and _, not {name!r}")
+        if not (
+            isinstance(models, tuple)
+            and models
+            and all(isinstance(model, type) and issubclass(model, ReadModel) for model in models)
+        ):
+            raise ValueError(
+                f"{cls.__qualname__}.models is a tuple of classes of read models, not {models!r}"
+            )
+        # Where the events come from elsewhere, they are not the handlers'.
+        if cls.event_names is Projection.event_names and not cls._handlers:
+            raise ValueError(f"{cls.__qualname__} handles no event: mark methods with @handles")
 
     @property
     def event_names(self) -> frozenset[str]:
@@ -93,6 +124,9 @@ class AggregateProjection(Projection):
 
     Simple where a model shows what aggregates know, and dearer than handling events one by one:
     each batch loads the aggregates that it concerns.
+
+    A subclass has ``name``, ``version`` and ``models`` as any projection, of models one class;
+    ``aggregates``, a tuple of aggregate classes; and defines :meth:`project`.
     """
 
     aggregates: ClassVar[tuple[type[Aggregate], ...]]

@@ -201,6 +201,10 @@ class UnitOfWork:
         self.events: list[Event[EventData]] = []
         """What the commit stored, with positions."""
 
+    def __contains__(self, ref: AggregateRef) -> bool:
+        """Whether the aggregate was loaded."""
+        return ref in self._loaded
+
     def find(self, cls: type[A], id: UUID) -> A:
         """The aggregate, at version 0 when nothing has happened to it yet."""
         ref = AggregateRef(cls.kind, id)

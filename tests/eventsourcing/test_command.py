@@ -84,6 +84,8 @@ class TestCarriedOut:
     def test_any_other_command_needs_the_id(self) -> None:
         with pytest.raises(ValueError, match=r"bank\.account\.deposit needs the id of its bank"):
             Command.new(Deposit(5))
+        with pytest.raises(ValueError, match=r"bank\.account\.deposit needs the id of its bank"):
+            Command(uuid4(), Deposit(5))
 
     def test_a_command_that_changes_nothing_records_nothing(
         self, stores: Stores, commands: CommandBus
@@ -187,6 +189,16 @@ class TestRefused:
             command_bus(stores, Module(handlers={Open: mistaken})).dispatch(
                 Command.new(Open("Ada"))
             )
+
+        assert stores.events.head() == 0
+
+    def test_a_handler_has_to_load_the_aggregate_that_is_addressed(self, stores: Stores) -> None:
+        def forgetful(payload: Deposit, id: UUID, work: UnitOfWork) -> None:
+            work.find(Limit, LIMIT_ID).set(payload.amount)
+
+        commands = command_bus(stores, Module(handlers={Deposit: forgetful}))
+        with pytest.raises(ValueError, match=f"did not load {ADA}, which the command"):
+            commands.dispatch(Command.new(Deposit(5), ADA.id))
 
         assert stores.events.head() == 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import new_class
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,15 +15,17 @@ from shop.eventsourcing import (
     CheckpointMovedError,
     Event,
     EventData,
+    FoldError,
     ModelReader,
+    ModelSession,
     Projection,
     ProjectionError,
     ReadModel,
     StoreUnavailableError,
     handles,
 )
-from shop.eventsourcing.fold import Fold, FoldError, Progress
-from shop.eventsourcing.model import Checkpoint, ModelSession
+from shop.eventsourcing.fold import Fold, Progress
+from shop.eventsourcing.model import Checkpoint
 from tests.eventsourcing.bank import (
     Account,
     Balance,
@@ -336,9 +339,91 @@ class TestShape:
                 name = "listing"
                 models = (entry,)
 
+                @handles(Opened)
+                def opened(self, event: Event[Opened], models: ModelSession) -> None: ...
+
             return Listing().shape
 
         assert len({shape(int), shape(str), shape(int, "number")}) == 3
+
+
+class TestMistakes:
+    """What could not be run is told where it is defined."""
+
+    def test_a_name_that_does_not_name_collections(self) -> None:
+        with pytest.raises(ValueError, match=r"Dashed.name is letters, digits and _, not 'a-b'"):
+
+            class Dashed(Balances):
+                name = "a-b"
+
+    @pytest.mark.parametrize(
+        "models", [(), Balance, [Balance], (Account,)], ids=["none", "class", "list", "others"]
+    )
+    def test_models_that_are_none(self, models: object) -> None:
+        with pytest.raises(ValueError, match=r"Wrong\.models is a tuple of classes of read models"):
+            new_class("Wrong", (Balances,), {}, lambda body: body.update(models=models))
+
+    def test_no_name(self) -> None:
+        with pytest.raises(ValueError, match=r"Nameless\.name is letters, digits and _, not None"):
+
+            class Nameless(Projection):
+                models = (Balance,)
+
+                @handles(Opened)
+                def opened(self, event: Event[Opened], models: ModelSession) -> None: ...
+
+    def test_no_models(self) -> None:
+        with pytest.raises(ValueError, match=r"Modelless\.models is a tuple"):
+
+            class Modelless(Projection):
+                name = "modelless"
+
+                @handles(Opened)
+                def opened(self, event: Event[Opened], models: ModelSession) -> None: ...
+
+    def test_no_handlers(self) -> None:
+        with pytest.raises(ValueError, match="Deaf handles no event: mark methods with @handles"):
+
+            class Deaf(Projection):
+                name = "deaf"
+                models = (Balance,)
+
+    def test_a_base_of_others_needs_none_of_these(self, stores: Stores) -> None:
+        class OfAccounts(Projection):
+            @handles(Opened)
+            def opened(self, event: Event[Opened], models: ModelSession) -> None:
+                models.put(event.aggregate.id, Balance(event.data.owner, 0))
+
+        class Owners(OfAccounts):
+            name = "owners"
+            models = (Balance,)
+
+        stores.events.append(booked(ADA))
+        fold_all(stores, Owners())
+
+        assert balances(stores, "owners") == {ADA.id: Balance("Ada", 0)}
+
+    def test_a_model_of_a_class_that_was_not_declared(self, stores: Stores) -> None:
+        class Stray(ReadModel, frozen=True):
+            pass
+
+        class Straying(Balances):
+            @handles(Opened)
+            def opened(self, event: Event[Opened], models: ModelSession) -> None:
+                models.put(event.aggregate.id, Stray())
+
+        stores.events.append(booked(ADA))
+        with pytest.raises(FoldError, match="Stray is not among the models of balances") as failure:
+            fold_all(stores, Straying())
+
+        assert isinstance(failure.value.__cause__, ProjectionError)
+
+    def test_the_class_variables_are_in_the_documentation_of_the_class(self) -> None:
+        for cls, names in (
+            (Projection, "name models version"),
+            (AggregateProjection, "aggregates"),
+        ):
+            assert all(f"``{name}``" in (cls.__doc__ or "") for name in names.split())
 
 
 def test_a_projection_from_aggregates_derives_one_class_of_models(stores: Stores) -> None:
