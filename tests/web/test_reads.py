@@ -120,6 +120,7 @@ def test_a_cursor_is_good_for_its_own_listing_only(client: Shopper) -> None:
     client.order(ada, mouse)
     client.order(ada, mouse)
     client.current("/orders")
+    client.current("/products")
     cursors = [
         answered(client.get(f"{path}limit=1"))["next"]
         for path in ("/products?", "/orders?", f"/orders?customer={ada}&", "/events?")
