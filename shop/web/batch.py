@@ -17,15 +17,17 @@ from shop.web.commands import (
     check_addressed,
     check_content_type,
     check_no_query,
+    has_created,
     known_command,
-    status_of,
 )
 from shop.web.errors import RETRY_AFTER, FieldError, Problem, problem_of
 from shop.web.fields import convert_payload, decode_json, field_errors
+from shop.web.lines import json_line
 from shop.web.shapes import Result
 
 NDJSON = "application/x-ndjson"
 _CHUNK = 64 * 1024
+_HINT = "; a line holds one JSON object (curl: --data-binary keeps line ends, -d does not)"
 
 
 class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,9 +39,12 @@ class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     id: UUID | None = None
 
 
+class _Identified(msgspec.Struct, frozen=True):
+    id: UUID | None = None
+
+
 def register_batch(app: Flask, shop: Shop) -> None:
     """Serve batches of commands. Neither the batch nor its results are ever held as a whole."""
-    encode = msgspec.json.Encoder().encode
     decode = msgspec.json.Decoder(Line).decode
     registry = shop.commands.registry
 
@@ -49,8 +54,8 @@ def register_batch(app: Flask, shop: Shop) -> None:
         return Response(results(request.stream), 200, content_type=NDJSON)
 
     def results(body: IO[bytes]) -> Iterator[bytes]:
-        for text in lines(body):
-            yield encode(result(text)) + b"\n"
+        for number, text in lines(body):
+            yield json_line({"line": number, **result(text)})
 
     def result(text: bytes) -> dict[str, Any]:
         id = None
@@ -64,7 +69,8 @@ def register_batch(app: Flask, shop: Shop) -> None:
         except Exception as error:  # noqa: BLE001 - a bad line must not end the others
             members = problem_of(error).members()
             return {"status": members["status"], "command_id": id, **members}
-        return {"status": status_of(cls), **msgspec.structs.asdict(Result.of(done))}
+        status = 201 if has_created(cls, done) else 200
+        return {"status": status, **msgspec.structs.asdict(Result.of(done))}
 
     def parse(text: bytes) -> Line:
         if len(text) > LARGEST_BODY:
@@ -74,33 +80,45 @@ def register_batch(app: Flask, shop: Shop) -> None:
         try:
             return decode(text)
         except (ValueError, RecursionError) as error:
-            errors = list(field_errors(Line, decode_json(text)))
+            value = decode_json(text, "line", _HINT)
+            errors = list(field_errors(Line, value))
             raise Problem(
                 422,
                 "line-invalid",
                 "the line does not fit the schema of a command in a batch",
                 errors=errors or [FieldError(str(error), pointer="")],
+                command_id=_id_of(value),
             ) from error
 
     app.add_url_rule("/commands", "batch", carry_out_all, methods=["POST"])
 
 
-def lines(body: IO[bytes]) -> Iterator[bytes]:
-    """The lines of a body, but for blank ones.
+def _id_of(value: Any) -> UUID | None:
+    """The id of a command whose line is wrong elsewhere: its client knows the command by it."""
+    try:
+        return msgspec.convert(value, _Identified).id
+    except msgspec.ValidationError:
+        return None
+
+
+def lines(body: IO[bytes]) -> Iterator[tuple[int, bytes]]:
+    """The lines of a body with their numbers, but for blank ones, which are counted only.
 
     Of one that is longer than allowed comes only the beginning, which is longer than allowed, too.
     """
     line = bytearray()
+    number = 1
     while chunk := body.read(_CHUNK):
         *complete, last = chunk.split(b"\n")
         for part in complete:
             _extend(line, part)
             if line.strip():
-                yield bytes(line)
+                yield number, bytes(line)
             line.clear()
+            number += 1
         _extend(line, last)
     if line.strip():
-        yield bytes(line)
+        yield number, bytes(line)
 
 
 def _extend(line: bytearray, part: bytes) -> None:

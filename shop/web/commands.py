@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from uuid import UUID
 
-import msgspec
 from flask import Flask, Response, request
 
 from shop.eventsourcing import AggregateRef, Command, CommandPayload, CommandResult
@@ -13,6 +12,7 @@ from shop.runtime import Shop
 from shop.web.errors import FieldError, Problem
 from shop.web.fields import decode_payload
 from shop.web.headers import Environ, expected_version, idempotency_key, parse_uuid, preferred_wait
+from shop.web.lines import json_line
 from shop.web.shapes import Result
 from shop.web.waits import Waits
 
@@ -29,7 +29,6 @@ _STREAM = "/streams/{aggregate}/{id}"
 
 def register_commands(app: Flask, shop: Shop, waits: Waits) -> None:
     """Serve all commands that the shop knows."""
-    encode = msgspec.json.Encoder().encode
     registry = shop.commands.registry
 
     def carry_out(name: str, id: str | None = None) -> Response:
@@ -46,7 +45,8 @@ def register_commands(app: Flask, shop: Shop, waits: Waits) -> None:
         )
         result = shop.commands.dispatch(command)
         headers = {"ETag": f'"{result.version}"', "Shop-Position": str(result.position)}
-        if cls.creates:
+        created = has_created(cls, result)
+        if created:
             headers["Location"] = location(result.aggregate)
         if result.replayed:
             headers["Idempotent-Replayed"] = "true"
@@ -54,7 +54,10 @@ def register_commands(app: Flask, shop: Shop, waits: Waits) -> None:
         if seconds is not None and waits.wait(_reached(shop, result), seconds):
             headers["Preference-Applied"] = "wait"
         return Response(
-            encode(Result.of(result)), status_of(cls), headers, content_type="application/json"
+            json_line(Result.of(result)),
+            201 if created else 200,
+            headers,
+            content_type="application/json",
         )
 
     app.add_url_rule("/commands/<name>", "command", carry_out, methods=["POST"])
@@ -94,9 +97,9 @@ def location(aggregate: AggregateRef) -> str:
     return path.format(aggregate=aggregate.name, id=aggregate.id)
 
 
-def status_of(cls: type[CommandPayload]) -> int:
-    """The HTTP status of a command that was carried out."""
-    return 201 if cls.creates else 200
+def has_created(cls: type[CommandPayload], result: CommandResult) -> bool:
+    """Whether there is an aggregate now: a creating command may have had nothing to record."""
+    return cls.creates and result.version > 0
 
 
 def check_no_query(environ: Environ) -> None:

@@ -57,7 +57,8 @@ PARAMETERS: Document = {
     ),
     "IfMatch": _parameter(
         "If-Match",
-        "The expected version of the addressed aggregate, in quotes",
+        "The expected version of the addressed aggregate, in quotes: the `ETag` of a command's"
+        " answer, or of `GET /streams/{aggregate}/{id}`; no other read has it",
         {"type": "string", "pattern": '^"[0-9]{1,18}"$'},
     ),
     "Prefer": _parameter(

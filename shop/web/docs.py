@@ -8,6 +8,7 @@ import msgspec
 from flask import Flask, Response, render_template
 
 from shop.web.components import Document
+from shop.web.lines import json_line
 from shop.web.openapi import JSON
 
 # The page is whole in itself: nothing is fetched, and no script runs.
@@ -20,7 +21,7 @@ def register_docs(app: Flask, document: Document) -> None:
     paths: dict[str, list[str]] = {}
     for operation in operations:
         paths.setdefault(operation["path"], []).append(operation["method"])
-    index = msgspec.json.encode(
+    index = json_line(
         {
             "title": document["info"]["title"],
             "docs": "/docs",

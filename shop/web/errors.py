@@ -23,6 +23,7 @@ from shop.eventsourcing import (
     StoreUnavailableError,
     UnknownCommandError,
 )
+from shop.web.lines import json_line
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ class Problem(Exception):
     def response(self) -> Response:
         """The answer."""
         return Response(
-            msgspec.json.encode(self.members()),
+            json_line(self.members()),
             self.status,
             self.headers,
             content_type="application/problem+json",

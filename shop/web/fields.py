@@ -41,16 +41,20 @@ def _misfit(cls: type[CommandPayload], value: Any, at: str, error: Exception) ->
     return Problem(422, "payload-invalid", detail, errors=errors)
 
 
-def decode_json(body: bytes) -> Any:
-    """The value that a JSON text stands for. Raises :class:`Problem`."""
+def decode_json(text: bytes, what: str = "body", hint: str = "") -> Any:
+    """The value that a JSON text stands for.
+
+    Raises :class:`Problem`, which calls the text by what it is, and gives the hint where the text
+    is no JSON.
+    """
     try:
-        return msgspec.json.decode(body)
+        return msgspec.json.decode(text)
     except UnicodeDecodeError as error:
-        raise Problem(400, "body-malformed", "the body is not UTF-8") from error
+        raise Problem(400, "body-malformed", f"the {what} is not UTF-8") from error
     except RecursionError as error:
-        raise Problem(400, "body-malformed", "the body is nested too deeply") from error
+        raise Problem(400, "body-malformed", f"the {what} is nested too deeply") from error
     except ValueError as error:
-        detail = f"the body is not JSON: {error}" if body else "the body is empty"
+        detail = f"the {what} is not JSON: {error}{hint}" if text else f"the {what} is empty"
         raise Problem(400, "body-malformed", detail) from error
 
 

@@ -54,7 +54,12 @@ def expected_version(environ: Environ, *, creates: bool) -> int | None:
         return None
     if text[:1] == text[-1:] == '"' and _NUMBER.fullmatch(text[1:-1]):
         return int(text[1:-1])
-    raise Problem(400, "header-invalid", f'If-Match must be "<version>", in quotes, not {text!r}')
+    raise Problem(
+        400,
+        "header-invalid",
+        f'If-Match must be the version of the aggregate in quotes, such as "1", not {text!r}: it is'
+        " the ETag of a command's answer, or of GET /streams/<aggregate>/<id>",
+    )
 
 
 def min_position(environ: Environ) -> int:

@@ -8,6 +8,7 @@ from flask import Flask, Response
 from shop.eventsourcing import Failure, ProjectionState
 from shop.runtime import Shop
 from shop.web.errors import RETRY_AFTER
+from shop.web.lines import json_line
 
 
 class Liveness(msgspec.Struct, frozen=True):
@@ -66,4 +67,4 @@ def register_health(app: Flask, shop: Shop) -> None:
 
 def _answer(value: msgspec.Struct, status: int) -> Response:
     headers = {"Cache-Control": "no-cache", **(RETRY_AFTER if status == 503 else {})}
-    return Response(msgspec.json.encode(value), status, headers, content_type="application/json")
+    return Response(json_line(value), status, headers, content_type="application/json")

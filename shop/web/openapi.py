@@ -14,7 +14,6 @@ from flask import Flask, Response
 from shop.eventsourcing import CommandPayload
 from shop.runtime import Shop
 from shop.web.batch import NDJSON, Line
-from shop.web.commands import status_of
 from shop.web.components import (
     HEADERS,
     PARAMETERS,
@@ -27,6 +26,7 @@ from shop.web.components import (
 )
 from shop.web.examples import curl, example
 from shop.web.health import Liveness, Readiness
+from shop.web.lines import json_line
 from shop.web.reading import Read
 from shop.web.shapes import Result
 
@@ -44,7 +44,7 @@ answer tells its `Shop-Position`; a read with `Shop-Min-Position` shows at least
 def register_openapi(app: Flask, shop: Shop, reads: Sequence[Read]) -> Document:
     """Serve the document at ``/openapi.json``, and return it."""
     described = document(list(shop.commands.registry), reads)
-    body = msgspec.json.encode(described)
+    body = json_line(described)
 
     def openapi() -> Response:
         return Response(body, 200, {"Cache-Control": "no-cache"}, content_type=JSON)
@@ -109,19 +109,8 @@ def _command_paths(
                     "content": {JSON: {"schema": schema, "example": payload}},
                 },
                 "responses": {
-                    str(status_of(cls)): {
-                        "description": "What the command did; no events when nothing had to change",
-                        "headers": headers(
-                            [
-                                *(["Location"] if cls.creates else []),
-                                "ETag",
-                                "Shop-Position",
-                                "Preference-Applied",
-                                "Idempotent-Replayed",
-                            ]
-                        ),
-                        "content": {JSON: {"schema": ref("schemas")("Result")}},
-                    },
+                    **({"201": _done("What was created", "Location")} if cls.creates else {}),
+                    "200": _done("What the command did; no events when nothing had to change"),
                     **problems(400, 403, 404, 405, 409, 412, 413, 415, 422, 500, 503),
                 },
                 "x-codeSamples": [{"lang": "Shell", "source": curl(path, payload)}],
@@ -131,12 +120,24 @@ def _command_paths(
     }
 
 
+def _done(description: str, *more_headers: str) -> Document:
+    return {
+        "description": description,
+        "headers": headers(
+            [*more_headers, "ETag", "Shop-Position", "Preference-Applied", "Idempotent-Replayed"]
+        ),
+        "content": {JSON: {"schema": ref("schemas")("Result")}},
+    }
+
+
 def _batch(line: Document) -> Document:
     return {
         "operationId": "batch",
         "summary": "Many commands, a line of JSON for each",
-        "description": "Answered with a line for each, in their order: its `status`, and what"
-        " `POST /commands/{name}` answers with. A bad line does not stop the others.",
+        "description": "Answered with a line for each, in their order: the number of the `line`,"
+        " its `status`, and what `POST /commands/{name}` answers with. Lines are counted from 1,"
+        " blank ones too. A bad line is told with its `command_id` where `id` is valid."
+        " It does not stop the others.",
         "tags": ["batch"],
         "requestBody": {
             "required": True,

@@ -104,7 +104,7 @@ def _view(read: Read, shop: Shop, waits: Waits) -> Callable[..., Response]:
         headers = {"Shop-Position": position, "ETag": f'"{etag}"', "Cache-Control": "no-cache"}
         if "HTTP_IF_NONE_MATCH" in request.environ and request.if_none_match.contains_weak(etag):
             return Response(status=304, headers=headers)
-        return Response(body, 200, headers, content_type="application/json")
+        return Response(body + b"\n", 200, headers, content_type="application/json")
 
     return view
 

@@ -154,6 +154,15 @@ def test_an_expected_version_that_is_none_is_400(client: Shopper, tag: str) -> N
     assert problem(answer) == (400, "header-invalid")
 
 
+def test_who_expects_no_version_is_told_where_to_get_one(client: Shopper) -> None:
+    tag = client.get("/products").headers["ETag"]
+    detail = answered(client.post(CREATE, GOOD, JSON, if_match=tag))["detail"]
+    assert "ETag of a command's answer" in detail
+    assert "GET /streams/<aggregate>/<id>" in detail
+    parameters = answered(client.get("/openapi.json"))["components"]["parameters"]
+    assert "GET /streams/" in parameters["IfMatch"]["description"]
+
+
 def test_commands_take_no_query_parameters(client: Shopper) -> None:
     answer = client.post(f"{CREATE}?price=1", GOOD, JSON)
     assert problem(answer) == (400, "query-invalid")

@@ -98,6 +98,34 @@ def test_bad_lines_do_not_stop_the_others(client: Shopper) -> None:
     assert results[8]["errors"][0]["pointer"] == "/aggregate_id"
 
 
+def test_a_result_tells_the_number_of_its_line(client: Shopper) -> None:
+    results = send(client, b"", create(), b"nonsense", b" \r", [], create())
+    assert [result["line"] for result in results] == [2, 3, 5, 6]
+
+
+def test_a_valid_id_is_told_wherever_the_line_is_wrong(client: Shopper) -> None:
+    key = str(uuid4())
+    results = send(
+        client,
+        create(id=key, price=0),
+        create(id=key, aggregate_id="x"),
+        {"id": key},
+        create(id=key, more=1),
+        create(id="x"),
+        [key],
+    )
+    assert [result["command_id"] for result in results] == [key] * 4 + [None] * 2
+    assert {result["status"] for result in results} == {422}
+
+
+def test_a_line_that_is_no_json_is_told_what_a_line_is(client: Shopper) -> None:
+    line = msgspec.json.encode(create())
+    [result] = send(client, line + line)
+    assert "trailing characters" in result["detail"]
+    assert "one JSON object" in result["detail"]
+    assert "--data-binary" in result["detail"]
+
+
 def test_a_batch_sent_again_is_done_once(shopper: Shopper) -> None:
     lines = [create(id=str(uuid4())) for _ in range(3)]
     first = send(shopper, *lines)
