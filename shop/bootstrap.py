@@ -101,6 +101,8 @@ def bootstrap(settings: Settings) -> Shop:
             raise StoreFormatError(
                 f"{redacted(settings.event_store)} holds events that this program cannot read: "
                 + "; ".join(unreadable)
+                + ". Add the module that has them to MODULES in shop/bootstrap.py again, or an"
+                " upcaster to the event that has changed"
             )
         # So that reads find them, even before the projections' threads have begun.
         model_backend.models.prepare([c for p in PROJECTIONS for c in p.collections])

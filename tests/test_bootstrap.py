@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -151,8 +152,10 @@ def store_foreign_event(url: str) -> None:
 def test_events_that_nobody_can_read_are_named_at_the_start(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'shop.db'}"
     store_foreign_event(url)
-    with pytest.raises(StoreFormatError, match=r"shop\.db holds events .* demo\.noted version 1"):
+    with pytest.raises(StoreFormatError) as error:
         bootstrap(Settings(event_store=url))
+    assert re.search(r"shop\.db holds events .* demo\.noted version 1", str(error.value))
+    assert re.search(r"Add the module .* to MODULES .*, or an upcaster", str(error.value))
 
 
 def test_a_failed_start_leaves_nothing_open(tmp_path: Path) -> None:
