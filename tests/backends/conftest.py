@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,13 @@ from shop.backends.sqlite import Database, SqliteEventStore
 from tests.notebook import registry
 
 OpenStore = Callable[..., SqliteEventStore]
+
+
+@contextmanager
+def behind_its_back(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection of some other program."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        yield connection
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""SQLite: what is special about a store that is a file."""
+"""SQLite: its commits, and what may come in their way."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,23 +15,9 @@ from uuid import uuid4
 import pytest
 
 from shop.backends.sqlite import Database, SqliteEventStore
-from shop.backends.sqlite.schema import MIGRATIONS
-from shop.eventsourcing import (
-    ConcurrencyError,
-    EventDecodeError,
-    StoreError,
-    StoreFormatError,
-    StoreUnavailableError,
-)
-from tests.backends.conftest import OpenStore
+from shop.eventsourcing import ConcurrencyError, StoreError, StoreUnavailableError
+from tests.backends.conftest import OpenStore, behind_its_back
 from tests.notebook import note, noted, positions, registry, stream
-
-
-@contextmanager
-def behind_its_back(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection of some other program."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        yield connection
 
 
 def test_every_commit_is_on_disk_when_it_returns(database: Database) -> None:
@@ -59,190 +44,7 @@ def test_readers_cannot_write(database: Database) -> None:
         database.read("DELETE FROM events")
 
 
-# Files that are not ours.
-
-
-def foreign_file(path: Path) -> None:
-    path.write_bytes(b"Dear diary, " * 500)
-
-
-def foreign_database(path: Path) -> None:
-    with behind_its_back(path) as connection:
-        connection.execute("CREATE TABLE diary (day TEXT)")
-        connection.execute("INSERT INTO diary VALUES ('Monday')")
-
-
-def foreign_database_in_wal_mode(path: Path) -> None:
-    with behind_its_back(path) as connection:
-        connection.execute("PRAGMA journal_mode = WAL")
-    foreign_database(path)
-
-
-def marked_database(path: Path) -> None:
-    with behind_its_back(path) as connection:
-        connection.execute("PRAGMA application_id = 7")
-        connection.execute("CREATE TABLE diary (day TEXT)")
-
-
-def newer_database(path: Path) -> None:
-    Database(path).close()
-    with behind_its_back(path) as connection:
-        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
-
-
-@pytest.mark.parametrize(
-    ("make", "complaint"),
-    [
-        (foreign_file, "is not a SQLite database"),
-        (foreign_database, "some other program"),
-        (foreign_database_in_wal_mode, "some other program"),
-        (marked_database, "some other program"),
-        (newer_database, "written by a newer one"),
-    ],
-)
-def test_a_file_that_is_not_ours_is_refused_and_left_as_it_is(
-    path: Path, make: Callable[[Path], None], complaint: str
-) -> None:
-    make(path)
-    before = path.read_bytes()
-    with pytest.raises(StoreFormatError, match=complaint) as refused:
-        Database(path)
-    assert str(path) in str(refused.value)
-    assert path.read_bytes() == before
-    assert [file.name for file in path.parent.iterdir()] == [path.name]
-
-
-def test_a_newer_file_is_told_with_both_versions(path: Path) -> None:
-    newer_database(path)
-    known = len(MIGRATIONS)
-    with pytest.raises(StoreFormatError, match=f"version {known + 1}, .* up to {known}"):
-        Database(path)
-
-
-def test_a_damaged_file_is_told_of(path: Path, open_store: OpenStore) -> None:
-    with open_store(path) as store:
-        store.append(stream(note(), 2000))
-    size = path.stat().st_size
-    with path.open("r+b") as file:
-        file.seek(4096 * 8)
-        file.write(b"\xa5" * (size - 4096 * 8))
-    with pytest.raises(StoreFormatError, match="damaged"):
-        list(open_store(path).read())
-
-
-def test_an_empty_file_becomes_a_store(path: Path, open_store: OpenStore) -> None:
-    path.touch()
-    assert open_store(path).head() == 0
-
-
-def test_a_missing_directory_is_named(tmp_path: Path) -> None:
-    with pytest.raises(StoreUnavailableError, match=f"no directory {tmp_path}/missing"):
-        Database(tmp_path / "missing" / "events.db")
-
-
-def test_a_directory_is_no_file(tmp_path: Path) -> None:
-    with pytest.raises(StoreUnavailableError, match="it is a directory"):
-        Database(tmp_path)
-
-
-# What others do to the file.
-
-
-EMPTY = "(SELECT id FROM empty_commits)"
-
-
-def inserting(keys: str, stream: str, or_: str = "", commit: str = "NULL") -> str:
-    """SQL that inserts the second event again, with another position, id, place or commit."""
-    return (
-        f"INSERT {or_} INTO events (position, id, aggregate_id, aggregate, version, name,"
-        " schema_version, time, data, metadata, commit_id, commit_size, digest)"
-        f" SELECT {keys}, {stream}, name, schema_version, time, '{{}}', metadata, {commit}, 1, ''"
-        " FROM events WHERE position = 2"
-    )
-
-
-@pytest.mark.parametrize(
-    "sql",
-    [
-        "UPDATE events SET data = '{}'",
-        "UPDATE events SET position = position + 10",
-        "DELETE FROM events",
-        "DELETE FROM events WHERE position = 2",
-        "UPDATE events SET digest = x'00'",
-        inserting("position + 7, randomblob(16)", "aggregate_id, aggregate, version + 1"),
-        inserting("3, randomblob(16)", "aggregate_id, aggregate, 4"),
-        inserting("3, randomblob(16)", "randomblob(16), aggregate, 2"),
-        inserting("NULL, id", "randomblob(16), aggregate, 1"),
-        inserting("3, id", "aggregate_id, aggregate, 3", "OR REPLACE"),
-        inserting("2, randomblob(16)", "aggregate_id, aggregate, 2", "OR REPLACE"),
-        inserting("2, randomblob(16)", "aggregate_id, aggregate, 3", "OR REPLACE"),
-        inserting("2, randomblob(16)", "randomblob(16), aggregate, 1", "OR REPLACE"),
-        inserting("3, randomblob(16)", "randomblob(16), aggregate, 1", commit="commit_id"),
-        inserting("3, randomblob(16)", "randomblob(16), aggregate, 1", "OR REPLACE", "commit_id"),
-        inserting("3, randomblob(16)", "randomblob(16), aggregate, 1", commit=EMPTY),
-        "INSERT INTO empty_commits SELECT commit_id, 2, digest FROM events WHERE position = 2",
-        "INSERT OR REPLACE INTO empty_commits SELECT id, 9, digest FROM empty_commits",
-        "UPDATE empty_commits SET digest = x'00'",
-        "DELETE FROM empty_commits",
-        "UPDATE store SET identity = randomblob(16)",
-        "DELETE FROM store",
-    ],
-)
-def test_the_log_is_append_only_for_everybody(
-    path: Path, store: SqliteEventStore, sql: str
-) -> None:
-    ref, commit_id = note(), uuid4()
-    store.append(stream(ref, 2), commit_id=commit_id)
-    store.append([], commit_id=uuid4())
-    before = [*store.read()], store.find_commit(commit_id), store.info()
-    with behind_its_back(path) as connection, pytest.raises(sqlite3.IntegrityError):
-        connection.execute(sql)
-    assert ([*store.read()], store.find_commit(commit_id), store.info()) == before
-    assert store.append(stream(ref, 1, after=2)).first == 3
-
-
-def insert_behind_its_back(path: Path, **columns: Any) -> None:
-    """Add an event to an empty log as no store would write it."""
-    row = {
-        "position": 1,
-        "id": uuid4().bytes,
-        "name": "notebook.noted",
-        "schema_version": 1,
-        "time": 0,
-        "aggregate": "notebook.note",
-        "aggregate_id": uuid4().bytes,
-        "version": 1,
-        "data": '{"text": "hello"}',
-        "metadata": "{}",
-    } | columns
-    with behind_its_back(path) as connection:
-        marks = ", ".join("?" * len(row))
-        connection.execute(
-            f"INSERT INTO events ({', '.join(row)}) VALUES ({marks})", [*row.values()]
-        )
-
-
-@pytest.mark.parametrize(
-    "columns",
-    [
-        {"data": "{"},
-        {"data": "7"},
-        {"data": '{"text": 7}'},
-        {"schema_version": 2},
-        {"metadata": "{"},
-        {"metadata": '{"command_id": "nobody"}'},
-    ],
-    ids=str,
-)
-def test_an_event_that_was_written_wrongly_is_named(
-    path: Path, store: SqliteEventStore, columns: dict[str, Any]
-) -> None:
-    id = uuid4()
-    insert_behind_its_back(path, id=id.bytes, **columns)
-    with pytest.raises(EventDecodeError) as refused:
-        list(store.read())
-    assert refused.value.event_id == id
-    assert (refused.value.name, refused.value.position) == ("notebook.noted", 1)
+# Locks that others hold.
 
 
 def test_a_lock_that_is_held_too_long_is_told_with_the_seconds(
@@ -278,16 +80,6 @@ def test_a_lock_that_is_given_back_in_time_is_waited_for(path: Path, open_store:
         assert positions(store.read()) == []
         other.execute("ROLLBACK")
         assert work.result(10).first == 1
-
-
-def test_a_file_that_another_is_making_is_waited_for(path: Path) -> None:
-    with behind_its_back(path) as other, ThreadPoolExecutor(1) as pool:
-        other.execute("BEGIN IMMEDIATE")
-        opening = pool.submit(Database, path, timeout=10)
-        with pytest.raises(TimeoutError):  # it has not given up
-            opening.exception(0.3)
-        other.execute("ROLLBACK")
-        opening.result(10).close()
 
 
 # A disk with no room.
