@@ -15,14 +15,16 @@ _END = r"$(?!\n)"
 # Control characters, and what Unicode has for ends of lines and paragraphs.
 _CONTROL = r"\x00-\x1f\x7f-\x9f\u2028\u2029"
 # Somewhere a character that is no white space, nowhere a control character.
-_LINE = rf"^[^{_CONTROL}]*[^\s{_CONTROL}][^{_CONTROL}]*" + _END
+LINE = rf"^[^{_CONTROL}]*[^\s{_CONTROL}][^{_CONTROL}]*" + _END
+
+EMAIL = rf"^[^@\s{_CONTROL}]+@[^@\s{_CONTROL}]+" + _END
 
 Name = Annotated[
     str,
     Meta(
         min_length=1,
         max_length=200,
-        pattern=_LINE,
+        pattern=LINE,
         description="One line of text",
     ),
 ]
@@ -31,7 +33,7 @@ Reason = Annotated[
     Meta(
         min_length=1,
         max_length=500,
-        pattern=_LINE,
+        pattern=LINE,
         description="Why, in one line of text",
         examples=["counted again"],
     ),
@@ -40,7 +42,7 @@ Email = Annotated[
     str,
     Meta(
         max_length=254,
-        pattern=rf"^[^@\s{_CONTROL}]+@[^@\s{_CONTROL}]+" + _END,
+        pattern=EMAIL,
         description="An e-mail address; upper and lower case are the same address",
         examples=["ada@example.org"],
     ),

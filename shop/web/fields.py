@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 from msgspec.structs import FieldInfo
 
+from shop.domain.values import EMAIL, LINE
 from shop.eventsourcing import CommandPayload, PayloadError, Registry
 from shop.eventsourcing.registry import payload_error
 from shop.web.errors import FieldError, Problem
+
+_PATTERNS = {
+    f"Expected `str` matching regex {pattern!r}": told
+    for pattern, told in {
+        EMAIL: "This is no e-mail address",
+        LINE: "This must be one line of text, with at least one visible character",
+    }.items()
+}
 
 
 def decode_payload(registry: Registry[CommandPayload], name: str, body: bytes) -> CommandPayload:
@@ -82,7 +91,29 @@ def field_errors(
             msgspec.convert(value[name], field.type, strict=strict)
         except msgspec.ValidationError as error:
             bad = payload_error(name, error)
-            yield FieldError(bad.reason, pointer=at + step(name) + bad.path)
+            yield FieldError(_told(bad.reason, field.type), pointer=at + step(name) + bad.path)
+
+
+def _told(reason: str, wanted: Any) -> str:
+    """A reason of msgspec's in words for people, where its own are for programmers.
+
+    ``wanted`` is the type of the field in or under which something is wrong.
+    """
+    choices = ", ".join(map(str, _choices(wanted)))
+    if choices and reason.startswith("Invalid enum value"):
+        return f"Expected one of: {choices}"
+    if reason.startswith("Expected `int") and reason.endswith("got `float`"):
+        return "Expected a whole number, written without a decimal point"
+    return _PATTERNS.get(reason, reason)
+
+
+def _choices(wanted: Any) -> Iterator[Any]:
+    """The values of the literals that a type is made of."""
+    for part in get_args(wanted):
+        if get_origin(wanted) is Literal:
+            yield part
+        else:
+            yield from _choices(part)
 
 
 @lru_cache

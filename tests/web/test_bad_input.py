@@ -127,6 +127,46 @@ def test_another_media_type_is_415(client: Shopper, type: str) -> None:
     assert answer.headers["Accept-Post"] == JSON
 
 
+@pytest.mark.parametrize(
+    ("name", "payload", "detail"),
+    [
+        (
+            "shop.customer.register",
+            {"name": "Ada", "email": "ada"},
+            "This is no e-mail address",
+        ),
+        (
+            "shop.customer.register",
+            {"name": " ", "email": "a@b"},
+            "This must be one line of text, with at least one visible character",
+        ),
+        (
+            "shop.product.create",
+            {"name": "Mouse", "price": 1.5, "stock": 1},
+            "Expected a whole number, written without a decimal point",
+        ),
+        (
+            "shop.order.place",
+            {
+                "customer_id": str(uuid4()),
+                "items": [{"product_id": str(uuid4()), "quantity": 1, "price": 1.0}],
+            },
+            "Expected a whole number, written without a decimal point",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_field_is_told_in_words(
+    client: Shopper, name: str, payload: object, detail: str
+) -> None:
+    errors = answered(client.command(name, payload))["errors"]
+    assert [error["detail"] for error in errors] == [detail]
+
+
+def test_what_a_query_parameter_may_be_is_listed(client: Shopper) -> None:
+    [error] = answered(client.get("/orders?status=x"))["errors"]
+    assert error == {"detail": "Expected one of: open, paid, cancelled", "parameter": "status"}
+
+
 def test_a_body_over_one_mebibyte_is_413(client: Shopper) -> None:
     body = b'{"name":"' + b"x" * 1024 * 1024 + b'"}'
     assert problem(client.post(CREATE, body, JSON)) == (413, "body-too-large")
