@@ -108,6 +108,14 @@ def test_requests_are_counted_by_method_route_and_status(client: Shopper) -> Non
     assert seen["shop_http_request_seconds_sum", "/commands/<name>"] > 0
 
 
+def test_figures_are_told_without_when_each_began(client: Shopper) -> None:
+    client.product()
+    client.get("/products")
+    names = {name for name, *_ in figures(client)}
+    assert "shop_http_request_seconds_bucket" in names
+    assert not [name for name in names if name.endswith("_created")]
+
+
 def test_appends_events_and_the_head_are_told(shopper: Shopper) -> None:
     mouse = shopper.product()
     shopper.done("shop.product.rename", {"name": "Rat"}, mouse)
