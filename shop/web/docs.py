@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from flask import Flask, Response, render_template
+from flask import Flask, Response, render_template, request
 
 from shop.web.components import Document
+from shop.web.examples import HOST
 from shop.web.lines import json_line
 from shop.web.openapi import JSON
 
@@ -18,8 +19,11 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-
 def register_docs(app: Flask, document: Document) -> None:
     """Serve the page at ``/docs``, and at ``/`` a list of all paths as JSON."""
     operations = _operations(document)
+    common = _common_problems(document)
+    groups: dict[str, list[dict[str, Any]]] = {}
     paths: dict[str, list[str]] = {}
     for operation in operations:
+        groups.setdefault(operation["tags"][0], []).append(operation)
         paths.setdefault(operation["path"], []).append(operation["method"])
     index = json_line(
         {
@@ -34,9 +38,11 @@ def register_docs(app: Flask, document: Document) -> None:
         html = render_template(
             "docs.html",
             info=document["info"],
-            operations=operations,
+            groups=groups,
+            common=common,
             schemas=document["components"]["schemas"],
             pretty=_pretty,
+            here=lambda sample: sample.replace(HOST, request.host),
         )
         headers = {"Cache-Control": "no-cache", "Content-Security-Policy": _POLICY}
         return Response(html, 200, headers, content_type="text/html; charset=utf-8")
@@ -71,6 +77,24 @@ def _operations(document: Document) -> list[dict[str, Any]]:
         for path, item in document["paths"].items()
         for method, operation in item.items()
     ]
+
+
+def _common_problems(document: Document) -> dict[str, Any]:
+    """The problems that any operation may be answered with, by status."""
+    shared = [
+        {
+            (status, answer["$ref"])
+            for status, answer in operation["responses"].items()
+            if "$ref" in answer
+        }
+        for item in document["paths"].values()
+        for operation in item.values()
+    ]
+    responses = document["components"]["responses"]
+    return {
+        status: responses[reference.split("/")[-1]]
+        for status, reference in sorted(set.intersection(*shared))
+    }
 
 
 def _pretty(value: object) -> str:

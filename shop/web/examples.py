@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+HOST = "localhost:8080"
 ID = "01890a5d-ac96-774b-bcce-b302099a8057"
 
 
@@ -41,4 +42,4 @@ def curl(path: str, payload: Any = None) -> str:
     if payload is not None:
         words += ["--json", shlex.quote(msgspec.json.encode(payload).decode())]
     filled = path.replace("{id}", ID).replace("{aggregate}", "shop.product")
-    return " ".join([*words, f"localhost:8080{filled}"])
+    return " ".join([*words, f"{HOST}{filled}"])

@@ -24,7 +24,7 @@ from shop.web.components import (
     problems,
     ref,
 )
-from shop.web.examples import curl, example
+from shop.web.examples import HOST, curl, example
 from shop.web.health import Liveness, Readiness
 from shop.web.lines import json_line
 from shop.web.reading import Read
@@ -63,6 +63,8 @@ def document(commands: Sequence[type[CommandPayload]], reads: Sequence[Read]) ->
     schemas = dict(zip(map(str, shapes), references, strict=True))
     for read in reads:
         components.pop(read.query.__name__, None)
+    for component in components.values():  # of generic types, "Page[Order]"
+        component["title"] = component["title"].replace("[", " of ").rstrip("]")
     paths: Document = {}
     for cls in commands:
         paths |= _command_paths(cls, schemas[str(cls)], components)
@@ -154,7 +156,7 @@ def _batch(line: Document) -> Document:
             {
                 "lang": "Shell",
                 "source": f"curl -H 'Content-Type: {NDJSON}' --data-binary @commands.ndjson"
-                " localhost:8080/commands",
+                f" {HOST}/commands",
             }
         ],
     }

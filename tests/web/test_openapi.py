@@ -90,6 +90,33 @@ def test_the_page_shows_all_and_fetches_nothing(client: Shopper, document: dict[
     assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
 
 
+def test_the_page_shows_no_marks_of_its_sources(client: Shopper) -> None:
+    page = client.get("/docs").text
+    prose = re.sub("<pre>.*?</pre>", "", page, flags=re.DOTALL)
+    assert "`" not in prose
+    assert "Page of StoredEvent" in prose
+    assert "<code>Idempotency-Key</code>" in prose
+
+
+def test_the_page_shows_commands_then_reads_then_monitoring(client: Shopper) -> None:
+    headings = re.findall("<h2>(.*?)</h2>", client.get("/docs").text)
+    assert headings.index("shop.order") < headings.index("batch") < headings.index("products")
+    assert headings.index("streams") < headings.index("monitoring") < headings.index("Schemas")
+
+
+@pytest.mark.parametrize("status", ["403", "405", "500"])
+def test_the_page_tells_once_of_problems_that_any_operation_has(
+    client: Shopper, status: str
+) -> None:
+    assert client.get("/docs").text.count(f"<td><code>{status}</code></td>") == 1
+
+
+def test_the_examples_of_the_page_ask_where_it_came_from(client: Shopper) -> None:
+    page = client.get("/docs", host="127.0.0.1:9000").text
+    assert "127.0.0.1:9000/commands" in page
+    assert "localhost:8080" not in page
+
+
 def test_the_root_lists_what_there_is(client: Shopper, document: dict[str, Any]) -> None:
     index = answered(client.get("/"))
     assert set(index["paths"]) == set(document["paths"])
