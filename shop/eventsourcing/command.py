@@ -209,9 +209,12 @@ class CommandBus:
             self._handle(command.payload, aggregate, work)
             work.version(aggregate, command.expected_version)
         except Exception:
-            if not work.trusted:
-                raise
-            return self._decide(command, aggregate, trust=False)
+            if work.trusted:
+                return self._decide(command, aggregate, trust=False)
+            if aggregate in work:
+                # Whoever expects another version is told so first, whatever the rules say.
+                work.version(aggregate, command.expected_version)
+            raise
         return work
 
     def _handle(self, payload: CommandPayload, aggregate: AggregateRef, work: UnitOfWork) -> None:

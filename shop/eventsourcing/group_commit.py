@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
-from shop.eventsourcing.errors import StoreClosedError
+from shop.eventsourcing.errors import StoreClosedError, StoreUnavailableError
 
 T = TypeVar("T")
 
@@ -72,8 +72,12 @@ class GroupCommit(Generic[T]):
             self._queue.append(entry)
             if not self._busy:
                 self._busy = entry.leads = True
-        if not entry.leads:
-            entry.wait()
+        try:
+            if not entry.leads:
+                entry.wait()
+        except BaseException:  # such as Ctrl-C: nobody is to wait for a leader who has gone
+            self._leave(entry)
+            raise
         if entry.leads:
             self._lead()
         if entry.error is not None:
@@ -93,9 +97,20 @@ class GroupCommit(Generic[T]):
             group = [self._queue.popleft() for _ in range(size)]
         try:
             self._commit(group)
-        except BaseException as error:  # noqa: BLE001 - every caller must get an outcome
+        except Exception as error:  # noqa: BLE001 - every caller must get an outcome
             for entry in group:
                 entry.error = error
+        except BaseException:  # such as Ctrl-C, which is the leader's alone
+            for entry in group:
+                entry.error = StoreUnavailableError("the commit was interrupted")
+            raise
+        finally:
+            self._hand_over()
+            for entry in group[1:]:
+                entry.end_wait()
+
+    def _hand_over(self) -> None:
+        """Have the first in the queue lead the next group."""
         with self._lock:
             if self._queue:
                 self._queue[0].leads = True
@@ -103,5 +118,12 @@ class GroupCommit(Generic[T]):
             else:
                 self._busy = False
                 self._idle.notify_all()
-        for entry in group[1:]:
-            entry.end_wait()
+
+    def _leave(self, entry: Entry[T]) -> None:
+        """Take back what is not being committed yet, and pass on the lead if it came meanwhile."""
+        with self._lock:
+            if entry not in self._queue:
+                return
+            self._queue.remove(entry)
+        if entry.leads:
+            self._hand_over()

@@ -138,9 +138,14 @@ class Aggregates:
 
     def _remember(self, aggregate: Aggregate, event_id: UUID, *, since: int) -> None:
         """Cache the state; store it where a multiple of ``snapshot_every`` lies after ``since``."""
-        snapshot = Snapshot(
-            aggregate.ref, aggregate.version, event_id, aggregate.shape, aggregate.encode()
-        )
+        try:
+            state = aggregate.encode()
+        except (OverflowError, TypeError, ValueError):
+            # Only time is lost, every time: it has a value that msgpack does not know.
+            logger.warning("the state of %s cannot be kept", aggregate.ref, exc_info=True)
+            self._cache.forget(aggregate.ref)
+            return
+        snapshot = Snapshot(aggregate.ref, aggregate.version, event_id, aggregate.shape, state)
         self._cache.save(snapshot)
         every = self._snapshot_every
         if self._snapshots is None or aggregate.version // every <= since // every:

@@ -252,6 +252,7 @@ class ProjectionRunner:
         if not reasons:
             return Progress(stored, stored.position)
         if self._current:
+            self._disown()
             # It was this process's a moment ago: to take it back would be a tug of war.
             raise ProjectionError(f"{name} was taken over by another program: {reasons[0]}")
         logger.warning("building the models of %s anew: %s", name, "; ".join(reasons))
@@ -263,6 +264,12 @@ class ProjectionRunner:
 
     def _moved(self, progress: Progress) -> bool:
         return self._models.checkpoint(self.name) != progress.committed
+
+    def _disown(self) -> None:
+        """Forget the position: the models that others read now are not of this thread's making."""
+        self._progress = None
+        with self._changed:
+            self._position = 0
 
     def _note(self, progress: Progress) -> None:
         self._progress = progress

@@ -20,7 +20,7 @@ class Waits:
         self._long = threading.BoundedSemaphore(most_long) if most_long else None
 
     def wait(self, wait_for: Callable[[float], bool], seconds: float) -> bool:
-        """Call a function that waits at most the seconds given and tells whether it was in vain.
+        """Call a function that waits at most the seconds given, and tells whether that was enough.
 
         At most ``seconds``, at most 30, and no longer than a short time while too many others wait.
         Returns what the function did.

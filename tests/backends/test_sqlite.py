@@ -12,12 +12,19 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import msgspec
 import pytest
 
 from shop.backends.sqlite import Database, SqliteEventStore
-from shop.eventsourcing import ConcurrencyError, StoreError, StoreUnavailableError
+from shop.eventsourcing import (
+    ConcurrencyError,
+    EventIdReusedError,
+    Query,
+    StoreError,
+    StoreUnavailableError,
+)
 from tests.backends.conftest import OpenStore, behind_its_back
-from tests.notebook import note, noted, positions, registry, stream
+from tests.notebook import counted, note, noted, positions, registry, stream
 
 
 def test_every_commit_is_on_disk_when_it_returns(database: Database) -> None:
@@ -148,6 +155,88 @@ def test_in_a_group_only_what_conflicts_fails(
     assert isinstance(outcomes[2], ConcurrencyError)
     assert [o.first for n, o in enumerate(outcomes) if n != 2] == [2, 3, 4, 5]
     assert store.head() == 5
+
+
+def test_in_a_group_every_guard_is_checked_after_what_comes_before_it(
+    database: Database, store: SqliteEventStore, eventually: Callable[..., None]
+) -> None:
+    looked_at, quiet = note(), note()
+    store.append([noted(looked_at, 1), noted(quiet, 1)])
+    outcomes = queue_behind(
+        database,
+        [
+            partial(store.append, [noted(note(), 1)], guards={looked_at: 1}),
+            partial(store.append, [noted(looked_at, 2)]),
+            partial(store.append, [noted(note(), 1)], guards={looked_at: 1}),
+            partial(store.append, [noted(note(), 1)], guards={looked_at: 2, quiet: 1}),
+        ],
+        eventually,
+    )
+    assert [isinstance(outcome, ConcurrencyError) for outcome in outcomes] == [
+        False,
+        False,
+        True,
+        False,
+    ]
+    assert store.head() == 5
+
+
+def test_in_a_group_guards_that_contradict_each_other_fail_alone(
+    database: Database, store: SqliteEventStore, eventually: Callable[..., None]
+) -> None:
+    ref = note()
+    store.append(stream(ref, 2))
+    outcomes = queue_behind(
+        database,
+        [
+            partial(store.append, [noted(note(), 1)], guards={ref: 1}),
+            partial(store.append, [noted(note(), 1)], guards={ref: 2}),
+        ],
+        eventually,
+    )
+    assert isinstance(outcomes[0], ConcurrencyError)
+    assert outcomes[1].first == 3
+
+
+def test_in_a_group_only_what_no_database_takes_fails(
+    database: Database, store: SqliteEventStore, eventually: Callable[..., None]
+) -> None:
+    store.append([noted(note(), 1)])
+    outcomes = queue_behind(
+        database,
+        [
+            partial(store.append, [noted(note(), 1)]),
+            partial(store.append, [noted(note(), 2**70)]),
+            partial(store.append, [noted(note(), 1)], guards={note(): 2**70}),
+            partial(database.write, lambda connection: 7),
+            partial(store.append, [noted(note(), 1)]),
+        ],
+        eventually,
+    )
+    assert isinstance(outcomes[1], Exception)
+    assert isinstance(outcomes[2], Exception)
+    assert (outcomes[0].first, outcomes[3], outcomes[4].first) == (2, 7, 3)
+    assert store.head() == 3
+
+
+def test_a_kind_that_came_with_a_repeat_is_known_when_it_comes_for_good(
+    store: SqliteEventStore,
+) -> None:
+    commit_id, ref = uuid4(), note()
+    store.append([noted(ref, 1)], commit_id=commit_id, digest=b"the same")
+    store.append([counted(ref, 2, 7)], commit_id=commit_id, digest=b"the same")  # a repeat
+    store.append([counted(ref, 2, 7)])
+    assert positions(store.read(Query(aggregates=[ref.name]))) == [1, 2]
+
+
+def test_the_event_whose_id_is_stored_already_is_named_whatever_stands_before_it(
+    store: SqliteEventStore,
+) -> None:
+    stored = noted(note(), 1)
+    store.append([stored])
+    again = msgspec.structs.replace(noted(note(), 1), id=stored.id)
+    with pytest.raises(EventIdReusedError, match=str(stored.id)):
+        store.append([*stream(note(), 250), again])
 
 
 def test_a_group_is_one_transaction(

@@ -291,3 +291,13 @@ def test_reading_200_000_events_keeps_memory_flat(store: EventStore) -> None:
 def resident_memory() -> int:
     """This process's, in bytes. It also counts what drivers hold outside of Python."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def test_bounds_beyond_all_positions_match_nothing_or_everything(store: EventStore) -> None:
+    store.append(stream(note(), 3))
+    greatest = 2**63 - 1
+    for after in (3, greatest, 2**70):
+        assert list(store.read(Query(after=after))) == []
+    assert positions(store.read(Query(to=2**70))) == [1, 2, 3]
+    assert positions(store.read(Query(refs=None, versions=(None, 2**70)))) == [1, 2, 3]
+    assert list(store.read(Query(versions=(2**70, None)))) == []

@@ -161,6 +161,14 @@ class TestRefused:
         assert (error.value.aggregate, error.value.expected, error.value.actual) == (ADA, 1, 2)
         assert stores.events.head() == 2
 
+    def test_a_stale_version_is_told_before_what_the_rules_say(
+        self, stores: Stores, commands: CommandBus
+    ) -> None:
+        stores.events.append(booked(ADA, 10))
+
+        with pytest.raises(StaleVersionError):
+            commands.dispatch(Command.new(Withdraw(1_000), ADA.id, expected_version=1))
+
     def test_the_expected_version_is_carried_out(
         self, stores: Stores, commands: CommandBus
     ) -> None:

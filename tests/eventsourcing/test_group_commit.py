@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from shop.eventsourcing import StoreClosedError
+from shop.eventsourcing import StoreClosedError, StoreUnavailableError
 from shop.eventsourcing.group_commit import Entry, GroupCommit
 
 
@@ -138,6 +140,51 @@ def test_many_threads_lose_nothing_and_never_commit_at_once(
     works = range(3000)
     assert list(pool.map(group.submit, works)) == [work * 10 for work in works]
     assert sorted(work for works in gate.groups for work in works) == list(works)
+
+
+def test_who_is_interrupted_while_waiting_holds_nobody_up(
+    gate: Gate, pool: ThreadPoolExecutor, eventually: Callable[..., None]
+) -> None:
+    group = GroupCommit(gate.commit)
+    gate.opened.clear()
+    first = pool.submit(group.submit, 1)
+    assert gate.entered.wait(10)
+
+    def press_ctrl_c() -> Future[int]:
+        eventually(lambda: len(group._queue) == 1)
+        behind = pool.submit(group.submit, 3)
+        eventually(lambda: len(group._queue) == 2)
+        os.kill(os.getpid(), signal.SIGINT)
+        return behind
+
+    pressing = pool.submit(press_ctrl_c)
+    with pytest.raises(KeyboardInterrupt):
+        group.submit(2)
+    gate.opened.set()
+    assert (first.result(10), pressing.result(10).result(10)) == (10, 30)
+    assert gate.groups == [[1], [3]]
+    group.close()
+
+
+def test_an_interrupted_leader_leaves_the_others_in_doubt_but_not_waiting(
+    gate: Gate, pool: ThreadPoolExecutor, queued: Queued
+) -> None:
+    def commit(group: Sequence[Entry[int]]) -> None:
+        gate.commit(group)
+        if group[0].work == 2:
+            raise KeyboardInterrupt
+
+    group = GroupCommit(commit)
+    gate.opened.clear()
+    first = pool.submit(group.submit, 1)
+    assert gate.entered.wait(10)
+    leader, follower = queued(group, [2, 3])
+    gate.opened.set()
+    assert first.result(10) == 10
+    assert isinstance(leader.exception(10), KeyboardInterrupt)
+    assert isinstance(follower.exception(10), StoreUnavailableError)
+    assert group.submit(4) == 40
+    group.close()
 
 
 def test_closing_waits_for_what_was_submitted_and_refuses_the_rest(

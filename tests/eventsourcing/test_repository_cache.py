@@ -272,3 +272,15 @@ def test_a_snapshot_store_that_fails_fails_nothing_that_was_saved(
 
     assert accounts.get(ADA.id).owner == "Ada"
     assert f"could not store a snapshot of {ADA}" in caplog.text
+
+
+def test_a_state_that_cannot_be_encoded_is_only_not_cached(
+    memory_stores: Stores, caplog: pytest.LogCaptureFixture
+) -> None:
+    accounts = Aggregates(memory_stores.events, memory_stores.snapshots, snapshot_every=1)
+    memory_stores.events.append(booked(ADA, *[2**63 - 1] * 3))
+
+    accounts.repository(Account).use(ADA.id, lambda ada: ada.deposit(1))
+
+    assert accounts.load(Account, ADA.id).balance == 3 * (2**63 - 1) + 1
+    assert f"the state of {ADA} cannot be kept" in caplog.text

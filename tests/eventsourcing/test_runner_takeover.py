@@ -248,6 +248,7 @@ class TestBuiltAnew:
         failure = old.status().failure
         assert failure is not None
         assert "balances was taken over by another program: its code has changed" in failure.error
+        assert old.position == 0  # it answers for no models that it did not make
         assert new.status().state is ProjectionState.RUNNING
         assert old.close(5)
         assert new.close(5)

@@ -116,7 +116,8 @@ def _append_carefully(
     The write lock is held, so what is found out at the beginning stays true but for what these
     appends change themselves.
     """
-    head, versions, commits = _look(connection, [append.prepared for append in appends])
+    before, versions, commits = _look(connection, [append.prepared for append in appends])
+    head = before
     outcomes: list[Commit | Exception] = []
     accepted: list[Append] = []
     for append in appends:
@@ -136,7 +137,7 @@ def _append_carefully(
         head = commit.last
         accepted.append(append)
         outcomes.append(commit)
-    _insert_events(connection, [row for append in accepted for row in append.rows])
+    _insert_events(connection, [row for append in accepted for row in append.rows], before)
     empty = [commits[append.prepared.commit_id] for append in accepted if not append.rows]
     connection.executemany(
         "INSERT INTO empty_commits VALUES (?, ?, ?)",
@@ -163,15 +164,16 @@ def _look(
     return head, versions, {id: Commit(id, *row) for id, row in found.items() if row is not None}
 
 
-def _insert_events(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
+def _insert_events(connection: sqlite3.Connection, rows: Sequence[Row], before: int) -> None:
+    """Insert events after the head that was there before."""
     try:
         for start in range(0, len(rows), _ROWS_AT_ONCE):
             some = rows[start : start + _ROWS_AT_ONCE]
             connection.execute(_insertion(len(some), 0), [value for row in some for value in row])
     except sqlite3.IntegrityError as error:
         for id, *_ in rows:
-            row = connection.execute("SELECT 1 FROM events WHERE id = ?", (id,)).fetchone()
-            if row is not None:
+            stored = "SELECT 1 FROM events WHERE id = ? AND position <= ?"
+            if connection.execute(stored, (id, before)).fetchone():
                 raise EventIdReusedError(UUID(bytes=id)) from error
         raise
 

@@ -143,7 +143,12 @@ class Database:
         at_once = group[0].work.at_once
         if at_once is None or any(entry.work.at_once is not at_once for entry in group):
             return False
-        outcomes = at_once(self._writer, [entry.work.work for entry in group])
+        try:
+            outcomes = at_once(self._writer, [entry.work.work for entry in group])
+        except Exception as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+                raise  # it has waited long enough
+            return False  # one after the other, so that each fails of its own
         if outcomes:
             _settle(group, outcomes)
         return bool(outcomes)

@@ -23,7 +23,6 @@ from shop.eventsourcing.registry import Registry
 from shop.eventsourcing.store import Commit, PreparedAppend, Query, StoreInfo
 
 _HEAD = "SELECT coalesce(max(position), 0) FROM events"
-_VERSION = "SELECT coalesce(max(version), 0) FROM events WHERE aggregate_id = ? AND aggregate = ?"
 _decode_metadata = msgspec.json.Decoder(Metadata).decode
 
 
@@ -66,7 +65,8 @@ class SqliteEventStore:
             if known is None:
                 raise
             return prepared.replay(known)
-        self._known_kinds |= new_kinds
+        if not commit.replayed:  # a replayed commit has the kinds of its first time
+            self._known_kinds |= new_kinds
         return commit
 
     def read(self, query: Query = Query()) -> Iterator[Event[EventData]]:

@@ -157,6 +157,8 @@ def plan(query: Query, read: Read) -> Page | None:
             order = "version"  # the same order in one stream, and that of its index
     elif filters:
         bounds["position"] = _positions_between(query, read)
+    if any(low is not None and low > _GREATEST for low, _ in bounds.values()):
+        return None
     low, high = bounds.pop(order)
     return Page(
         drivers=drivers,
@@ -166,7 +168,7 @@ def plan(query: Query, read: Read) -> Page | None:
         ),
         order=order,
         low=0 if low is None else low,
-        high=_GREATEST if high is None else high,
+        high=_GREATEST if high is None or high > _GREATEST else high,
         reverse=query.reverse,
         left=query.limit,
     )
@@ -224,7 +226,7 @@ def _within(column: str, limits: tuple[int | None, int | None]) -> list[Conditio
     conditions = []
     if low is not None:
         conditions.append(Condition(f"+{column} >= ?", (low,)))
-    if high is not None:
+    if high is not None and high <= _GREATEST:
         conditions.append(Condition(f"+{column} <= ?", (high,)))
     return conditions
 
