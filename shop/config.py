@@ -90,16 +90,18 @@ def redacted(text: str) -> str:
 def checked_url(text: str, schemes: Sequence[str]) -> str:
     """The URL as it is, if it is one of these kinds: ``memory://`` or ``sqlite:///PATH``.
 
-    Raises ``ValueError`` with what is wrong with it, and no password.
+    Raises ``ValueError`` with what is wrong with it. The URL itself is not quoted as long as it is
+    of no kind known here: anything in it might be a password.
     """
     scheme, separator, rest = text.partition("://")
     if text != text.strip():
-        raise ValueError(f"{redacted(text)!r} has white space around it")
+        raise ValueError("it has white space around it")
     if not separator or scheme not in schemes:
         known = ", ".join(_FORMS[scheme] for scheme in schemes)
-        raise ValueError(f"{redacted(text)!r} is no URL of a kind known here: {known}")
+        what = f"{scheme}://" if separator and scheme.isalpha() else "it"
+        raise ValueError(f"{what} is no URL of a kind known here: {known}")
     if scheme == "memory" and rest:
-        raise ValueError(f"{redacted(text)!r} must be memory:// with nothing after it")
+        raise ValueError("it must be memory:// with nothing after it")
     if scheme == "sqlite":
         sqlite_path(text)
     return text
@@ -130,15 +132,15 @@ def _positive_seconds(text: str) -> float:
     try:
         seconds = float(text)
     except ValueError:
-        raise ValueError(f"{text!r} is no number of seconds, such as 1800") from None
+        raise ValueError("it is no number of seconds, such as 1800") from None
     if not 0 < seconds < float("inf"):
-        raise ValueError(f"{text!r} is no positive number of seconds")
+        raise ValueError("it is no positive number of seconds")
     return seconds
 
 
 def _role(text: str) -> str:
     if text not in ROLES:
-        raise ValueError(f"{text!r} is none of: {', '.join(ROLES)}")
+        raise ValueError(f"it is none of: {', '.join(ROLES)}")
     return text
 
 

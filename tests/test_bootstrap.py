@@ -127,7 +127,7 @@ def test_any_application_may_use_the_stores(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("url", ["mysql://me:s3cret@db/shop", "nonsense"])
 def test_an_unknown_url_is_refused_without_showing_its_password(url: str) -> None:
     for open_ in (lambda: open_event_store(url, Registry()), lambda: open_event_bus(url)):
-        with pytest.raises(ValueError, match=r"'\w+.* is no URL of a kind known here") as caught:
+        with pytest.raises(ValueError, match=r"is no URL of a kind known here") as caught:
             open_()
         assert "s3cret" not in str(caught.value)
 
