@@ -23,8 +23,8 @@ __all__ = ["create_app"]
 def create_app(shop: Shop, *, long_waits: int = 2) -> Flask:
     """The WSGI application of a shop, which it neither starts nor closes.
 
-    At most ``long_waits`` requests wait for read models longer than a tenth of a second; it should
-    be a quarter of the server's threads.
+    At most ``long_waits`` requests wait for read models longer than a tenth of a second, and as
+    many batches are carried out at a time; it should be a quarter of the server's threads.
     """
     app = Flask(__name__, static_folder=None)
     app.url_map.merge_slashes = False
@@ -34,7 +34,7 @@ def create_app(shop: Shop, *, long_waits: int = 2) -> Flask:
     app.before_request(check_loopback)
     app.after_request(_harden)
     register_commands(app, shop, waits)
-    register_batch(app, shop)
+    register_batch(app, shop, most=max(1, long_waits))
     reads = queries.READS + log.READS
     register_reads(app, reads, shop, waits)
     register_health(app, shop)

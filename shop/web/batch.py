@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import IO, Annotated, Any
 from uuid import UUID
 
@@ -43,19 +45,32 @@ class _Identified(msgspec.Struct, frozen=True):
     id: UUID | None = None
 
 
-def register_batch(app: Flask, shop: Shop) -> None:
-    """Serve batches of commands. Neither the batch nor its results are ever held as a whole."""
+def register_batch(app: Flask, shop: Shop, *, most: int) -> None:
+    """Serve batches of commands, at most so many at a time, since each holds a thread for long.
+
+    Neither a batch nor its results are ever held as a whole.
+    """
+    free = threading.BoundedSemaphore(most)
     decode = msgspec.json.Decoder(Line).decode
     registry = shop.commands.registry
 
     def carry_out_all() -> Response:
         check_no_query(request.environ)
         check_content_type(request.environ, NDJSON)
-        return Response(results(request.stream), 200, content_type=NDJSON)
+        if not free.acquire(blocking=False):
+            raise Problem(
+                503, "busy", f"{most} batches are under way: try again", headers=RETRY_AFTER
+            )
+        place = ExitStack()
+        place.callback(free.release)
+        response = Response(results(request.stream, place), 200, content_type=NDJSON)
+        response.call_on_close(place.close)  # also where nobody takes the first result
+        return response
 
-    def results(body: IO[bytes]) -> Iterator[bytes]:
-        for number, text in lines(body):
-            yield json_line({"line": number, **result(text)})
+    def results(body: IO[bytes], place: ExitStack) -> Iterator[bytes]:
+        with place:
+            for number, text in lines(body):
+                yield json_line({"line": number, **result(text)})
 
     def result(text: bytes) -> dict[str, Any]:
         id = None

@@ -13,6 +13,7 @@ import msgspec
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 from shop.runtime import Shop
+from shop.web import create_app
 from tests.web.shopper import Shopper, problem
 
 NDJSON = "application/x-ndjson"
@@ -206,6 +207,21 @@ def test_ten_thousand_commands_are_done(client: Shopper) -> None:
     done = sum(b'"status":201' in line for line in streamed(client, create(), 10_000))
     assert done == 10_000
     assert client.current("/stats")["total_products"] == 10_000
+
+
+def test_batches_take_no_more_than_their_share_of_the_threads(memory_shop: Shop) -> None:
+    client = Shopper(create_app(memory_shop, long_waits=2))
+    first, second = streamed(client, create(), 10**9), streamed(client, create(), 10**9)
+    assert next(first)
+    assert next(second)
+
+    refused = client.post("/commands", b"", NDJSON)
+    assert problem(refused) == (503, "busy")
+    assert refused.headers["Retry-After"] == "1"
+
+    first.close()  # type: ignore[attr-defined] # the generator of the response
+    assert len(send(client, create())) == 1
+    second.close()  # type: ignore[attr-defined] # as above
 
 
 def test_results_come_before_the_batch_has_been_read(client: Shopper) -> None:
