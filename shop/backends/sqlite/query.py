@@ -34,6 +34,15 @@ FROM_BASE64 = "from_base64"
 
 _BLOBS = frozenset({"id", "aggregate_id"})
 _GREATEST = 2**63 - 1
+_POSITIONS_BETWEEN = """
+    SELECT coalesce(min(low), 1), coalesce(max(high), 0) FROM (
+        SELECT block * 1024 - 1023 AS low, block * 1024 AS high FROM time_blocks
+        WHERE latest >= ? AND earliest <= ?
+        UNION ALL
+        SELECT min(position), max(position) FROM events
+        WHERE position > (SELECT coalesce(max(block), 0) * 1024 FROM time_blocks)
+            AND time >= ? AND time <= ?)
+"""
 _STREAM = ("aggregate_id", "aggregate")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -232,17 +241,13 @@ def _within(column: str, limits: tuple[int | None, int | None]) -> list[Conditio
 
 
 def _positions_between(query: Query, read: Read) -> tuple[int, int]:
-    """The first and last position of the time asked for, within those asked for.
+    """Positions between which all events of the time asked for are, within those asked for.
 
-    Time runs along with the position but for clocks set back, so that the events between the two
-    are nearly all wanted.
+    Found by the blocks of the log whose range of times overlaps, and a look through the events
+    after the last whole block. The events between the two positions are nearly all wanted.
     """
-    bounds = [("time >= ?", query.since), ("time <= ?", query.until)]
-    given = [(sql, microseconds(time)) for sql, time in bounds if time is not None]
-    [(low, high)] = read(
-        "SELECT coalesce(min(position), 1), coalesce(max(position), 0) FROM events WHERE "
-        + " AND ".join(sql for sql, _ in given),
-        [value for _, value in given],
-    )
+    since = 0 - _GREATEST if query.since is None else microseconds(query.since)
+    until = _GREATEST if query.until is None else microseconds(query.until)
+    [(low, high)] = read(_POSITIONS_BETWEEN, (since, until, since, until))
     to = high if query.to is None else min(query.to, high)
     return max(query.after + 1, low), to
