@@ -123,6 +123,15 @@ class ProjectionRunner:
         """The position that the models have reached. Read it before the models, not after."""
         return self._position
 
+    @property
+    def committed(self) -> int:
+        """The position of the checkpoint that this thread wrote or found last.
+
+        Models at an earlier one are not of its making: another program has begun them anew.
+        """
+        progress = self._progress
+        return progress.committed.position if progress else 0
+
     def status(self) -> ProjectionStatus:
         """How the projection is doing."""
         with self._changed:

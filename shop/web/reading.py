@@ -94,9 +94,14 @@ def _view(read: Read, shop: Shop, waits: Waits) -> Callable[..., Response]:
         variables = {name: _variable(name, text) for name, text in path.items()}
         query = _query(read.query)
         _await(read, shop, waits)
-        before = _position(read, shop)
+        committed, reached = _committed(read, shop), _position(read, shop)
         answer: Answer = read.answer(shop, query, **variables)
-        position = str(max(before, answer.position))
+        stands_at = answer.position
+        if stands_at >= committed:  # else another program has begun the models anew
+            stands_at = max(stands_at, reached)
+        if stands_at < (min_position(request.environ) or 0):
+            raise _not_reached(min_position(request.environ))
+        position = str(stands_at)
         if answer.value is None:
             raise _missing(headers={"Shop-Position": position})
         body = msgspec.json.encode(answer.value)
@@ -150,6 +155,11 @@ def _position(read: Read, shop: Shop) -> int:
     return shop.projections[read.projection].position
 
 
+def _committed(read: Read, shop: Shop) -> int:
+    """The position that the stored models must have, as far as this process knows."""
+    return shop.projections[read.projection].committed if read.projection else 0
+
+
 def _await(read: Read, shop: Shop, waits: Waits) -> None:
     """Wait until what the client has seen elsewhere can be read here."""
     wanted = min_position(request.environ)
@@ -163,12 +173,12 @@ def _await(read: Read, shop: Shop, waits: Waits) -> None:
         return shop.wait_for(wanted, seconds, projections=[projection])
 
     if not waits.wait(wait, preferred_wait(request.environ) or 0.0):
-        raise Problem(
-            503,
-            "position-not-reached",
-            f"position {wanted} is not reached yet",
-            headers=RETRY_AFTER,
-        )
+        raise _not_reached(wanted)
+
+
+def _not_reached(wanted: int | None) -> Problem:
+    detail = f"position {wanted} is not reached yet"
+    return Problem(503, "position-not-reached", detail, headers=RETRY_AFTER)
 
 
 def given(**values: Any) -> dict[str, Any]:

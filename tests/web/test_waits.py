@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event
 
+import msgspec
 import pytest
 from werkzeug.test import TestResponse
 
@@ -14,7 +15,7 @@ from shop.runtime import Shop
 from shop.web.headers import preferred_wait
 from shop.web.waits import Waits
 from tests.conftest import Eventually
-from tests.web.shopper import Shopper, answered
+from tests.web.shopper import Shopper, answered, problem
 
 MOUSE = {"name": "Wireless Mouse", "price": 2999, "stock": 50}
 
@@ -151,3 +152,21 @@ def test_a_long_header_is_read_quickly() -> None:
 def test_a_preference_that_makes_no_sense_is_passed_over(client: Shopper) -> None:
     answer = client.command("shop.product.create", MOUSE, prefer="wait=soon, sugar")
     assert answer.status_code == 201
+
+
+def test_models_that_another_program_begins_anew_are_not_passed_off_as_current(
+    client: Shopper, memory_shop: Shop
+) -> None:
+    client.product()
+    client.current("/products")
+    taken = memory_shop.models.checkpoint("product_catalog")
+    assert taken is not None
+    anew = msgspec.structs.replace(
+        taken, generation=taken.generation + 1, position=0, shape="of another program"
+    )
+    memory_shop.models.commit(taken, anew)
+
+    answer = client.get("/products")
+    assert (answer.headers["Shop-Position"], answered(answer)["items"]) == ("0", [])
+    late = client.get("/products", shop_min_position="2")
+    assert problem(late) == (503, "position-not-reached")
