@@ -71,6 +71,15 @@ def tamper(stores: Stores, id: str, data: str | None) -> None:
     stores.models.commit(live, live, [StoredModel(BALANCES.name, id, created, 5, data)])
 
 
+def go_on_booking(stores: Stores, stop: threading.Event) -> int:
+    """Book on Ada's account until it is enough; the version that it has come to."""
+    version = 3
+    while not stop.wait(0.001):  # a log that grows faster than it is folded has no end
+        stores.events.append(booked(ADA, 1, after=version))
+        version += 1
+    return version
+
+
 class TestDifferences:
     def test_there_are_none_where_the_models_are_the_fold_of_the_log(
         self, stores: Stores, live: ProjectionRunner
@@ -106,14 +115,8 @@ class TestDifferences:
     ) -> None:
         stop = threading.Event()
 
-        def go_on_booking() -> None:
-            version = 3
-            while not stop.wait(0.001):  # a log that grows faster than it is folded has no end
-                stores.events.append(booked(ADA, 1, after=version))
-                version += 1
-
         with ThreadPoolExecutor(1) as pool:
-            booking = pool.submit(go_on_booking)
+            booking = pool.submit(go_on_booking, stores, stop)
             for _ in range(5):
                 with shadow_of(stores) as shadow:
                     found = shadow.differences()
@@ -194,13 +197,6 @@ class TestPromoting:
     ) -> None:
         stop = threading.Event()
 
-        def go_on_booking() -> int:
-            version = 3
-            while not stop.wait(0.001):  # a log that grows faster than it is folded has no end
-                stores.events.append(booked(ADA, 1, after=version))
-                version += 1
-            return version
-
         def go_on_reading() -> int:
             reader = ModelReader(stores.models, "balances")
             reads = 0
@@ -214,7 +210,7 @@ class TestPromoting:
             return reads
 
         with ThreadPoolExecutor(3) as pool:
-            booking = pool.submit(go_on_booking)
+            booking = pool.submit(go_on_booking, stores, stop)
             reading = [pool.submit(go_on_reading) for _ in range(2)]
             try:
                 for _ in range(5):
