@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from pathlib import Path
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry
 
-from shop.config import BUSES, STORES, Settings, checked_url, redacted, sqlite_path
+from shop.config import Settings
 from shop.domain import customer, email, order, pricing, product
 from shop.eventsourcing import (
     Aggregates,
@@ -32,6 +31,7 @@ from shop.projections.order_summary import OrderSummary
 from shop.projections.product_catalog import ProductCatalog
 from shop.projections.shop_stats import ShopStats
 from shop.runtime import Shop
+from shop.urls import BUSES, STORES, checked_url, redacted, sqlite_path
 
 MODULES: tuple[Module, ...] = (
     product.MODULE,
@@ -127,24 +127,29 @@ def bootstrap(settings: Settings) -> Shop:
 
 
 def _open(url: str) -> Backend:
-    if checked_url(url, STORES) == "memory://":
-        return _memory()
-    return _sqlite(sqlite_path(url))
+    scheme = checked_url(url, STORES).partition(":")[0]
+    return _OPENERS[scheme](url)
 
 
-def _memory() -> Backend:
+def _memory(url: str) -> Backend:
     from shop.backends.memory import MemoryEventStore, MemoryModelStore, MemorySnapshotStore
 
     return Backend(MemoryEventStore, MemoryModelStore(), MemorySnapshotStore(), lambda: None)
 
 
-def _sqlite(path: Path) -> Backend:
+def _sqlite(url: str) -> Backend:
     from shop.backends import sqlite
 
-    database = sqlite.Database(path)
+    database = sqlite.Database(sqlite_path(url))
     return Backend(
         lambda registry: sqlite.SqliteEventStore(database, registry, owns_database=True),
         sqlite.SqliteModelStore(database),
         sqlite.SqliteSnapshotStore(database),
         database.close,
     )
+
+
+_OPENERS: Mapping[str, Callable[[str], Backend]] = {
+    "memory": _memory,
+    "sqlite": _sqlite,
+}

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-STORES = ("memory", "sqlite")
-BUSES = ("memory",)
+from shop.urls import BUSES, STORES, checked_url, redacted
+
 ROLES = ("all",)
-_FORMS = {"memory": "memory://", "sqlite": "sqlite:///PATH"}
 
 
 class ConfigurationError(Exception):
@@ -74,58 +72,6 @@ class Settings(msgspec.Struct, frozen=True):
         """The settings as lines of ``SHOP_<FIELD>=<value>``, with passwords blotted out."""
         values = {field: getattr(self, field) for field in self.__struct_fields__}
         return [f"SHOP_{field.upper()}={redacted(str(v))}" for field, v in values.items()]
-
-
-def redacted(text: str) -> str:
-    """The text, with the passwords of all URLs in it blotted out.
-
-    Rather too much than too little: a password that should have been percent-encoded may hold any
-    character but a blank. A token for NATS stands alone in the place of the user.
-    """
-    text = re.sub(r"(://[^:/?#@\s]*:)\S*@", r"\1***@", text)
-    text = re.sub(r"(\bnats\S*://)[^:/?#@\s]+@", r"\1***@", text)
-    return re.sub(r"([?&]\w*(?:password|token)=)[^&\s'\"]*", r"\1***", text)
-
-
-def checked_url(text: str, schemes: Sequence[str]) -> str:
-    """The URL as it is, if it is one of these kinds: ``memory://`` or ``sqlite:///PATH``.
-
-    Raises ``ValueError`` with what is wrong with it. The URL itself is not quoted as long as it is
-    of no kind known here: anything in it might be a password.
-    """
-    scheme, separator, rest = text.partition("://")
-    if text != text.strip():
-        raise ValueError("it has white space around it")
-    if not separator or scheme not in schemes:
-        known = ", ".join(_FORMS[scheme] for scheme in schemes)
-        what = f"{scheme}://" if separator and scheme.isalpha() else "it"
-        raise ValueError(f"{what} is no URL of a kind known here: {known}")
-    if scheme == "memory" and rest:
-        raise ValueError("it must be memory:// with nothing after it")
-    if scheme == "sqlite":
-        sqlite_path(text)
-    return text
-
-
-def sqlite_path(url: str) -> Path:
-    """The file of a ``sqlite:///PATH`` or ``sqlite:////ABSOLUTE``, taken literally: ``%`` too.
-
-    A relative one is relative to the current directory. Raises ``ValueError`` for other URLs.
-    """
-    path = url.removeprefix("sqlite:///")
-    if path.endswith(":memory:"):
-        raise ValueError(f"{redacted(url)!r} is no file: a store in memory is memory://")
-    if path == url or not path.strip("/"):
-        raise ValueError(
-            f"{redacted(url)!r} must be sqlite:///PATH, or sqlite:////PATH if absolute"
-        )
-    if path.endswith("/"):
-        raise ValueError(f"{redacted(url)!r} is a directory: name a file in it")
-    if not {"?", "#"}.isdisjoint(path):
-        raise ValueError(
-            f"{redacted(url)!r} may have no ? and no #: a path is all there is after sqlite:///"
-        )
-    return Path(path)
 
 
 def _positive_seconds(text: str) -> float:

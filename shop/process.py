@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
-from shop.config import ConfigurationError, redacted
+from shop.config import ConfigurationError
 from shop.eventsourcing import EventSourcingError
+from shop.urls import redacted
 
 EXIT_FAILED = 1
 """The store cannot be used, the address is taken, read models are wrong, …"""

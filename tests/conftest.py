@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import count
+from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
+from tests.real.mongodb import MongoServer
+from tests.real.nats import NatsServer
+from tests.real.postgres import PostgresServer
+
 Eventually = Callable[[Callable[[], object]], None]
+NewUrl = Callable[[], str]
+"""Makes the URL of an empty store, another one each time."""
 
 
 @pytest.fixture
@@ -21,3 +30,58 @@ def eventually() -> Eventually:
             time.sleep(0.002)
 
     return wait
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[NewUrl]:
+    """A PostgreSQL server for all tests, each in schemas of its own.
+
+    ``fsync=off`` spares what only a power cut would show; the process may die all the same.
+    """
+    given = os.environ.get("SHOP_TEST_POSTGRES_URL")
+    if given:
+        yield _named_anew(given, "schema")
+        return
+    with PostgresServer("fsync=off", "max_connections=300") as server:
+        yield _named_anew(server.url("tests"), "schema")
+
+
+@pytest.fixture(scope="session")
+def mongodb() -> Iterator[NewUrl]:
+    """A standalone mongod for all tests, each under names of its own."""
+    given = os.environ.get("SHOP_TEST_MONGODB_URL")
+    if given:
+        yield _named_anew(given, "prefix")
+        return
+    with MongoServer(replica_set=False) as server:
+        yield _named_anew(server.url("tests"), "prefix")
+
+
+@pytest.fixture(scope="session")
+def mongodb_replica_set() -> Iterator[NewUrl]:
+    """A mongod that is a replica set of one node, for all tests, each under names of its own."""
+    with MongoServer(replica_set=True) as server:
+        yield _named_anew(server.url("tests"), "prefix")
+
+
+@pytest.fixture(scope="session")
+def nats() -> Iterator[str]:
+    """Address of a nats-server for all tests, each under a subject prefix of its own."""
+    given = os.environ.get("SHOP_TEST_NATS_URL")
+    if given:
+        yield given.rpartition("://")[2]
+        return
+    with NatsServer() as server:
+        yield server.address
+
+
+def _named_anew(url: str, parameter: str) -> NewUrl:
+    numbers = count(1)
+    run = f"t{time.time_ns() // 1_000_000 % 10**9}"
+
+    def new() -> str:
+        parts = urlsplit(url)
+        query = "&".join(filter(None, [parts.query, f"{parameter}={run}_{next(numbers)}_"]))
+        return urlunsplit(parts._replace(query=query))
+
+    return new

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from shop.config import ConfigurationError, Settings, redacted, sqlite_path
+from shop.config import ConfigurationError, Settings
 from shop.process import LineFormatter
+from shop.urls import DatabaseUrl, redacted, sqlite_path
 
 SECRETS = [
     "postgresql://shop:s3cret@db:5432/shop",
@@ -125,6 +126,17 @@ def test_a_store_is_a_url_with_all_its_parts(url: str) -> None:
         ("sqlite:///data/", "is a directory"),
         ("memory://x", "nothing after it"),
         ("memory:", "known here: memory://, sqlite:///PATH"),
+        ("postgres://db/shop", "known here: memory://, sqlite:///PATH, postgresql://"),
+        ("postgresql://db", "names no database: postgresql://USER@HOST/DATABASE"),
+        ("mongodb://db:27017/", "names no database: mongodb://HOST/DATABASE"),
+        ("mongodb://db/shop.events", "has other characters than"),
+        ("postgresql://db/shop?schema=A%20B", "parameter schema must be"),
+        ("mongodb://db/shop?prefix=9", "parameter prefix must be"),
+        ("mongodb://db/shop?pool_size=1", "parameter pool_size must be a number from 2"),
+        ("mongodb://db/shop?pool_size=ten", "parameter pool_size must be a number from 2"),
+        ("postgresql://db/shop?timeout=soon", "parameter timeout must be seconds"),
+        ("postgresql://db/shop?timeout=0", "parameter timeout must be seconds"),
+        ("postgresql://db/shop?timeout=1&timeout=2", "parameter timeout twice"),
     ],
 )
 def test_a_url_that_is_nearly_right_is_refused_with_what_is_wrong(url: str, complaint: str) -> None:
@@ -139,7 +151,7 @@ def test_a_url_that_is_nearly_right_is_refused_with_what_is_wrong(url: str, comp
         "postgresql:/root:hunter2@db/shop",
         "postgresql://ro/ot:hunter2@db/shop",
         "postgresql://root:hun ter2@db/shop",
-        "postgresql://db/shop?pwd=hunter2",
+        "mongodb://root:hunt%ter2@db",
         " sqlite:///hunter2",
         "memory://hunter2",
     ],
@@ -172,6 +184,27 @@ def test_a_file_that_was_meant_for_another_setting_is_not_quoted(tmp_path: Path)
 def test_the_path_of_a_sqlite_url_is_taken_literally(url: str, path: str) -> None:
     assert Settings.from_env({"SHOP_EVENT_STORE": url}).event_store == url
     assert sqlite_path(url) == Path(path)
+
+
+def test_a_database_url_is_split_into_what_is_ours_and_what_is_the_drivers() -> None:
+    url = (
+        "postgresql://me:a%2Fb@one:5432,two/db?sslmode=require&schema=sales&prefix=eu_"
+        "&pool_size=4&timeout=2.5&application_name=x"
+    )
+    assert Settings.from_env({"SHOP_EVENT_STORE": url}).event_store == url
+    assert DatabaseUrl.of(url) == DatabaseUrl(
+        driver="postgresql://me:a%2Fb@one:5432,two/db?sslmode=require&application_name=x",
+        database="db",
+        schema="sales",
+        prefix="eu_",
+        pool_size=4,
+        timeout=2.5,
+    )
+
+
+def test_a_database_url_without_parameters_is_the_drivers_and_ours_have_their_defaults() -> None:
+    url = "mongodb://a:27017,b:27017/shop?replicaSet=rs0&schema=x"
+    assert DatabaseUrl.of(url) == DatabaseUrl(url, "shop")
 
 
 def test_a_value_may_be_in_a_file(tmp_path: Path) -> None:

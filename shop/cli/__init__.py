@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 
 from shop import __version__
 from shop.cli import events, models, serve
-from shop.config import Settings, sqlite_path
+from shop.config import Settings
 from shop.process import clear_failures, log_to_stderr
+from shop.urls import sqlite_path
 
 EPILOG = """\
 Everything is configured by environment variables; `python -m shop config` shows them.

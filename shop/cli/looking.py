@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from shop.config import Settings, sqlite_path
+from shop.config import Settings
 from shop.process import EXIT_FAILED, fail
+from shop.urls import sqlite_path
 
 
 def settings_of(environ: Mapping[str, str], *stores: str) -> Settings:

