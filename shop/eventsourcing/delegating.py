@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Self
 from uuid import UUID
 
@@ -36,6 +37,10 @@ class DelegatingStore:
     def head(self) -> int:
         """As :meth:`EventStore.head`."""
         return self._store.head()
+
+    def now(self) -> datetime:
+        """As :meth:`EventStore.now`."""
+        return self._store.now()
 
     def find_commit(self, commit_id: UUID) -> Commit | None:
         """As :meth:`EventStore.find_commit`."""

@@ -21,9 +21,14 @@ IndexValue = str | int | bool | UUID
 
 
 class ReadModel(msgspec.Struct, frozen=True):
-    """Base of read models. ``indexes`` names the fields that models are looked up by."""
+    """Base of read models. ``indexes`` names the fields that models are looked up by.
+
+    Models are listed in the order of the events that made them, or by the integer field that
+    ``ordered_by`` names.
+    """
 
     indexes: ClassVar[tuple[str, ...]] = ()
+    ordered_by: ClassVar[str | None] = None
 
 
 M = TypeVar("M", bound=ReadModel)
@@ -60,19 +65,20 @@ class Checkpoint(msgspec.Struct, frozen=True):
 class StoredModel(msgspec.Struct, frozen=True):
     """A model as it is stored. ``data`` is JSON; ``None`` means that the model is to be deleted.
 
-    ``created`` and ``position`` are those of the event that made it and the last that changed it.
+    ``rank`` is its place in listings: the position of the event that made it, unless the class has
+    ``ordered_by``. ``position`` is that of the last event that changed it.
     """
 
     collection: str
     id: str
-    created: int
+    rank: int
     position: int
     data: str | None
 
     @property
     def key(self) -> tuple[int, str]:
-        """Its place among the models of the collection, which never changes."""
-        return self.created, self.id
+        """Its place among the models of the collection, which changes with ``rank`` alone."""
+        return self.rank, self.id
 
 
 class Reading(msgspec.Struct, Generic[T_co], frozen=True):
@@ -90,7 +96,7 @@ class Keyed(msgspec.Struct, Generic[T_co], frozen=True):
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which models of a collection, in the order of their creation.
+    """Which models of a collection, in the order of their keys.
 
     ``equal`` holds values of indexed fields, all of which must match; ``ids`` those of the models
     wanted; ``after`` is the ``key`` of the last one seen.
@@ -239,7 +245,8 @@ class ModelSession:
     def put(self, id: UUID | str, model: ReadModel) -> None:
         """Make or replace the model of that id."""
         data = msgspec.json.encode(model).decode()
-        self._change(self._collection(type(model)).name, str(id), data)
+        rank = getattr(model, model.ordered_by) if model.ordered_by else None
+        self._change(self._collection(type(model)).name, str(id), data, rank)
 
     def delete(self, cls: type[ReadModel], id: UUID | str) -> None:
         """Delete the model of that id, if there is one."""
@@ -301,7 +308,7 @@ class ModelSession:
             ).value
         return self._changed.get(key, self._loaded[key])
 
-    def _change(self, collection: str, id: str, data: str | None) -> None:
+    def _change(self, collection: str, id: str, data: str | None, rank: int | None = None) -> None:
         current = self._stored(collection, id)
         loaded = self._loaded.get((collection, id))
         if loaded is not None and loaded.position >= self.position:
@@ -309,8 +316,9 @@ class ModelSession:
             # not this model of it: the event is in there already.
             return
         existed = current is not None and current.data is not None
-        created = current.created if current is not None and existed else self.position
-        self._changed[collection, id] = StoredModel(collection, id, created, self.position, data)
+        if rank is None:
+            rank = current.rank if current is not None and existed else self.position
+        self._changed[collection, id] = StoredModel(collection, id, rank, self.position, data)
 
 
 def decode_model(cls: type[M], stored: StoredModel) -> M:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -25,6 +26,13 @@ def test_each_store_has_an_identity_of_its_own(new_storage: NewStorage) -> None:
     one, other = new_storage().open(), new_storage().open()
     assert one.info().identity == one.info().identity
     assert one.info().identity != other.info().identity
+
+
+def test_the_stores_clock_shows_the_time(store: EventStore) -> None:
+    before, shown, after = datetime.now(UTC), store.now(), datetime.now(UTC)
+    assert shown.utcoffset() == timedelta(0)
+    # Clocks of stores have milliseconds, some of them.
+    assert before - timedelta(milliseconds=1) <= shown <= after
 
 
 def test_a_store_knows_the_kinds_of_its_events(store: EventStore) -> None:

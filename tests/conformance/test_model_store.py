@@ -308,7 +308,7 @@ class TestFind:
 def test_pages_meet_without_overlap_where_many_were_created_at_once(
     store: ModelStore, reverse: bool, equal: dict[str, str]
 ) -> None:
-    """Models that one event made have the same ``created``: the id decides then."""
+    """Models that one event made have the same ``rank``: the id decides then."""
     models = [
         stored(f"{letter}-{number}", Parcel("Ada" if letter in "aZ" else "Bob"), created=number)
         for number in (1, 2, 2**33)
@@ -317,7 +317,7 @@ def test_pages_meet_without_overlap_where_many_were_created_at_once(
     fill(store, models)
     wanted = sorted(
         (m for m in models if not equal or '"Ada"' in str(m.data)),
-        key=lambda model: (model.created, model.id.encode()),
+        key=lambda model: (model.rank, model.id.encode()),
         reverse=reverse,
     )
 

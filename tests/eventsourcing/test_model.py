@@ -54,6 +54,24 @@ def test_a_collection_is_named_after_projection_and_model() -> None:
     assert Collection.of("post", TrackedParcel) == Collection("post_tracked_parcel", ("owner",))
 
 
+def test_models_may_be_listed_by_a_field_of_theirs(stores: Stores) -> None:
+    class Errand(ReadModel, frozen=True):
+        due: int
+        ordered_by = "due"
+
+    stores.models.prepare([Collection.of("diary", Errand)])
+    session = ModelSession(stores.models, "diary", 1)
+    for session.position, due in enumerate((30, 10, 20), 1):
+        session.put(str(due), Errand(due))
+    session.put("10", Errand(25))
+    at = Checkpoint("diary", 1, 3, "a shape", EVENT_STORE)
+    stores.models.commit(None, at, session.changes())
+
+    listed = ModelReader(stores.models, "diary").find(Errand).value
+
+    assert [keyed.key for keyed in listed] == [(20, "20"), (25, "10"), (30, "30")]
+
+
 class TestReader:
     """What queries use."""
 

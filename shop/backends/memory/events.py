@@ -7,16 +7,18 @@ import threading
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Self
 from uuid import UUID, uuid4
 
 import msgspec
 
+from shop.eventsourcing.append import PreparedAppend
 from shop.eventsourcing.errors import EventIdReusedError, StoreClosedError
 from shop.eventsourcing.event import AggregateRef, Event, EventData
 from shop.eventsourcing.registry import Registry
-from shop.eventsourcing.store import Commit, PreparedAppend, Query, StoreInfo
+from shop.eventsourcing.store import Commit, Query, StoreInfo
 
 
 class MemoryEventStore:
@@ -103,6 +105,10 @@ class MemoryEventStore:
         with self._lock:
             self._check_open()
             return len(self._events)
+
+    def now(self) -> datetime:
+        """As :meth:`EventStore.now`."""
+        return datetime.now(UTC)
 
     def find_commit(self, commit_id: UUID) -> Commit | None:
         """As :meth:`EventStore.find_commit`."""

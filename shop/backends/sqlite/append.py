@@ -11,9 +11,10 @@ from uuid import UUID
 import msgspec
 
 from shop.backends.sqlite.query import microseconds
-from shop.eventsourcing.errors import CommitReusedError, ConcurrencyError, EventIdReusedError
+from shop.eventsourcing.append import PreparedAppend, decide
+from shop.eventsourcing.errors import EventIdReusedError
 from shop.eventsourcing.event import AggregateRef
-from shop.eventsourcing.store import Commit, PreparedAppend
+from shop.eventsourcing.store import Commit
 
 _ROWS_AT_ONCE = 100
 """Rows of one INSERT. SQLite allows a statement some 30,000 parameters."""
@@ -116,36 +117,26 @@ def _append_carefully(
     The write lock is held, so what is found out at the beginning stays true but for what these
     appends change themselves.
     """
-    before, versions, commits = _look(connection, [append.prepared for append in appends])
-    head = before
-    outcomes: list[Commit | Exception] = []
-    accepted: list[Append] = []
-    for append in appends:
-        prepared = append.prepared
-        try:
-            known = commits.get(prepared.commit_id)
-            if known is not None:
-                outcomes.append(prepared.replay(known))
-                continue
-            prepared.check(versions)
-        except (CommitReusedError, ConcurrencyError) as error:
-            outcomes.append(error)
-            continue
-        versions |= {event.aggregate: event.version for event in prepared.events}
-        commit = Commit(prepared.commit_id, head + 1, head + len(append.rows), prepared.digest)
-        commits[commit.id] = commit
-        head = commit.last
-        accepted.append(append)
-        outcomes.append(commit)
-    _insert_events(connection, [row for append in accepted for row in append.rows], before)
-    empty = [commits[append.prepared.commit_id] for append in accepted if not append.rows]
+    prepared = [append.prepared for append in appends]
+    head, versions, commits = _look(connection, prepared)
+    outcomes = decide(prepared, head, versions, commits)
+    accepted = [
+        (append, outcome)
+        for append, outcome in zip(appends, outcomes, strict=True)
+        if isinstance(outcome, Commit) and not outcome.replayed
+    ]
+    _insert_events(connection, [row for append, _ in accepted for row in append.rows], head)
     connection.executemany(
         "INSERT INTO empty_commits VALUES (?, ?, ?)",
-        [(commit.id.bytes, commit.last, commit.digest) for commit in empty],
+        [
+            (commit.id.bytes, commit.last, commit.digest)
+            for _, commit in accepted
+            if not commit.size
+        ],
     )
     connection.executemany(
         "INSERT OR IGNORE INTO event_kinds VALUES (?, ?, ?)",
-        {kind for append in accepted for kind in append.new_kinds},
+        {kind for append, _ in accepted for kind in append.new_kinds},
     )
     return outcomes
 

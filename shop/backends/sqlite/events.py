@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Self
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from msgspec import convert
 from shop.backends.sqlite.append import FIND_COMMIT, Append, append_all, append_at_once
 from shop.backends.sqlite.database import Database
 from shop.backends.sqlite.query import plan, time_of
+from shop.eventsourcing.append import PreparedAppend
 from shop.eventsourcing.errors import (
     EventDecodeError,
     PayloadError,
@@ -20,7 +22,7 @@ from shop.eventsourcing.errors import (
 )
 from shop.eventsourcing.event import AggregateRef, Event, EventData, Metadata
 from shop.eventsourcing.registry import Registry
-from shop.eventsourcing.store import Commit, PreparedAppend, Query, StoreInfo
+from shop.eventsourcing.store import Commit, Query, StoreInfo
 
 _HEAD = "SELECT coalesce(max(position), 0) FROM events"
 _decode_metadata = msgspec.json.Decoder(Metadata).decode
@@ -108,6 +110,10 @@ class SqliteEventStore:
     def head(self) -> int:
         """As :meth:`EventStore.head`."""
         return int(self._database.read(_HEAD)[0][0])
+
+    def now(self) -> datetime:
+        """As :meth:`EventStore.now`. All processes that share a file share a machine."""
+        return datetime.now(UTC)
 
     def find_commit(self, commit_id: UUID) -> Commit | None:
         """As :meth:`EventStore.find_commit`."""

@@ -84,7 +84,7 @@ class SqliteModelStore:
             conditions.append("m.id IN (SELECT value FROM json_each(?))")
             parameters.append(msgspec.json.encode(filter.ids).decode())
         if filter.after is not None:
-            conditions.append(f"(m.created, m.id) {'<' if filter.reverse else '>'} (?, ?)")
+            conditions.append(f"(m.rank, m.id) {'<' if filter.reverse else '>'} (?, ?)")
             parameters += filter.after
         direction = "DESC" if filter.reverse else "ASC"
         return self._select(
@@ -93,7 +93,7 @@ class SqliteModelStore:
             generation,
             " AND ".join(conditions) or "TRUE",
             parameters,
-            f"ORDER BY m.created {direction}, m.id {direction} LIMIT {filter.limit}",
+            f"ORDER BY m.rank {direction}, m.id {direction} LIMIT {filter.limit}",
         )
 
     def commit(
@@ -137,7 +137,7 @@ class SqliteModelStore:
         """Models, and the position they have reached, both of the same moment."""
         live = "(SELECT generation FROM checkpoints WHERE projection = ?)"
         models = (
-            f"SELECT m.id, m.created, m.position, m.data FROM {_table(collection)} AS m"
+            f"SELECT m.id, m.rank, m.position, m.data FROM {_table(collection)} AS m"
             f" WHERE m.generation = {live if generation is None else '?'} AND {where} {tail}"
         )
         positions, rows = self._database.read_together(
@@ -188,7 +188,7 @@ def _write(connection: sqlite3.Connection, generation: int, models: Sequence[Sto
             f"DELETE FROM {table} WHERE generation = ? AND id IN (SELECT value FROM json_each(?))",
             (generation, msgspec.json.encode(deleted).decode()),
         )
-    rows = [(generation, m.id, m.created, m.position, m.data) for m in models if m.data is not None]
+    rows = [(generation, m.id, m.rank, m.position, m.data) for m in models if m.data is not None]
     for start in range(0, len(rows), _WRITE_AT_ONCE):
         some = rows[start : start + _WRITE_AT_ONCE]
         marks = ", ".join(["(?, ?, ?, ?, ?)"] * len(some))
@@ -202,13 +202,13 @@ def _definition(collection: Collection) -> list[str]:
     table = _table(collection.name)
     statements = [
         f"CREATE TABLE IF NOT EXISTS {table} (generation INTEGER NOT NULL, id TEXT NOT NULL,"
-        " created INTEGER NOT NULL, position INTEGER NOT NULL, data TEXT NOT NULL,"
+        " rank INTEGER NOT NULL, position INTEGER NOT NULL, data TEXT NOT NULL,"
         " PRIMARY KEY (generation, id))",
-        f"CREATE INDEX IF NOT EXISTS {table}_in_order ON {table} (generation, created, id)",
+        f"CREATE INDEX IF NOT EXISTS {table}_in_order ON {table} (generation, rank, id)",
     ]
     statements += [
         f"CREATE INDEX IF NOT EXISTS {_index(table, name)} ON {table}"
-        f" (generation, {_field(name)}, created, id)"
+        f" (generation, {_field(name)}, rank, id)"
         for name in collection.indexes
     ]
     return statements

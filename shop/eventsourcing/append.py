@@ -1,0 +1,137 @@
+"""What all backends do with an append before they write it: check it, and decide its outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from uuid import UUID
+
+import msgspec
+
+from shop.eventsourcing.errors import CommitReusedError, ConcurrencyError
+from shop.eventsourcing.event import AggregateRef, Event, EventData, new_id
+from shop.eventsourcing.registry import Registry
+from shop.eventsourcing.store import Commit
+
+
+class PreparedAppend(msgspec.Struct, frozen=True):
+    """An append, checked in itself: what is left to check needs the store. For backends."""
+
+    events: Sequence[Event[EventData]]
+    payloads: Sequence[bytes]
+    """The data of each event, as JSON."""
+    commit_id: UUID
+    digest: bytes
+    written: Mapping[AggregateRef, int]
+    """The version that the events of each aggregate continue."""
+    guarded: Mapping[AggregateRef, int]
+    """The version at which each other aggregate must stand."""
+
+    @classmethod
+    def of(
+        cls,
+        registry: Registry[EventData],
+        events: Sequence[Event[EventData]],
+        commit_id: UUID | None,
+        digest: bytes | None,
+        guards: Mapping[AggregateRef, int] | None,
+    ) -> PreparedAppend:
+        """Check the arguments of an append against one another, and encode the events' data.
+
+        Raises ``ValueError`` where two events have the same id, and :class:`ConcurrencyError`
+        where the events of one aggregate do not follow one another, or a guard contradicts them.
+        """
+        if len(events) > 1 and len({event.id for event in events}) < len(events):
+            raise ValueError("two events of one append have the same id")
+        guarded = dict(guards or {})
+        written: dict[AggregateRef, int] = {}
+        reached: dict[AggregateRef, int] = {}
+        for event in events:
+            ref, before = event.aggregate, event.version - 1
+            if reached.get(ref, before) != before:
+                raise ConcurrencyError(ref, before, reached[ref])
+            if ref not in reached:
+                written[ref] = before
+                guard = guarded.pop(ref, before)
+                if guard != before:
+                    raise ConcurrencyError(ref, before, guard)
+            reached[ref] = event.version
+        payloads = [registry.encode(event.data) for event in events]
+        return cls(
+            events,
+            payloads,
+            commit_id or new_id(),
+            content_digest(events, payloads) if digest is None else digest,
+            written,
+            guarded,
+        )
+
+    @property
+    def expected(self) -> Mapping[AggregateRef, int]:
+        """The version at which each aggregate must stand, for its events or as guarded."""
+        return {**self.written, **self.guarded} if self.guarded else self.written
+
+    def check(self, versions: Mapping[AggregateRef, int]) -> None:
+        """Raise :class:`ConcurrencyError` unless all aggregates stand where they are expected.
+
+        ``versions`` holds the current ones; an aggregate without events may be missing.
+        """
+        for ref, expected in self.expected.items():
+            actual = versions.get(ref, 0)
+            if actual != expected:
+                raise ConcurrencyError(ref, expected, actual)
+
+    def replay(self, known: Commit) -> Commit:
+        """The outcome where the store knows the commit id: its first commit.
+
+        Raises :class:`CommitReusedError` where that had other content.
+        """
+        if known.digest != self.digest:
+            raise CommitReusedError(self.commit_id)
+        return msgspec.structs.replace(known, replayed=True)
+
+
+def decide(
+    appends: Sequence[PreparedAppend],
+    head: int,
+    versions: Mapping[AggregateRef, int],
+    commits: Mapping[UUID, Commit],
+) -> list[Commit | Exception]:
+    """The outcomes of appends that are done one after the other, from what is in the store now.
+
+    ``versions`` are those of all aggregates concerned (one without events may be missing) and
+    ``commits`` those that are known of the appends' ids. What is to be written are the appends
+    whose outcome is a commit that is not ``replayed``.
+    """
+    versions = dict(versions)
+    commits = dict(commits)
+    outcomes: list[Commit | Exception] = []
+    for append in appends:
+        try:
+            known = commits.get(append.commit_id)
+            if known is not None:
+                outcomes.append(append.replay(known))
+                continue
+            append.check(versions)
+        except (CommitReusedError, ConcurrencyError) as error:
+            outcomes.append(error)
+            continue
+        versions |= {event.aggregate: event.version for event in append.events}
+        commit = Commit(append.commit_id, head + 1, head + len(append.events), append.digest)
+        commits[commit.id] = commit
+        head = commit.last
+        outcomes.append(commit)
+    return outcomes
+
+
+def content_digest(events: Sequence[Event[EventData]], payloads: Sequence[bytes]) -> bytes:
+    """A hash of what the events say: aggregates, versions, names and data, not ids and times.
+
+    A caller who builds the same events again after a lost answer is thus known to repeat himself.
+    """
+    hasher = blake2b(digest_size=16)
+    for event, payload in zip(events, payloads, strict=True):
+        ref = event.aggregate
+        hasher.update(msgspec.json.encode((ref.name, ref.id, event.version, event.name)))
+        hasher.update(payload)
+    return hasher.digest()
