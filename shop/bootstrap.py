@@ -26,6 +26,7 @@ from shop.eventsourcing import (
     StoreFormatError,
 )
 from shop.metrics import MeteredStore
+from shop.opening import Opening
 from shop.projections.customer_order_history import CustomerOrderHistory
 from shop.projections.order_summary import OrderSummary
 from shop.projections.product_catalog import ProductCatalog
@@ -85,7 +86,8 @@ def bootstrap(settings: Settings) -> Shop:
     """Put the shop together. Entering it starts its threads, leaving it stops and closes all.
 
     Raises what :func:`open_event_store` raises, and :class:`StoreFormatError` where the store
-    holds events that this program cannot read, naming them.
+    holds events that this program cannot read, naming them. A database server that cannot be
+    reached is no reason to fail: the shop answers that it is not ready, and begins when it can.
     """
     with ExitStack() as opened:  # closes, last first, what was opened before something failed
         registry = event_registry()
@@ -96,16 +98,21 @@ def bootstrap(settings: Settings) -> Shop:
             model_backend = _open(settings.model_store)
             opened.callback(model_backend.close)
         store = backend.events(registry)
-        unreadable = registry.unreadable(store.info().kinds)
-        if unreadable:
-            raise StoreFormatError(
-                f"{redacted(settings.event_store)} holds events that this program cannot read: "
-                + "; ".join(unreadable)
-                + ". Add the module that has them to MODULES in shop/bootstrap.py again, or an"
-                " upcaster to the event that has changed"
-            )
-        # So that reads find them, even before the projections' threads have begun.
-        model_backend.models.prepare([c for p in PROJECTIONS for c in p.collections])
+        models = model_backend.models
+
+        def open_stores() -> None:
+            unreadable = registry.unreadable(store.info().kinds)
+            if unreadable:
+                raise StoreFormatError(
+                    f"{redacted(settings.event_store)} holds events that this program cannot read: "
+                    + "; ".join(unreadable)
+                    + ". Add the module that has them to MODULES in shop/bootstrap.py again, or an"
+                    " upcaster to the event that has changed"
+                )
+            # So that reads find them, even before the projections' threads have begun.
+            models.prepare([c for p in PROJECTIONS for c in p.collections])
+
+        opening = Opening(open_stores)
         bus = open_event_bus(settings.event_bus)
         opened.callback(bus.close)
         metrics = CollectorRegistry()
@@ -113,15 +120,15 @@ def bootstrap(settings: Settings) -> Shop:
         aggregates = Aggregates(published, model_backend.snapshots)
         return Shop(
             store=published,
-            models=model_backend.models,
+            models=models,
             bus=bus,
             commands=CommandBus(published, aggregates, MODULES),
             aggregates=aggregates,
             projections=[
-                ProjectionRunner(projection, published, model_backend.models, bus)
-                for projection in PROJECTIONS
+                ProjectionRunner(projection, published, models, bus) for projection in PROJECTIONS
             ],
             metrics=metrics,
+            opening=opening,
             on_close=[opened.pop_all().close],
         )
 

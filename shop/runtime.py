@@ -23,6 +23,7 @@ from shop.eventsourcing import (
     ProjectionStatus,
     StoreError,
 )
+from shop.opening import Opening
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ class Shop:
         aggregates: Aggregates,
         projections: Sequence[ProjectionRunner],
         metrics: CollectorRegistry,
+        opening: Opening,
         on_close: Sequence[Callable[[], None]],
     ) -> None:
         self.store = store
@@ -62,14 +64,14 @@ class Shop:
         self.aggregates = aggregates
         self.projections = {runner.name: runner for runner in projections}
         self.metrics = metrics
+        self._opening = opening
         self._on_close = on_close
         self._ending = threading.Event()
         self._closed = False
 
     def start(self) -> None:
-        """Start the threads."""
-        for runner in self.projections.values():
-            runner.start()
+        """Start the threads; those that need the stores, once these are open."""
+        self._opening.start(self._start_projections)
 
     def close(self, timeout: float = 8.0) -> None:
         """Stop the threads at a batch boundary, then close bus and stores; idempotent.
@@ -83,10 +85,15 @@ class Shop:
         for runner in self.projections.values():
             runner.stop()
         until = time.monotonic() + timeout
+        self._opening.close(timeout)
         for runner in self.projections.values():
             runner.close(max(0.0, until - time.monotonic()))
         for close in self._on_close:
             close()
+
+    def _start_projections(self) -> None:
+        for runner in self.projections.values():
+            runner.start()
 
     def __enter__(self) -> Self:
         self.start()
@@ -94,6 +101,10 @@ class Shop:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+    def check_open(self) -> None:
+        """Raise :class:`StoreUnavailableError` as long as the stores could not be opened."""
+        self._opening.check()
 
     def reader(self, projection: str) -> ModelReader:
         """The read models of a projection."""
@@ -147,6 +158,7 @@ class Shop:
         problems = [problem for status in statuses for problem in _problems(status)]
         head = None
         try:
+            self.check_open()
             head = self.store.head()
         except StoreError as error:
             problems.append(f"event store: {error}")

@@ -55,6 +55,7 @@ def register_batch(app: Flask, shop: Shop, *, most: int) -> None:
     registry = shop.commands.registry
 
     def carry_out_all() -> Response:
+        shop.check_open()
         check_no_query(request.environ)
         check_content_type(request.environ, NDJSON)
         if not free.acquire(blocking=False):

@@ -32,6 +32,7 @@ def register_commands(app: Flask, shop: Shop, waits: Waits) -> None:
     registry = shop.commands.registry
 
     def carry_out(name: str, id: str | None = None) -> Response:
+        shop.check_open()
         environ = request.environ
         check_no_query(environ)
         cls = known_command(shop, name)

@@ -91,6 +91,7 @@ def register_reads(app: Flask, reads: Sequence[Read], shop: Shop, waits: Waits) 
 
 def _view(read: Read, shop: Shop, waits: Waits) -> Callable[..., Response]:
     def view(**path: str) -> Response:
+        shop.check_open()
         variables = {name: _variable(name, text) for name, text in path.items()}
         query = _query(read.query)
         _await(read, shop, waits)

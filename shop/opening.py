@@ -1,0 +1,69 @@
+"""The first use of the stores, which is repeated until their servers can be reached."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from shop.eventsourcing import StoreError, StoreUnavailableError
+from shop.eventsourcing.retry import Backoff
+from shop.eventsourcing.threads import BackgroundThread
+
+logger = logging.getLogger(__name__)
+
+
+class Opening:
+    """Calls ``open`` until it succeeds, first of all at once.
+
+    So a shop can start before its database does. Raises what ``open`` raises at once, except for
+    :class:`StoreUnavailableError`, which time may heal. Owns a thread from ``start`` to ``close``.
+    """
+
+    def __init__(self, open: Callable[[], None]) -> None:
+        self._open = open
+        self._then: Callable[[], None] = lambda: None
+        self._thread = BackgroundThread("opening", self._repeat)
+        self.problem: str | None = None
+        """Why the stores could not be opened yet; ``None`` once they are."""
+        try:
+            open()
+        except StoreUnavailableError as error:
+            self._note(error)
+
+    def start(self, then: Callable[[], None]) -> None:
+        """Call ``then`` once the stores are open: now, or later and in another thread."""
+        if self.problem is None:
+            then()
+        else:
+            self._then = then
+            self._thread.start()
+
+    def check(self) -> None:
+        """Raise :class:`StoreUnavailableError` as long as the stores are not open."""
+        if self.problem is not None:
+            raise StoreUnavailableError(self.problem)
+
+    def close(self, timeout: float) -> None:
+        """Give it up, waiting at most ``timeout`` seconds for a try under way; idempotent."""
+        self._thread.close(timeout)
+
+    def _repeat(self, stopping: threading.Event) -> None:
+        backoff = Backoff(first=0.1, most=2.0)
+        while not stopping.wait(backoff.next_delay()):
+            try:
+                self._open()
+            except StoreError as error:
+                # Nobody else is there to take it; it stands in the log and in the shop's health.
+                self._note(error)
+            else:
+                logger.info("the stores are open now")
+                self._then()
+                self.problem = None
+                return
+
+    def _note(self, error: StoreError) -> None:
+        problem = f"not open yet: {error}"
+        if problem != self.problem:
+            logger.warning("%s; trying again until it is", problem)
+        self.problem = problem
