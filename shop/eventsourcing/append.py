@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from shop.eventsourcing.errors import CommitReusedError, ConcurrencyError
+from shop.eventsourcing.errors import CommitReusedError, ConcurrencyError, ReplicationError
 from shop.eventsourcing.event import AggregateRef, Event, EventData, new_id
 from shop.eventsourcing.registry import Registry
 from shop.eventsourcing.store import Commit
@@ -122,6 +122,17 @@ def decide(
         head = commit.last
         outcomes.append(commit)
     return outcomes
+
+
+def check_replicas(commits: Sequence[Commit], outcomes: Sequence[Commit | Exception]) -> None:
+    """Raise :class:`ReplicationError` unless appends became just what they were elsewhere."""
+    for commit, outcome in zip(commits, outcomes, strict=True):
+        if isinstance(outcome, Exception):
+            raise ReplicationError(commit.id, commit.first, str(outcome)) from outcome
+        if outcome.first != commit.first or outcome.last != commit.last:
+            raise ReplicationError(
+                commit.id, commit.first, f"here it would begin at position {outcome.first}"
+            )
 
 
 def content_digest(events: Sequence[Event[EventData]], payloads: Sequence[bytes]) -> bytes:

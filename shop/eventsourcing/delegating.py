@@ -46,6 +46,14 @@ class DelegatingStore:
         """As :meth:`EventStore.find_commit`."""
         return self._store.find_commit(commit_id)
 
+    def commits(self, after: int = 0) -> Iterator[Commit]:
+        """As :meth:`EventStore.commits`."""
+        return self._store.commits(after)
+
+    def replicate(self, commits: Sequence[tuple[Commit, Sequence[Event[EventData]]]]) -> None:
+        """As :meth:`EventStore.replicate`."""
+        self._store.replicate(commits)
+
     def info(self) -> StoreInfo:
         """As :meth:`EventStore.info`."""
         return self._store.info()

@@ -89,6 +89,15 @@ class EventIdReusedError(EventSourcingError):
         self.event_id = event_id
 
 
+class ReplicationError(EventSourcingError):
+    """A commit of another store cannot be stored as it is there: this store has other events."""
+
+    def __init__(self, commit_id: UUID, first: int, reason: str) -> None:
+        super().__init__(f"commit {commit_id}, from position {first} on, does not fit: {reason}")
+        self.commit_id = commit_id
+        self.first = first
+
+
 class AggregateNotFoundError(EventSourcingError):
     """An aggregate was asked for that has no events (or none as early as asked)."""
 

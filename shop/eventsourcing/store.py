@@ -147,6 +147,24 @@ class EventStore(Protocol):
         """The commit of that id, with ``replayed`` set; ``None`` where there is none."""
         ...
 
+    def commits(self, after: int = 0) -> Iterator[Commit]:
+        """The commits in order, taken from the store page by page, with ``replayed`` set.
+
+        Those whose ``first`` is greater than ``after``: also empty ones that found the head there.
+        Empty ones that found the same head come right after it, in any order.
+        """
+        ...
+
+    def replicate(self, commits: Sequence[tuple[Commit, Sequence[Event[EventData]]]]) -> None:
+        """Store commits of another store as they are there, with positions, ids and digests.
+
+        One after the other, each whole or not at all, and durable when this returns. What is stored
+        here already is passed over. Raises :class:`ReplicationError` where a commit cannot be what
+        it is there, since this store has other events, and :class:`EventIdReusedError` where one of
+        its events is in another commit here; of the commits before it, some may be stored.
+        """
+        ...
+
     def info(self) -> StoreInfo:
         """The store's identity and the kinds of events in it."""
         ...

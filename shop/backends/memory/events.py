@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 
-from shop.eventsourcing.append import PreparedAppend
+from shop.eventsourcing.append import PreparedAppend, check_replicas, decide
 from shop.eventsourcing.errors import EventIdReusedError, StoreClosedError
 from shop.eventsourcing.event import AggregateRef, Event, EventData
 from shop.eventsourcing.registry import Registry
@@ -48,23 +48,30 @@ class MemoryEventStore:
         append = PreparedAppend.of(self._registry, events, commit_id, digest, guards)
         with self._lock:
             self._check_open()
-            known = self._commits.get(append.commit_id)
-            if known is not None:
-                return append.replay(known)
-            append.check({ref: len(self._positions_by_ref.get(ref, ())) for ref in append.expected})
-            for event in events:
-                if event.id in self._positions_by_id:
-                    raise EventIdReusedError(event.id)
-            first = len(self._events) + 1
-            for position, event in enumerate(events, first):
-                self._events.append(event.at(position))
-                self._positions_by_id[event.id] = position
-                self._positions_by_ref[event.aggregate].append(position)
-                self._positions_by_name[event.name].append(position)
-                self._kinds.add((event.name, event.data.wire.version))
-            commit = Commit(append.commit_id, first, len(self._events), append.digest)
-            self._commits[commit.id] = commit
-            return commit
+            return self._append(append)
+
+    def _append(self, append: PreparedAppend) -> Commit:
+        """What an append has left to do, with the lock held."""
+        known = self._commits.get(append.commit_id)
+        if known is not None:
+            return append.replay(known)
+        append.check(self._versions(append))
+        for event in append.events:
+            if event.id in self._positions_by_id:
+                raise EventIdReusedError(event.id)
+        first = len(self._events) + 1
+        for position, event in enumerate(append.events, first):
+            self._events.append(event.at(position))
+            self._positions_by_id[event.id] = position
+            self._positions_by_ref[event.aggregate].append(position)
+            self._positions_by_name[event.name].append(position)
+            self._kinds.add((event.name, event.data.wire.version))
+        commit = Commit(append.commit_id, first, len(self._events), append.digest)
+        self._commits[commit.id] = commit
+        return commit
+
+    def _versions(self, append: PreparedAppend) -> dict[AggregateRef, int]:
+        return {ref: len(self._positions_by_ref.get(ref, ())) for ref in append.expected}
 
     def read(self, query: Query = Query()) -> Iterator[Event[EventData]]:
         """As :meth:`EventStore.read`. The events are those of the time of the call."""
@@ -116,6 +123,34 @@ class MemoryEventStore:
             self._check_open()
             known = self._commits.get(commit_id)
         return known and msgspec.structs.replace(known, replayed=True)
+
+    def commits(self, after: int = 0) -> Iterator[Commit]:
+        """As :meth:`EventStore.commits`. They are those of the time of the call."""
+        with self._lock:
+            self._check_open()
+            known = list(self._commits.values())
+        return (
+            msgspec.structs.replace(commit, replayed=True)
+            for commit in known
+            if commit.first > after
+        )
+
+    def replicate(self, commits: Sequence[tuple[Commit, Sequence[Event[EventData]]]]) -> None:
+        """As :meth:`EventStore.replicate`."""
+        with self._lock:
+            self._check_open()
+            for commit, events in commits:
+                append = PreparedAppend.of(self._registry, events, commit.id, commit.digest, None)
+                known = self._commits.get(commit.id)
+                outcomes = decide(
+                    [append],
+                    len(self._events),
+                    self._versions(append),
+                    {} if known is None else {known.id: known},
+                )
+                check_replicas([commit], outcomes)
+                if known is None:
+                    self._append(append)
 
     def info(self) -> StoreInfo:
         """As :meth:`EventStore.info`."""

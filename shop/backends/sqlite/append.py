@@ -24,6 +24,13 @@ FIND_COMMIT = (
     " UNION ALL SELECT head + 1, head, digest FROM empty_commits WHERE id = ?"
 )
 """First and last position and digest of a commit; its id is the parameter, twice."""
+COMMITS = (
+    "SELECT commit_id, position - commit_size + 1, position, digest FROM events"
+    " WHERE position > ? AND commit_id IS NOT NULL ORDER BY position LIMIT 1000"
+)
+"""Id, first and last position and digest of the next commits after a position."""
+EMPTY_COMMITS = "SELECT id, head + 1, head, digest FROM empty_commits WHERE head >= ? ORDER BY head"
+"""The same of those without events."""
 
 
 Row = tuple[Any, ...]
@@ -82,7 +89,7 @@ def append_at_once(
     rows = [row for append in appends for row in append.rows]
     guards = {guard for append in appends for guard in append.prepared.guarded.items()}
     if (
-        len(rows) > _ROWS_AT_ONCE
+        not 0 < len(rows) <= _ROWS_AT_ONCE
         or len(guards) > _ROWS_AT_ONCE
         or any(append.new_kinds or not append.rows for append in appends)
     ):

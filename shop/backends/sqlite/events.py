@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Self
@@ -10,10 +12,17 @@ from uuid import UUID
 import msgspec
 from msgspec import convert
 
-from shop.backends.sqlite.append import FIND_COMMIT, Append, append_all, append_at_once
+from shop.backends.sqlite.append import (
+    COMMITS,
+    EMPTY_COMMITS,
+    FIND_COMMIT,
+    Append,
+    append_all,
+    append_at_once,
+)
 from shop.backends.sqlite.database import Database
 from shop.backends.sqlite.query import plan, time_of
-from shop.eventsourcing.append import PreparedAppend
+from shop.eventsourcing.append import PreparedAppend, check_replicas
 from shop.eventsourcing.errors import (
     EventDecodeError,
     PayloadError,
@@ -49,13 +58,10 @@ class SqliteEventStore:
         guards: Mapping[AggregateRef, int] | None = None,
     ) -> Commit:
         """As :meth:`EventStore.append`."""
-        prepared = PreparedAppend.of(self._registry, events, commit_id, digest, guards)
-        kinds = {(e.aggregate.name, e.name, e.data.wire.version) for e in events}
-        new_kinds = kinds - self._known_kinds
+        append = self._prepared(events, commit_id, digest, guards)
+        prepared = append.prepared
         try:
-            commit = self._database.write_with(
-                append_all, Append.of(prepared, new_kinds), at_once=append_at_once
-            )
+            commit: Commit = self._database.write_with(append_all, append, at_once=append_at_once)
         except StoreUnavailableError as error:
             # Ours may be in there all the same, when what failed was the end of the commit.
             try:
@@ -68,8 +74,19 @@ class SqliteEventStore:
                 raise
             return prepared.replay(known)
         if not commit.replayed:  # a replayed commit has the kinds of its first time
-            self._known_kinds |= new_kinds
+            self._known_kinds = self._known_kinds.union(append.new_kinds)
         return commit
+
+    def _prepared(
+        self,
+        events: Sequence[Event[EventData]],
+        commit_id: UUID | None,
+        digest: bytes | None,
+        guards: Mapping[AggregateRef, int] | None,
+    ) -> Append:
+        prepared = PreparedAppend.of(self._registry, events, commit_id, digest, guards)
+        kinds = {(e.aggregate.name, e.name, e.data.wire.version) for e in events}
+        return Append.of(prepared, kinds - self._known_kinds)
 
     def read(self, query: Query = Query()) -> Iterator[Event[EventData]]:
         """As :meth:`EventStore.read`. No lock or snapshot is held between two pages."""
@@ -123,6 +140,28 @@ class SqliteEventStore:
         first, last, digest = rows[0]
         return Commit(commit_id, first, last, digest, replayed=True)
 
+    def commits(self, after: int = 0) -> Iterator[Commit]:
+        """As :meth:`EventStore.commits`. Those without events are read all at once."""
+        empty = deque(self._database.read(EMPTY_COMMITS, (after,)))
+        while rows := self._database.read(COMMITS, (after,)):
+            for row in rows:
+                while empty and empty[0][2] < row[2]:
+                    yield _commit_of(empty.popleft())
+                yield _commit_of(row)
+            after = rows[-1][2]
+        yield from map(_commit_of, empty)
+
+    def replicate(self, commits: Sequence[tuple[Commit, Sequence[Event[EventData]]]]) -> None:
+        """As :meth:`EventStore.replicate`, in one transaction."""
+        appends = [
+            self._prepared(events, commit.id, commit.digest, None) for commit, events in commits
+        ]
+
+        def write(connection: sqlite3.Connection) -> None:
+            check_replicas([commit for commit, _ in commits], append_all(connection, appends))
+
+        self._database.write(write)
+
     def info(self) -> StoreInfo:
         """As :meth:`EventStore.info`."""
         kinds = self._database.read("SELECT name, schema_version FROM event_kinds")
@@ -138,3 +177,8 @@ class SqliteEventStore:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def _commit_of(row: tuple[bytes, int, int, bytes]) -> Commit:
+    id, first, last, digest = row
+    return Commit(UUID(bytes=id), first, last, digest, replayed=True)
