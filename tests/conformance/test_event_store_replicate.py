@@ -31,7 +31,9 @@ def source(new_storage: NewStorage) -> EventStore:
 
 def copied(store: EventStore, after: int = 0) -> Copied:
     """All commits with their events; those that have none and found the same head, by their ids."""
-    commits = sorted(store.commits(after), key=lambda commit: (commit.last, commit.first, commit.id))
+    commits = sorted(
+        store.commits(after), key=lambda commit: (commit.last, commit.first, commit.id)
+    )
     return [
         (commit, list(store.read(Query(after=commit.first - 1, to=commit.last))))
         for commit in commits
