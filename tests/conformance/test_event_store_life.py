@@ -18,8 +18,8 @@ from shop.eventsourcing import (
     StoreClosedError,
     event,
 )
-from tests.conformance.conftest import NewStorage, Storage
 from tests.notebook import AnyEvent, Noted, counted, note, noted, stored, stream
+from tests.stores import NewStorage, Storage
 
 
 def test_each_store_has_an_identity_of_its_own(new_storage: NewStorage) -> None:

@@ -26,8 +26,8 @@ from shop.eventsourcing import (
     EventSourcingError,
     Query,
 )
-from tests.conformance.conftest import NewStorage, Storage
 from tests.notebook import AnyEvent, Counted, Noted
+from tests.stores import NewStorage, Storage
 
 # Few of each, so that they meet often.
 IDS = [UUID(int=n) for n in range(1, 4)]

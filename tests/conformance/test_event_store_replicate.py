@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from shop.eventsourcing import Commit, EventIdReusedError, EventStore, Query, ReplicationError
-from tests.conformance.conftest import NewStorage, Storage
 from tests.notebook import AnyEvent, counted, note, noted, stream
+from tests.stores import NewStorage, Storage
 
 Copied = list[tuple[Commit, list[AnyEvent]]]
 

@@ -1,10 +1,9 @@
-"""What every model store does. A store is added as a function and its entry in ``STORES``."""
+"""What every model store does."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing
 from threading import Barrier
 from typing import Any
 from uuid import UUID, uuid4
@@ -12,26 +11,9 @@ from uuid import UUID, uuid4
 import msgspec
 import pytest
 
-from shop.backends.memory import MemoryModelStore
-from shop.backends.sqlite import Database, SqliteModelStore
 from shop.eventsourcing import CheckpointMovedError, Filter, ModelReader, ModelStore, ReadModel
 from shop.eventsourcing.model import Checkpoint, Collection, Reading, StoredModel
-
-Connect = Callable[[], AbstractContextManager[ModelStore]]
-"""Opens a store on one set of data."""
-
-
-def memory(request: pytest.FixtureRequest) -> Connect:
-    return lambda: closing(MemoryModelStore())
-
-
-def sqlite(request: pytest.FixtureRequest) -> Connect:
-    path = request.getfixturevalue("tmp_path") / "models.db"
-    return lambda: closing(SqliteModelStore(Database(path), owns_database=True))
-
-
-DURABLE: dict[str, Callable[[pytest.FixtureRequest], Connect]] = {"sqlite": sqlite}
-STORES = {"memory": memory, **DURABLE}
+from tests.stores import NewStorage, Storage
 
 
 class Parcel(ReadModel, frozen=True):
@@ -48,18 +30,12 @@ PARCELS = Collection.of("post", Parcel)
 EVENT_STORE = uuid4()
 
 
-@pytest.fixture(params=STORES)
-def store(request: pytest.FixtureRequest) -> Iterator[ModelStore]:
+@pytest.fixture
+def store(new_storage: NewStorage) -> ModelStore:
     """An empty model store with the collection of parcels, of each kind in turn."""
-    with STORES[request.param](request)() as opened:
-        opened.prepare([PARCELS])
-        yield opened
-
-
-@pytest.fixture(params=DURABLE)
-def connect(request: pytest.FixtureRequest) -> Connect:
-    """Opens one model store that outlives its process, of each kind in turn."""
-    return DURABLE[request.param](request)
+    models = new_storage().backend().models
+    models.prepare([PARCELS])
+    return models
 
 
 def checkpoint(position: int, *, generation: int = 1, projection: str = "post") -> Checkpoint:
@@ -394,26 +370,27 @@ def test_any_thread_may_read_and_write(store: ModelStore) -> None:
     assert found == [[str(position) for position in range(1, 21)]] * 8
 
 
-def test_models_and_checkpoints_outlive_the_store(connect: Connect) -> None:
-    with connect() as before:
-        before.prepare([PARCELS])
-        fill(before, [stored("1", Parcel("Ada"))])
+def test_models_and_checkpoints_outlive_the_store(durable: Storage) -> None:
+    before = durable.backend()
+    before.models.prepare([PARCELS])
+    fill(before.models, [stored("1", Parcel("Ada"))])
+    before.close()
 
-    with connect() as after:
-        after.prepare([PARCELS])
-        assert after.checkpoint("post") == checkpoint(1)
-        assert find(after) == ["1"]
+    after = durable.backend().models
+    after.prepare([PARCELS])
+    assert after.checkpoint("post") == checkpoint(1)
+    assert find(after) == ["1"]
 
 
-def test_two_processes_move_a_checkpoint_one_after_the_other(connect: Connect) -> None:
-    with connect() as one, connect() as other:
-        one.prepare([PARCELS])
-        other.prepare([PARCELS])
-        one.commit(None, checkpoint(1), [stored("1", Parcel("Ada"))])
+def test_two_processes_move_a_checkpoint_one_after_the_other(durable: Storage) -> None:
+    one, other = durable.backend().models, durable.backend().models
+    one.prepare([PARCELS])
+    other.prepare([PARCELS])
+    one.commit(None, checkpoint(1), [stored("1", Parcel("Ada"))])
 
-        with pytest.raises(CheckpointMovedError):
-            other.commit(None, checkpoint(1))
-        other.commit(checkpoint(1), checkpoint(2), [stored("2", Parcel("Bob"), created=2)])
+    with pytest.raises(CheckpointMovedError):
+        other.commit(None, checkpoint(1))
+    other.commit(checkpoint(1), checkpoint(2), [stored("2", Parcel("Bob"), created=2)])
 
-        assert one.checkpoint("post") == checkpoint(2)
-        assert find(one) == ["1", "2"]
+    assert one.checkpoint("post") == checkpoint(2)
+    assert find(one) == ["1", "2"]

@@ -1,56 +1,20 @@
-"""What every snapshot store does. A store is added as a function and its entry in ``STORES``."""
+"""What every snapshot store does."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
-from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
 
-from shop.backends.memory import MemorySnapshotStore
-from shop.backends.sqlite import Database, SqliteSnapshotStore
 from shop.eventsourcing import AggregateRef, Snapshot, SnapshotStore
-
-Connect = Callable[[], AbstractContextManager[SnapshotStore]]
-"""Opens a store on one set of data."""
-
-
-def memory(request: pytest.FixtureRequest) -> Connect:
-    store = MemorySnapshotStore()
-    return lambda: nullcontext(store)
-
-
-def sqlite(request: pytest.FixtureRequest) -> Connect:
-    directory: Path = request.getfixturevalue("tmp_path")
-
-    @contextmanager
-    def connect() -> Iterator[SnapshotStore]:
-        with closing(Database(directory / "snapshots.db")) as database:
-            yield SqliteSnapshotStore(database)
-
-    return connect
-
-
-STORES: dict[str, Callable[[pytest.FixtureRequest], Connect]] = {
-    "memory": memory,
-    "sqlite": sqlite,
-}
-
-
-@pytest.fixture(params=STORES)
-def connect(request: pytest.FixtureRequest) -> Connect:
-    """Opens a snapshot store, empty at first, of each kind in turn."""
-    return STORES[request.param](request)
+from tests.stores import NewStorage, Storage
 
 
 @pytest.fixture
-def store(connect: Connect) -> Iterator[SnapshotStore]:
+def store(new_storage: NewStorage) -> SnapshotStore:
     """An empty snapshot store, of each kind in turn."""
-    with connect() as opened:
-        yield opened
+    return new_storage().backend().snapshots
 
 
 def snapshot(
@@ -110,13 +74,13 @@ def test_aggregates_of_one_id_and_several_kinds_are_kept_apart(store: SnapshotSt
     assert store.load(limit.aggregate) == limit
 
 
-def test_another_connection_finds_what_was_saved(connect: Connect) -> None:
+def test_another_connection_finds_what_was_saved(durable: Storage) -> None:
     saved = snapshot()
-    with connect() as one:
-        one.save(saved)
+    one = durable.backend()
+    one.snapshots.save(saved)
+    one.close()
 
-    with connect() as other:
-        assert other.load(saved.aggregate) == saved
+    assert durable.backend().snapshots.load(saved.aggregate) == saved
 
 
 def test_any_thread_may_save_and_load(store: SnapshotStore) -> None:

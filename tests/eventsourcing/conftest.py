@@ -1,28 +1,17 @@
-"""What tests of the parts built on stores share: one set of stores, in memory and on SQLite."""
+"""What tests of the parts built on stores share: one set of stores, of each kind in turn."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
-from shop.backends.memory import (
-    MemoryEventBus,
-    MemoryEventStore,
-    MemoryModelStore,
-    MemorySnapshotStore,
-)
-from shop.backends.sqlite import (
-    Database,
-    SqliteEventStore,
-    SqliteModelStore,
-    SqliteSnapshotStore,
-)
+from shop.backends.memory import MemoryEventBus
+from shop.bootstrap import Backend, open_backend
 from shop.eventsourcing import EventBus, EventStore, ModelStore, PublishingStore, SnapshotStore
 from tests.eventsourcing.bank import registry
+from tests.stores import DURABLE, KINDS, storages
 
 
 @dataclass(frozen=True)
@@ -34,47 +23,42 @@ class Stores:
     snapshots: SnapshotStore
     bus: EventBus
 
+    @classmethod
+    def of(cls, backend: Backend) -> Stores:
+        bus = MemoryEventBus()
+        events = PublishingStore(backend.events(registry()), bus)
+        return cls(events, backend.models, backend.snapshots, bus)
 
-def in_memory(path: Path) -> Stores:
-    bus = MemoryEventBus()
-    store = PublishingStore(MemoryEventStore(registry()), bus)
-    return Stores(store, MemoryModelStore(), MemorySnapshotStore(), bus)
-
-
-def on_sqlite(path: Path) -> Stores:
-    database = Database(path)
-    bus = MemoryEventBus()
-    store = PublishingStore(SqliteEventStore(database, registry(), owns_database=True), bus)
-    return Stores(store, SqliteModelStore(database), SqliteSnapshotStore(database), bus)
+    @classmethod
+    def at(cls, url: str) -> Stores:
+        """The stores of a URL, which closing ``events`` closes."""
+        return cls.of(open_backend(url))
 
 
-BACKENDS = {"memory": in_memory, "sqlite": on_sqlite}
-
-OpenSqlite = Callable[[], Stores]
+OpenShared = Callable[[], Stores]
 
 
-@pytest.fixture(params=BACKENDS)
-def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stores]:
+@pytest.fixture(params=KINDS)
+def stores(request: pytest.FixtureRequest) -> Iterator[Stores]:
     """Empty stores, of each kind in turn."""
-    opened: Stores = BACKENDS[request.param](tmp_path / "bank.db")
-    with opened.events:
-        yield opened
+    with storages(KINDS[request.param](request)) as new:
+        yield Stores.of(new().backend())
 
 
 @pytest.fixture
 def memory_stores() -> Stores:
     """Empty stores in memory, for what does not depend on the kind of store."""
-    return in_memory(Path())
+    return Stores.at("memory://")
+
+
+@pytest.fixture(params=DURABLE)
+def durable_url(request: pytest.FixtureRequest) -> str:
+    """The URL of empty stores, of each kind in turn that outlives its process."""
+    return DURABLE[request.param](request)()
 
 
 @pytest.fixture
-def open_sqlite(tmp_path: Path) -> Iterator[OpenSqlite]:
-    """Opens the stores of one SQLite file, as each process that uses it does."""
-    with ExitStack() as opened:
-
-        def open_file() -> Stores:
-            stores = on_sqlite(tmp_path / "shared.db")
-            opened.enter_context(stores.events)
-            return stores
-
-        yield open_file
+def open_shared(durable_url: str) -> Iterator[OpenShared]:
+    """Opens the same stores again and again, as each process that uses them does."""
+    with storages(lambda: durable_url) as new:
+        yield lambda: Stores.of(new().backend())

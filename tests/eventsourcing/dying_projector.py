@@ -1,6 +1,6 @@
-"""A process that projects on a SQLite file and dies at a chosen moment, as by the power cord.
+"""A process that projects and dies at a chosen moment, as by the power cord.
 
-``python -m tests.eventsourcing.dying_projector FILE MOMENT POSITION``: at the first event, or the
+``python -m tests.eventsourcing.dying_projector URL MOMENT POSITION``: at the first event, or the
 first commit, at or behind that position.
 """
 
@@ -11,15 +11,13 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 
-from shop.backends.sqlite import Database, SqliteModelStore
 from shop.eventsourcing import Event, EventData
 from shop.eventsourcing.fold import Fold, Progress
-from shop.eventsourcing.model import Checkpoint, ModelSession, StoredModel
+from shop.eventsourcing.model import Checkpoint, ModelSession, ModelStore, StoredModel
 from shop.eventsourcing.runner import ProjectionRunner
 from tests.eventsourcing.bank import Balances
-from tests.eventsourcing.conftest import on_sqlite
+from tests.eventsourcing.conftest import Stores
 
 
 def die() -> None:
@@ -35,20 +33,20 @@ class DyingBalances(Balances):
         super().apply(event, models)
 
 
-class DyingModelStore(SqliteModelStore):
-    dies_before = dies_after = sys.maxsize
+def let_die(store: ModelStore, *, before: int = sys.maxsize, after: int = sys.maxsize) -> None:
+    """Have the process die at a commit that reaches one of these positions."""
+    commit = store.commit
 
-    def commit(
-        self,
-        expected: Checkpoint | None,
-        checkpoint: Checkpoint,
-        models: Sequence[StoredModel] = (),
+    def dying(
+        expected: Checkpoint | None, checkpoint: Checkpoint, models: Sequence[StoredModel] = ()
     ) -> None:
-        if checkpoint.position >= self.dies_before:
+        if checkpoint.position >= before:
             die()
-        super().commit(expected, checkpoint, models)
-        if checkpoint.position >= self.dies_after:
+        commit(expected, checkpoint, models)
+        if checkpoint.position >= after:
             die()
+
+    store.commit = dying  # type: ignore[method-assign]  # of this one, whatever its class
 
 
 class SmallSteps(Fold):
@@ -58,19 +56,18 @@ class SmallSteps(Fold):
         return super().advance(progress, min(to, progress.position + 10))
 
 
-def main(path: str, moment: str, position: str) -> None:
-    stores = on_sqlite(Path(path))
+def main(url: str, moment: str, position: str) -> None:
+    stores = Stores.at(url)
     projection = DyingBalances()
-    models = DyingModelStore(Database(Path(path)))
     match moment:
         case "in-a-handler":
             projection.last_position = int(position)
         case "before-a-commit":
-            models.dies_before = int(position)
+            let_die(stores.models, before=int(position))
         case "after-a-commit":
-            models.dies_after = int(position)
-    runner = ProjectionRunner(projection, stores.events, models, stores.bus)
-    runner._fold = SmallSteps(projection, stores.events, models)  # a batch is fixed
+            let_die(stores.models, after=int(position))
+    runner = ProjectionRunner(projection, stores.events, stores.models, stores.bus)
+    runner._fold = SmallSteps(projection, stores.events, stores.models)  # a batch is fixed
     runner.start()
     threading.Event().wait(30)
 

@@ -39,7 +39,7 @@ from tests.eventsourcing.bank import (
     account,
     booked,
 )
-from tests.eventsourcing.conftest import OpenSqlite, Stores
+from tests.eventsourcing.conftest import OpenShared, Stores
 
 ADA, BOB = account(), account()
 
@@ -322,13 +322,13 @@ def _said(result: CommandResult) -> tuple[object, ...]:
     )
 
 
-def test_after_a_restart_a_repeat_returns_the_first_result(open_sqlite: OpenSqlite) -> None:
-    before = open_sqlite()
+def test_after_a_restart_a_repeat_returns_the_first_result(open_shared: OpenShared) -> None:
+    before = open_shared()
     opened = command_bus(before).dispatch(Command.new(Open("Ada")))
     wanted = Command.new(Deposit(5), opened.aggregate.id)
     first = command_bus(before).dispatch(wanted)
     before.events.close()
-    after = open_sqlite()
+    after = open_shared()
 
     again = command_bus(after).dispatch(wanted)
 

@@ -24,7 +24,7 @@ from shop.eventsourcing import (
 )
 from shop.eventsourcing.model import Checkpoint, Collection, StoredModel
 from tests.eventsourcing.bank import Balance, Balances, DerivedBalances, account, booked, weather
-from tests.eventsourcing.conftest import Stores, on_sqlite
+from tests.eventsourcing.conftest import Stores
 
 ADA, BOB, EVE = account(), account(), account()
 BALANCES = Collection.of("balances", Balance)
@@ -140,7 +140,7 @@ class TestDifferences:
 
 def test_tampering_behind_the_program_s_back_is_found_and_mended(tmp_path: Path) -> None:
     path = tmp_path / "bank.db"
-    stores = on_sqlite(path)
+    stores = Stores.at(f"sqlite:///{path}")
     stores.events.append([*booked(ADA, 10), *booked(BOB, 3, owner="Bob")])
     runner = ProjectionRunner(Balances(), stores.events, stores.models, stores.bus)
     runner.start()

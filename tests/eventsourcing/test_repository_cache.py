@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from threading import Barrier
 
 import pytest
@@ -15,7 +14,7 @@ from shop.eventsourcing import (
 )
 from shop.eventsourcing.event import AggregateRef, new_id
 from tests.eventsourcing.bank import Account, Deposited, Opened, account, booked
-from tests.eventsourcing.conftest import OpenSqlite, Stores, in_memory
+from tests.eventsourcing.conftest import OpenShared, Stores
 from tests.eventsourcing.counting import CountingStore
 
 ADA = account()
@@ -104,11 +103,11 @@ def test_every_load_gives_an_object_of_its_own(stores: Stores) -> None:
 
 @pytest.mark.parametrize("theirs", [3, 6, 9], ids=["shorter", "as-long", "longer"])
 def test_the_cache_is_not_believed_after_the_store_was_exchanged(theirs: int) -> None:
-    store = CountingStore(in_memory(Path()).events)
+    store = CountingStore(Stores.at("memory://").events)
     aggregates = Aggregates(store)
     store.append(booked(ADA, *[1] * 5))
     aggregates.load(Account, ADA.id)
-    store.store = in_memory(Path()).events
+    store.store = Stores.at("memory://").events
     store.append(booked(ADA, *[5] * (theirs - 1), owner="Eve"))
 
     loaded = aggregates.load(Account, ADA.id)
@@ -120,11 +119,11 @@ def test_the_cache_is_not_believed_after_the_store_was_exchanged(theirs: int) ->
 
 
 def test_an_aggregate_that_is_not_in_the_exchanged_store_does_not_exist() -> None:
-    store = CountingStore(in_memory(Path()).events)
+    store = CountingStore(Stores.at("memory://").events)
     aggregates = Aggregates(store)
     store.append(booked(ADA, 1))
     aggregates.load(Account, ADA.id)
-    store.store = in_memory(Path()).events
+    store.store = Stores.at("memory://").events
 
     assert aggregates.load(Account, ADA.id).version == 0
 
@@ -258,9 +257,9 @@ def test_a_snapshot_newer_than_the_bound_is_passed_over(stores: Stores) -> None:
 
 
 def test_a_snapshot_store_that_fails_fails_nothing_that_was_saved(
-    open_sqlite: OpenSqlite, memory_stores: Stores, caplog: pytest.LogCaptureFixture
+    open_shared: OpenShared, memory_stores: Stores, caplog: pytest.LogCaptureFixture
 ) -> None:
-    closed = open_sqlite()
+    closed = open_shared()
     accounts = Aggregates(memory_stores.events, closed.snapshots, snapshot_every=1).repository(
         Account
     )

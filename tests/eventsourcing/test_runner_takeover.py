@@ -27,7 +27,7 @@ from shop.eventsourcing import (
 from shop.eventsourcing.model import Checkpoint, Collection, ModelSession, StoredModel
 from tests.conftest import Eventually
 from tests.eventsourcing.bank import Account, Balance, Balances, Opened, account, booked
-from tests.eventsourcing.conftest import OpenSqlite, Stores, in_memory, on_sqlite
+from tests.eventsourcing.conftest import OpenShared, Stores
 from tests.eventsourcing.counting import CountingStore
 
 ADA, BOB = account(), account()
@@ -84,8 +84,8 @@ class TestTwoOwners:
         assert all(one.close(5) for one in two)
         assert models_of(stores.models) == {str(ADA.id): Balance("Ada", 199, 199)}
 
-    def test_so_they_do_from_two_processes(self, open_sqlite: OpenSqlite) -> None:
-        here, there = open_sqlite(), open_sqlite()
+    def test_so_they_do_from_two_processes(self, open_shared: OpenShared) -> None:
+        here, there = open_shared(), open_shared()
         two = [runner(here), runner(there)]
         for one in two:
             one.start()
@@ -138,10 +138,9 @@ class TestTwoOwners:
 
 @pytest.mark.parametrize("moment", ["in-a-handler", "before-a-commit", "after-a-commit"])
 def test_after_a_sudden_death_the_models_are_the_fold_of_the_log(
-    tmp_path: Path, moment: str
+    durable_url: str, moment: str
 ) -> None:
-    path = tmp_path / "bank.db"
-    stores = on_sqlite(path)
+    stores = Stores.at(durable_url)
     with stores.events:
         refs = [account() for _ in range(5)]
         for ref in refs:
@@ -155,7 +154,7 @@ def test_after_a_sudden_death_the_models_are_the_fold_of_the_log(
                     sys.executable,
                     "-m",
                     "tests.eventsourcing.dying_projector",
-                    path,
+                    durable_url,
                     moment,
                     position,
                 ],
@@ -196,7 +195,7 @@ class TestBuiltAnew:
     def test_where_the_event_store_is_another_one(
         self, stores: Stores, caplog: pytest.LogCaptureFixture
     ) -> None:
-        other = in_memory(Path())
+        other = Stores.at("memory://")
         other.events.append(booked(BOB, 1, 2, 3))
         before = ProjectionRunner(Balances(), other.events, stores.models, other.bus)
         before.start()
