@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from uuid import UUID
 
 import msgspec
 
-from shop.eventsourcing.errors import CommitReusedError, ConcurrencyError, ReplicationError
+from shop.eventsourcing.errors import (
+    CommitInDoubtError,
+    CommitReusedError,
+    ConcurrencyError,
+    ReplicationError,
+    StoreUnavailableError,
+)
 from shop.eventsourcing.event import AggregateRef, Event, EventData, new_id
 from shop.eventsourcing.registry import Registry
+from shop.eventsourcing.retry import Backoff
 from shop.eventsourcing.store import Commit
 
 
@@ -133,6 +142,31 @@ def check_replicas(commits: Sequence[Commit], outcomes: Sequence[Commit | Except
             raise ReplicationError(
                 commit.id, commit.first, f"here it would begin at position {outcome.first}"
             )
+
+
+def until_certain(append: Callable[[], Commit], *, timeout: float) -> Commit:
+    """Repeat an append, under one commit id, until it is certain what became of it.
+
+    To look whether it is stored would not do: what was cut off may still be on its way, and be
+    stored after the look. A repeat either finds it, or takes its place. For at most ``timeout``
+    seconds: then what the append raised last is raised, which says that it is not known.
+    """
+    deadline = time.monotonic() + timeout
+    backoff = Backoff(first=0.01, most=0.5)
+    doubt: CommitInDoubtError | None = None
+    while True:
+        try:
+            return append()
+        except CommitInDoubtError as error:
+            doubt = error
+        except StoreUnavailableError as error:
+            if doubt is None:
+                raise  # nothing was begun
+            doubt = CommitInDoubtError(f"{doubt}; then: {error}")
+        delay = backoff.next_delay()
+        if time.monotonic() + delay > deadline:
+            raise doubt
+        threading.Event().wait(delay)
 
 
 def content_digest(events: Sequence[Event[EventData]], payloads: Sequence[bytes]) -> bytes:

@@ -44,6 +44,10 @@ class StoreUnavailableError(StoreError):
     """
 
 
+class CommitInDoubtError(StoreUnavailableError):
+    """The connection was lost in the middle of a commit, which may be stored, now or later."""
+
+
 class StoreFormatError(StoreError):
     """What lies under the store's URL is not this program's, or is from a newer version of it."""
 

@@ -6,10 +6,10 @@ import sqlite3
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Self
+from functools import partial
+from typing import Self
 from uuid import UUID
 
-import msgspec
 from msgspec import convert
 
 from shop.backends.sqlite.append import (
@@ -23,18 +23,14 @@ from shop.backends.sqlite.append import (
 from shop.backends.sqlite.database import Database
 from shop.backends.sqlite.query import plan, time_of
 from shop.eventsourcing.append import PreparedAppend, check_replicas
-from shop.eventsourcing.errors import (
-    EventDecodeError,
-    PayloadError,
-    StoreError,
-    StoreUnavailableError,
-)
-from shop.eventsourcing.event import AggregateRef, Event, EventData, Metadata
+from shop.eventsourcing.decoding import decode_rows
+from shop.eventsourcing.errors import StoreError, StoreUnavailableError
+from shop.eventsourcing.event import AggregateRef, Event, EventData
 from shop.eventsourcing.registry import Registry
 from shop.eventsourcing.store import Commit, Query, StoreInfo
 
 _HEAD = "SELECT coalesce(max(position), 0) FROM events"
-_decode_metadata = msgspec.json.Decoder(Metadata).decode
+_id_of = partial(convert, type=UUID)  # a third of the time that UUID(bytes=…) takes
 
 
 class SqliteEventStore:
@@ -96,33 +92,8 @@ class SqliteEventStore:
         page = plan(query, self._database.read)
         while page is not None:
             rows = self._database.read(page.sql, page.parameters)
-            yield from self._decoded(rows)
+            yield from decode_rows(self._registry, rows, id_of=_id_of, time_of=time_of)
             page = page.next(rows)
-
-    def _decoded(self, rows: Sequence[tuple[Any, ...]]) -> Iterator[Event[EventData]]:
-        decode = self._registry.decode
-        text, metadata = "{}", Metadata()
-        for position, id, name, schema, time, aggregate, aggregate_id, version, data, why in rows:
-            try:
-                payload = decode(name, schema, data)
-                if why != text:  # the events of one commit have the same
-                    text, metadata = why, _decode_metadata(why)
-            except PayloadError as error:
-                reason = f"{error.reason} at {error.path}" if error.path else error.reason
-                raise EventDecodeError(UUID(bytes=id), name, position, reason) from error
-            except msgspec.DecodeError as error:
-                reason = f"its metadata: {error}"
-                raise EventDecodeError(UUID(bytes=id), name, position, reason) from error
-            yield Event(
-                convert(id, UUID),
-                name,
-                time_of(time),
-                AggregateRef(aggregate, convert(aggregate_id, UUID)),
-                version,
-                payload,
-                metadata,
-                position,
-            )
 
     def head(self) -> int:
         """As :meth:`EventStore.head`."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from shop.eventsourcing.decoding import COLUMNS
 from shop.eventsourcing.store import Query
 
 Read = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
@@ -25,9 +26,6 @@ PAGE = 1000
 MOST_VALUES = 100
 """A driving condition with more values than this is left to SQLite: a compound has its limits."""
 
-_COLUMNS = (
-    "position, id, name, schema_version, time, aggregate, aggregate_id, version, data, metadata"
-)
 _VERSION_COLUMN = 7
 FROM_BASE64 = "from_base64"
 """The SQL function that connections must have: JSON knows no blobs."""
@@ -112,13 +110,13 @@ class Page(msgspec.Struct, frozen=True):
         )
         if len(self.drivers) == 1:
             where = f"{self.drivers[0].sql} AND {filters}"
-            return f"SELECT {_COLUMNS} FROM events WHERE {where} {tail}"
+            return f"SELECT {COLUMNS} FROM events WHERE {where} {tail}"
         arms = " UNION ALL ".join(
             f"SELECT * FROM (SELECT position FROM events WHERE {driver.sql} AND {filters} {tail})"
             for driver in self.drivers
         )
         return (
-            f"SELECT {_COLUMNS} FROM events WHERE position IN"
+            f"SELECT {COLUMNS} FROM events WHERE position IN"
             f" (SELECT position FROM ({arms}) {tail}) {tail}"
         )
 
