@@ -31,7 +31,12 @@ def sqlite(request: pytest.FixtureRequest) -> NewUrl:
     return lambda: f"sqlite:///{directory / f'{next(numbers)}.db'}"
 
 
-DURABLE = {"sqlite": sqlite}
+def postgres(request: pytest.FixtureRequest) -> NewUrl:
+    new: NewUrl = request.getfixturevalue("postgres")
+    return new
+
+
+DURABLE = {"sqlite": sqlite, "postgres": postgres}
 KINDS = {"memory": memory, **DURABLE}
 
 

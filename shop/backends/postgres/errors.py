@@ -1,0 +1,38 @@
+"""PostgreSQL's errors, as those of the toolkit."""
+
+from __future__ import annotations
+
+import psycopg
+from psycopg import errors
+
+from shop.eventsourcing.errors import StoreError, StoreUnavailableError
+
+_ADVICE: dict[type[psycopg.Error], str] = {
+    errors.LockNotAvailable: "another session has held a lock for over {timeout:g} s",
+    errors.DiskFull: "the disk of the server is full",
+    errors.ReadOnlySqlTransaction: "the server is read-only: a standby, or told to be",
+    errors.TooManyConnections: "the server has no connection left: lower pool_size, or raise its"
+    " max_connections",
+    errors.DeadlockDetected: "it stood in the way of another session",
+    errors.QueryCanceled: "somebody cancelled it",
+}
+"""What passes with time, or when somebody sees to it: worth a retry."""
+
+
+def translation(error: psycopg.Error, place: str, timeout: float) -> StoreError:
+    """The toolkit's error for one of PostgreSQL's.
+
+    ``place`` says where the server is, without a password; ``timeout`` is that for locks, in
+    seconds.
+    """
+    for kind, advice in _ADVICE.items():
+        if isinstance(error, kind):
+            return StoreUnavailableError(f"cannot use {place}: {advice.format(timeout=timeout)}")
+    text = " ".join((error.diag.message_primary or str(error)).split())
+    if isinstance(error, errors.InvalidAuthorizationSpecification):
+        return StoreError(f"{place} does not let us in: {text}")
+    if isinstance(error, errors.InsufficientPrivilege):
+        return StoreError(f"{place} does not let us do that: {text}")
+    if isinstance(error, psycopg.OperationalError):
+        return StoreUnavailableError(f"cannot reach {place}: {text or type(error).__name__}")
+    return StoreError(f"{place}: {text}")

@@ -1,0 +1,209 @@
+"""The event store on PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Self, TypeVar
+from uuid import UUID
+
+import msgspec
+import psycopg
+
+from shop.backends.postgres.append import (
+    Append,
+    append_at_once,
+    append_carefully,
+    find_commits,
+)
+from shop.backends.postgres.connections import Row
+from shop.backends.postgres.database import Database
+from shop.backends.postgres.query import plan
+from shop.eventsourcing.append import PreparedAppend, check_replicas, until_certain
+from shop.eventsourcing.decoding import decode_rows
+from shop.eventsourcing.errors import (
+    CommitInDoubtError,
+    EventIdReusedError,
+    StoreError,
+    StoreUnavailableError,
+)
+from shop.eventsourcing.event import AggregateRef, Event, EventData
+from shop.eventsourcing.group_commit import Entry, GroupCommit
+from shop.eventsourcing.registry import Registry
+from shop.eventsourcing.store import Commit, Query, StoreInfo
+
+T = TypeVar("T")
+
+_NO_ID = UUID(int=0)
+_COMMITS = """
+    (SELECT commit_id, position - commit_size + 1, position, digest, 0 AS empty
+    FROM {events} WHERE commit_id IS NOT NULL
+        AND position > %(last)s AND position - commit_size >= %(after)s
+    ORDER BY position LIMIT 1000)
+    UNION ALL
+    (SELECT id, head + 1, head, digest, 1 FROM {empty_commits}
+    WHERE (head, id) > (%(last)s, %(id)s::uuid) ORDER BY head, id LIMIT 1000)
+    ORDER BY 3, 5, 1 LIMIT 1000
+"""
+"""The next commits after one of either kind, those without events after the others."""
+
+
+class PostgresEventStore:
+    """Events in a database, which it closes with itself if it owns it."""
+
+    def __init__(
+        self, database: Database, registry: Registry[EventData], *, owns_database: bool = False
+    ) -> None:
+        self._database = database
+        self._names = database.names
+        self._registry = registry
+        self._owns_database = owns_database
+        self._known_kinds: frozenset[tuple[str, str, int]] = frozenset()
+        self._group = GroupCommit(self._commit)
+
+    def append(
+        self,
+        events: Sequence[Event[EventData]],
+        *,
+        commit_id: UUID | None = None,
+        digest: bytes | None = None,
+        guards: Mapping[AggregateRef, int] | None = None,
+    ) -> Commit:
+        """As :meth:`EventStore.append`.
+
+        A connection that is lost in the middle is no error, as long as the server can be reached
+        again within the database's time-out.
+        """
+        append = self._prepared(events, commit_id, digest, guards)
+        commit: Commit = until_certain(
+            lambda: self._group.submit(append), timeout=self._database.timeout
+        )
+        if append.new_kinds and not commit.replayed:
+            self._known_kinds = self._known_kinds.union(append.new_kinds)
+        return commit
+
+    def _prepared(
+        self,
+        events: Sequence[Event[EventData]],
+        commit_id: UUID | None,
+        digest: bytes | None,
+        guards: Mapping[AggregateRef, int] | None,
+    ) -> Append:
+        prepared = PreparedAppend.of(self._registry, events, commit_id, digest, guards)
+        kinds = {(e.aggregate.name, e.name, e.data.wire.version) for e in events}
+        return Append.of(prepared, kinds - self._known_kinds)
+
+    def _commit(self, group: Sequence[Entry[Append]]) -> None:
+        """Commit a group in one transaction, or each alone where one undid it for all."""
+        appends = [entry.work for entry in group]
+        try:
+            outcomes = self._append_all(appends)
+        except StoreUnavailableError:
+            raise
+        except (EventIdReusedError, StoreError) as error:
+            if len(group) == 1:
+                group[0].error = error
+                return
+            for entry in group:
+                self._commit([entry])
+            return
+        for entry, outcome in zip(group, outcomes, strict=True):
+            if isinstance(outcome, Exception):
+                entry.error = outcome
+            else:
+                entry.result = outcome
+
+    def _append_all(self, appends: Sequence[Append]) -> Sequence[Commit | Exception]:
+        with self._database.connection() as connection:
+            try:
+                at_once = append_at_once(connection, self._names, appends)
+                if at_once is not None:
+                    return at_once
+                with connection.transaction():
+                    return append_carefully(connection, self._names, appends)
+            except psycopg.Error as error:
+                if connection.closed or connection.broken:
+                    reason = self._database.translation(error)
+                    raise CommitInDoubtError(
+                        f"{reason}; whether what was to be stored is stored is not known"
+                    ) from error
+                raise
+
+    def read(self, query: Query = Query()) -> Iterator[Event[EventData]]:
+        """As :meth:`EventStore.read`. No connection or snapshot is held between two pages."""
+        return self._events(query)
+
+    def _events(self, query: Query) -> Iterator[Event[EventData]]:
+        page = plan(query, self._names, self._read)
+        while page is not None:
+            rows = self._read(page.sql, page.parameters)
+            yield from decode_rows(self._registry, rows, id_of=_as_it_is, time_of=_as_it_is)
+            page = page.next(rows)
+
+    def _read(self, sql: str, parameters: Mapping[str, object]) -> list[Row]:
+        return self._database.read(sql, parameters)
+
+    def head(self) -> int:
+        """As :meth:`EventStore.head`."""
+        rows = self._read(f"SELECT coalesce(max(position), 0) FROM {self._names.events}", {})
+        return int(rows[0][0])
+
+    def now(self) -> datetime:
+        """As :meth:`EventStore.now`: the server's clock."""
+        now: datetime = self._read("SELECT clock_timestamp()", {})[0][0]
+        return now
+
+    def find_commit(self, commit_id: UUID) -> Commit | None:
+        """As :meth:`EventStore.find_commit`."""
+        with self._database.connection() as connection:
+            known = find_commits(connection, self._names, [commit_id]).get(commit_id)
+        return known and msgspec.structs.replace(known, replayed=True)
+
+    def commits(self, after: int = 0) -> Iterator[Commit]:
+        """As :meth:`EventStore.commits`."""
+        sql = _COMMITS.format(
+            events=self._names.events, empty_commits=self._names.table("empty_commits")
+        )
+        key = {"after": after, "last": after, "id": _NO_ID}
+        while rows := self._read(sql, key):
+            for id, first, last, digest, _ in rows:
+                yield Commit(id, first, last, digest, replayed=True)
+            id, _, last, _, empty = rows[-1]
+            key |= {"last": last, "id": id if empty else _NO_ID}
+
+    def replicate(self, commits: Sequence[tuple[Commit, Sequence[Event[EventData]]]]) -> None:
+        """As :meth:`EventStore.replicate`, in one transaction."""
+        if not commits:
+            return
+        appends = [
+            self._prepared(events, commit.id, commit.digest, None) for commit, events in commits
+        ]
+        with self._database.transaction() as connection:
+            outcomes = append_carefully(connection, self._names, appends)
+            check_replicas([commit for commit, _ in commits], outcomes)
+
+    def info(self) -> StoreInfo:
+        """As :meth:`EventStore.info`."""
+        kinds = self._names.table("event_kinds")
+        rows = self._read(
+            f"SELECT identity, name, schema_version FROM {self._names.store}"
+            f" LEFT JOIN {kinds} ON true",
+            {},
+        )
+        return StoreInfo(rows[0][0], frozenset((n, v) for _, n, v in rows if n is not None))
+
+    def close(self) -> None:
+        """As :meth:`EventStore.close`."""
+        self._group.close()
+        if self._owns_database:
+            self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def _as_it_is(value: T) -> T:
+    return value

@@ -1,0 +1,59 @@
+"""What the tables of a store are called."""
+
+from __future__ import annotations
+
+import re
+from hashlib import blake2b
+
+import msgspec
+
+from shop.eventsourcing.errors import ProjectionError
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_LONGEST = 63
+"""Bytes of a name; PostgreSQL cuts off the rest."""
+
+
+class Names(msgspec.Struct, frozen=True):
+    """The names of one store. ``schema`` and ``prefix`` need no quoting."""
+
+    schema: str
+    prefix: str
+
+    @property
+    def lock(self) -> int:
+        """The key of the advisory lock that the order of events is kept by."""
+        name = f"{self.schema}.{self.prefix}"
+        return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), signed=True)
+
+    @property
+    def store(self) -> str:
+        """The table that says what store this is."""
+        return self.table("store")
+
+    @property
+    def events(self) -> str:
+        """The table of events."""
+        return self.table("events")
+
+    def table(self, name: str) -> str:
+        """A table or function of this program."""
+        return f"{self.schema}.{self.prefix}{name}"
+
+    def models(self, collection: str) -> str:
+        """The table of a collection of read models."""
+        return self.table(self.part(f"model_{checked(collection)}"))
+
+    def part(self, name: str) -> str:
+        """A name that is not too long with the prefix; the end of a long one becomes a hash."""
+        if len(self.prefix) + len(name) <= _LONGEST:
+            return name
+        hashed = blake2b(name.encode(), digest_size=4).hexdigest()
+        return f"{name[: _LONGEST - len(self.prefix) - 9]}_{hashed}"
+
+
+def checked(name: str) -> str:
+    """The name, which becomes a part of a statement."""
+    if not _NAME.fullmatch(name):
+        raise ProjectionError(f"{name!r} must consist of lower-case letters, digits and _")
+    return name

@@ -1,0 +1,83 @@
+"""Setting a store up: its database, its schema, and the migrations of that."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from uuid import uuid4
+
+import psycopg
+from psycopg import errors, sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from shop.backends.postgres.connections import Connection
+from shop.backends.postgres.names import Names
+from shop.backends.postgres.schema import MIGRATIONS
+from shop.eventsourcing.errors import StoreFormatError
+
+
+def create_database(conninfo: str, timeout: float) -> None:
+    """Make the database that is named, unless it is there. Raises psycopg's errors."""
+    seconds = max(1, round(timeout))
+    try:
+        psycopg.connect(conninfo, connect_timeout=seconds).close()
+    except psycopg.OperationalError as error:
+        # Before there is a session, the server's answer has no code.
+        if "does not exist" not in str(error) or "database" not in str(error):
+            raise
+    else:
+        return
+    name = conninfo_to_dict(conninfo)["dbname"]
+    beside = make_conninfo(conninfo, dbname="postgres")
+    with (
+        psycopg.connect(beside, autocommit=True, connect_timeout=seconds) as connection,
+        # Another process may be doing the same.
+        suppress(errors.DuplicateDatabase, errors.UniqueViolation),
+    ):
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(str(name))))
+
+
+def set_up(connection: Connection, names: Names, place: str) -> None:
+    """Make what is missing and bring it up to date, one process at a time.
+
+    Raises :class:`StoreFormatError` where the tables are not this program's, or from a newer
+    version, and psycopg's errors.
+    """
+    if _version(connection, names) == len(MIGRATIONS):
+        return
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (names.lock,))
+        version = _version(connection, names)
+        if version > len(MIGRATIONS):
+            raise StoreFormatError(
+                f"{place} has schema version {version}, this program knows up to"
+                f" {len(MIGRATIONS)}: it was written by a newer one"
+            )
+        try:
+            if version == 0:
+                connection.execute(f"CREATE SCHEMA IF NOT EXISTS {names.schema}")
+                connection.execute(
+                    f"CREATE TABLE {names.store} (identity uuid NOT NULL, version integer NOT NULL)"
+                )
+                connection.execute(f"INSERT INTO {names.store} VALUES (%s, 0)", (uuid4(),))
+            for migration in MIGRATIONS[version:]:
+                connection.execute(
+                    migration.format(schema=names.schema, prefix=names.prefix, lock=names.lock)
+                )
+        except (errors.DuplicateTable, errors.DuplicateFunction, errors.DuplicateObject) as error:
+            raise StoreFormatError(
+                f"{place} has tables of some other program in its schema {names.schema}"
+                f" ({str(error).strip()}): name another one by ?schema=… or ?prefix=…"
+            ) from error
+        connection.execute(f"UPDATE {names.store} SET version = %s", (len(MIGRATIONS),))
+
+
+def _version(connection: Connection, names: Names) -> int:
+    """How many migrations the store has seen."""
+    [(there,)] = connection.execute("SELECT to_regclass(%s) IS NOT NULL", (names.store,))
+    if not there:
+        return 0
+    try:
+        [(version,)] = connection.execute(f"SELECT version FROM {names.store}")
+    except (errors.UndefinedColumn, ValueError) as error:
+        raise StoreFormatError(f"{names.store} is a table of some other program") from error
+    return int(version)
