@@ -143,21 +143,23 @@ def _take_in(entries: Iterable[HistoryEntry], target: EventStore, verb: str, hea
 @contextmanager
 def _file_to_write(name: str | None) -> Iterator[BinaryIO]:
     """A new file, on the disk at the end and deleted if something fails; or standard output."""
-    if name is None:
-        yield sys.stdout.buffer
-        return
-    path = Path(name)
     try:
-        with path.open("xb") as file:
+        if name is None:
+            yield sys.stdout.buffer
+            sys.stdout.buffer.flush()
+            return
+        with Path(name).open("xb") as file:
             try:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
             except BaseException:
-                path.unlink()
+                Path(name).unlink()
                 raise
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        fail(f"cannot write {path}: {error.strerror}", EXIT_FAILED)
+        fail(f"cannot write {name or 'to standard output'}: {error.strerror}", EXIT_FAILED)
 
 
 @contextmanager

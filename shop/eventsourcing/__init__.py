@@ -16,6 +16,7 @@ from shop.eventsourcing.command import (
 from shop.eventsourcing.delegating import DelegatingStore
 from shop.eventsourcing.errors import (
     AggregateNotFoundError,
+    ArchiveError,
     CheckpointMovedError,
     CommandError,
     CommandIdReusedError,
@@ -35,6 +36,7 @@ from shop.eventsourcing.errors import (
     StoreFormatError,
     StoreUnavailableError,
     UnknownCommandError,
+    VerificationError,
 )
 from shop.eventsourcing.event import AggregateRef, Event, EventData, Metadata, event, new_id
 from shop.eventsourcing.fold import FoldError
@@ -68,6 +70,7 @@ __all__ = [
     "AggregateProjection",
     "AggregateRef",
     "Aggregates",
+    "ArchiveError",
     "CheckpointMovedError",
     "Command",
     "CommandBus",
@@ -125,6 +128,7 @@ __all__ = [
     "Subscription",
     "UnitOfWork",
     "UnknownCommandError",
+    "VerificationError",
     "aggregate",
     "applies",
     "command",

@@ -69,7 +69,8 @@ class _End(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="end", t
     events: _Natural
 
 
-_decode_header = msgspec.json.Decoder(Header).decode
+# msgspec insists on the tag in a union only.
+_decode_header = msgspec.json.Decoder(Header | _End).decode
 _decode_line = msgspec.json.Decoder(_CommitLine | _End).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -151,9 +152,11 @@ class Archive:
     def _read_header(self) -> Header:
         line = self._next()
         try:
-            header = _decode_header(line)
+            header: Header | _End = _decode_header(line)
         except ValueError as error:
             raise ArchiveError(1, f"this is no exported history: {error}") from error
+        if isinstance(header, _End):
+            raise ArchiveError(1, "this is no exported history, but the end of one")
         if header.format != FORMAT:
             raise ArchiveError(
                 1, f"its format is {header.format}, this program knows {FORMAT} only"
