@@ -84,13 +84,11 @@ class TestHistory:
         assert its_events == [event.at(p) for p, event in enumerate(events, 1)]
 
     def test_it_ends_at_the_head_that_was_given(self, source: EventStore) -> None:
-        source.append(stream(note(), 2))
-        head = source.head()
-        nothing = source.append([])
-        entries = history(source, head)
-        next(entries)
+        first = source.append(stream(note(), 2))
+        entries = history(source, source.head())
+        second = source.append([])
         source.append([noted(note(), 1)])
-        assert [commit.id for commit, _ in entries] == [nothing.id]
+        assert [commit.id for commit, _ in entries] == [first.id, second.id]
 
     def test_commits_without_events_at_one_head_are_in_the_order_of_their_ids(
         self, source: EventStore
@@ -221,6 +219,14 @@ class TestRefusal:
         source.append([noted(note(), 1)])
         target.append([])
         self.refused(source, target, "in its place there is commit")
+
+    def test_it_is_left_so_also_where_much_could_be_written_before_that_is_known(
+        self, source: EventStore, target: EventStore
+    ) -> None:
+        for number in range(BATCH + 1):
+            source.append([], commit_id=UUID(int=number))
+        target.append([], commit_id=UUID(int=2**128 - 1))
+        self.refused(source, target, "in the target and not in the source")
 
     def test_a_target_that_has_more_is_left_as_it_is(
         self, source: EventStore, target: EventStore
