@@ -74,6 +74,20 @@ def open_event_store(url: str, registry: Registry[EventData]) -> EventStore:
     return open_backend(url).events(registry)
 
 
+def check_readable(store: EventStore, registry: Registry[EventData], url: str) -> None:
+    """Raise :class:`StoreFormatError` where the store of a URL holds kinds of events that this
+    program cannot read, naming them.
+    """
+    unreadable = registry.unreadable(store.info().kinds)
+    if unreadable:
+        raise StoreFormatError(
+            f"{redacted(url)} holds events that this program cannot read: "
+            + "; ".join(unreadable)
+            + ". Add the module that has them to MODULES in shop/bootstrap.py again, or an"
+            " upcaster to the event that has changed"
+        )
+
+
 def open_event_bus(url: str) -> EventBus:
     """Open the event bus of a URL. The caller closes it. Raises ``ValueError`` as above."""
     checked_url(url, BUSES)
@@ -101,14 +115,7 @@ def bootstrap(settings: Settings) -> Shop:
         models = model_backend.models
 
         def open_stores() -> None:
-            unreadable = registry.unreadable(store.info().kinds)
-            if unreadable:
-                raise StoreFormatError(
-                    f"{redacted(settings.event_store)} holds events that this program cannot read: "
-                    + "; ".join(unreadable)
-                    + ". Add the module that has them to MODULES in shop/bootstrap.py again, or an"
-                    " upcaster to the event that has changed"
-                )
+            check_readable(store, registry, settings.event_store)
             # So that reads find them, even before the projections' threads have begun.
             models.prepare([c for p in PROJECTIONS for c in p.collections])
 

@@ -7,19 +7,21 @@ import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from typing import NoReturn
 
 from shop import __version__
-from shop.cli import events, models, serve
+from shop.cli import events, models, moving, serve
 from shop.config import Settings
 from shop.process import clear_failures, log_to_stderr
-from shop.urls import sqlite_path
+from shop.urls import redacted, sqlite_path
 
 EPILOG = """\
 Everything is configured by environment variables; `python -m shop config` shows them.
 
 exit codes:
   0    done
-  1    failed: the store cannot be used, the address is taken, read models are wrong
+  1    failed: the store cannot be used, the address is taken, read models are wrong, what was
+       copied is not the same
   2    the configuration or the command line is wrong; nothing was done
   130  interrupted with Ctrl-C (`serve` takes that as a wish to stop: 0)
 """
@@ -42,11 +44,19 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
         return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    """Quotes a command line that it does not understand without the passwords in it."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(redacted(message))
+
+
 def parser() -> argparse.ArgumentParser:
     """The parser of all command lines."""
-    root = argparse.ArgumentParser(
+    root: argparse.ArgumentParser = _Parser(
         prog="python -m shop",
-        description="An event-sourced shop: serve it, read its log, look after its read models.",
+        description="An event-sourced shop: serve it, read and move its log, look after its read"
+        " models.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -56,6 +66,7 @@ def parser() -> argparse.ArgumentParser:
     serve.add_to(commands)
     events.add_to(commands)
     models.add_to(commands)
+    moving.add_to(commands)
     config = commands.add_parser(
         "config",
         help="show the settings, and whether they are valid",

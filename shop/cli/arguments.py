@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TypeAlias
+
+from shop.urls import STORES, checked_url
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 """Where commands are added to a parser; argparse has no public name for it."""
@@ -31,3 +34,14 @@ def address(text: str) -> str:
     if not host or not port.isdecimal() or int(port) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, such as 127.0.0.1:8080")
     return text
+
+
+def store_url(text: str) -> str:
+    """The URL of a store, or ``@FILE`` for a file that holds it."""
+    try:
+        if text.startswith("@"):
+            text = Path(text[1:]).read_text(encoding="utf-8").strip()
+        return checked_url(text, STORES)
+    except (OSError, ValueError) as error:
+        # What argparse says of a ValueError quotes the URL, with its password.
+        raise argparse.ArgumentTypeError(str(error)) from error

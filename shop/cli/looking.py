@@ -17,16 +17,24 @@ def settings_of(environ: Mapping[str, str], *stores: str) -> Settings:
     """
     settings = Settings.from_env(environ)
     for store in stores:
-        url: str = getattr(settings, store)
-        if url.startswith("sqlite:"):
-            path = sqlite_path(url).absolute()
-            try:
-                path.stat()
-            except OSError as error:
-                fail(
-                    f"cannot find the database {path}: {error.strerror}\n"
-                    f"`python -m shop serve` makes it there; SHOP_{store.upper()} says where to"
-                    " look instead, such as sqlite:////var/lib/shop/shop.db",
-                    EXIT_FAILED,
-                )
+        must_exist(getattr(settings, store), f"SHOP_{store.upper()}")
     return settings
+
+
+def must_exist(url: str, where: str) -> None:
+    """End the process unless the file of a store is there, if it is a file.
+
+    ``where`` names what the URL was taken from.
+    """
+    if not url.startswith("sqlite:"):
+        return
+    path = sqlite_path(url).absolute()
+    try:
+        path.stat()
+    except OSError as error:
+        fail(
+            f"cannot find the database {path}: {error.strerror}\n"
+            f"`python -m shop serve` makes it there; {where} says where to look instead, such as"
+            " sqlite:////var/lib/shop/shop.db",
+            EXIT_FAILED,
+        )

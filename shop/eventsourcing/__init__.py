@@ -16,6 +16,7 @@ from shop.eventsourcing.command import (
 from shop.eventsourcing.delegating import DelegatingStore
 from shop.eventsourcing.errors import (
     AggregateNotFoundError,
+    ArchiveError,
     CheckpointMovedError,
     CommandError,
     CommandIdReusedError,
@@ -36,6 +37,7 @@ from shop.eventsourcing.errors import (
     StoreFormatError,
     StoreUnavailableError,
     UnknownCommandError,
+    VerificationError,
 )
 from shop.eventsourcing.event import AggregateRef, Event, EventData, Metadata, event, new_id
 from shop.eventsourcing.fold import FoldError
@@ -69,6 +71,7 @@ __all__ = [
     "AggregateProjection",
     "AggregateRef",
     "Aggregates",
+    "ArchiveError",
     "CheckpointMovedError",
     "Command",
     "CommandBus",
@@ -127,6 +130,7 @@ __all__ = [
     "Subscription",
     "UnitOfWork",
     "UnknownCommandError",
+    "VerificationError",
     "aggregate",
     "applies",
     "command",

@@ -102,6 +102,26 @@ class ReplicationError(EventSourcingError):
         self.first = first
 
 
+class VerificationError(EventSourcingError):
+    """A store does not hold what was replicated into it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the target differs from the source, although all was written; somebody else may have"
+            " written to it as well. Once more, and both are compared commit by commit, which tells"
+            " where"
+        )
+
+
+class ArchiveError(EventSourcingError):
+    """A line of an exported history is not as it has to be."""
+
+    def __init__(self, line: int, reason: str) -> None:
+        super().__init__(f"line {line}: {reason}")
+        self.line = line
+        self.reason = reason
+
+
 class AggregateNotFoundError(EventSourcingError):
     """An aggregate was asked for that has no events (or none as early as asked)."""
 

@@ -85,6 +85,11 @@ class Commit(msgspec.Struct, frozen=True):
         """How many events the commit holds."""
         return self.last - self.first + 1
 
+    @property
+    def positions(self) -> range:
+        """Those of its events."""
+        return range(self.first, self.last + 1)
+
 
 class StoreInfo(msgspec.Struct, frozen=True):
     """What a store says of itself.

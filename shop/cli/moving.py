@@ -1,0 +1,175 @@
+"""``python -m shop copy``, ``python -m shop export`` and ``python -m shop import``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from shop.bootstrap import check_readable, event_registry, open_event_store
+from shop.cli.arguments import Commands, store_url
+from shop.cli.looking import must_exist
+from shop.cli.progress import progress
+from shop.config import Settings
+from shop.eventsourcing import EventIdReusedError, EventStore, ReplicationError
+from shop.eventsourcing.archive import Archive, export
+from shop.eventsourcing.replication import HistoryEntry, history, replicate, verify
+from shop.process import EXIT_FAILED, EXIT_MISUSED, fail
+
+URL_HELP = "URL of %s, or @FILE for a file that holds it: others see command lines, passwords too"
+RESUMED = (
+    " However it ends, the same command goes on from there; and what is there already is compared."
+)
+
+
+def add_to(commands: Commands) -> None:
+    """Add the three commands to a parser."""
+    copy = commands.add_parser(
+        "copy",
+        help="copy the log into another store",
+        description="Copy all commits of one event store into another, of any kind, as they are:"
+        " positions, ids, versions, times, metadata and commit ids. Then read the copy and compare"
+        " it. The target must be empty or have come from an earlier copy; it is made where it does"
+        " not exist. A shop may run on the source meanwhile: what is copied is what was there at"
+        " the start, and the same command later adds the rest." + RESUMED + " Read models are not"
+        " copied: the shop builds them anew.",
+    )
+    _add_url(copy, "--from", "source", "the store to copy")
+    copy.add_argument(
+        "--to",
+        dest="target",
+        required=True,
+        type=store_url,
+        metavar="URL",
+        help=URL_HELP % "the store to copy into",
+    )
+    copy.set_defaults(run=_copy)
+    export_ = commands.add_parser(
+        "export",
+        help="write the log as JSON lines",
+        description="Write all commits of the event store as JSON, a line a commit with its events,"
+        " for `import`. The shop may be running meanwhile.",
+    )
+    _add_url(export_, "--from", "source", "the store to export")
+    export_.add_argument(
+        "file", nargs="?", metavar="FILE", help="a file to make (default: standard output)"
+    )
+    export_.set_defaults(run=_export)
+    import_ = commands.add_parser(
+        "import",
+        help="read the log from JSON lines",
+        description="Read what `export` wrote into an event store, and compare the two. The store"
+        " must be empty or have come from an earlier part of the same log." + RESUMED,
+    )
+    _add_url(import_, "--to", "target", "the store to import into")
+    import_.add_argument("file", nargs="?", metavar="FILE", help="(default: standard input)")
+    import_.set_defaults(run=_import)
+
+
+def _add_url(parser: argparse.ArgumentParser, option: str, dest: str, what: str) -> None:
+    parser.add_argument(
+        option,
+        dest=dest,
+        type=store_url,
+        metavar="URL",
+        help=f"{URL_HELP % what} (default: SHOP_EVENT_STORE)",
+    )
+
+
+def _copy(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    settings = Settings.from_env(environ)
+    if arguments.target == (arguments.source or settings.event_store):
+        fail("the store to copy and the one to copy into are the same", EXIT_MISUSED)
+    with _source(arguments, settings) as source:
+        head = source.head()
+        with open_event_store(arguments.target, event_registry()) as target:
+            _take_in(history(source, head), target, "copy", head)
+    return 0
+
+
+def _export(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    settings = Settings.from_env(environ)
+    with _source(arguments, settings) as source, _file_to_write(arguments.file) as file:
+        head = source.head()
+        with progress("export") as show:
+            export(source, head, file, lambda position: show(position, head))
+    if arguments.file is not None:
+        print(f"exported the log up to position {head} to {arguments.file}")
+    return 0
+
+
+def _import(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    url: str = arguments.target or Settings.from_env(environ).event_store
+    registry = event_registry()
+    with _file_to_read(arguments.file) as file:
+        archive = Archive(file, registry)
+        with open_event_store(url, registry) as target:
+            try:
+                _take_in(archive, target, "import", archive.header.head)
+            except (ReplicationError, EventIdReusedError) as error:
+                fail(f"line {archive.line} or before: {error}", EXIT_FAILED)
+    return 0
+
+
+@contextmanager
+def _source(arguments: argparse.Namespace, settings: Settings) -> Iterator[EventStore]:
+    """The store to read from, which must be there and have only events that are known here."""
+    url: str = arguments.source or settings.event_store
+    must_exist(url, "--from" if arguments.source else "SHOP_EVENT_STORE")
+    registry = event_registry()
+    with open_event_store(url, registry) as store:
+        check_readable(store, registry, url)
+        yield store
+
+
+def _take_in(entries: Iterable[HistoryEntry], target: EventStore, verb: str, head: int) -> None:
+    with progress(verb) as show:
+        replicated = replicate(entries, target, lambda position: show(position, head))
+    before = replicated.commits - replicated.new_commits
+    print(
+        f"{verb}: {replicated.commits} commits with {replicated.events} events;"
+        f" {before} of the commits were there already",
+        flush=True,
+    )
+    with progress("verify") as show:
+        verify(replicated, target, lambda position: show(position, head))
+    print("verify: the target holds the same, and nothing else")
+
+
+@contextmanager
+def _file_to_write(name: str | None) -> Iterator[BinaryIO]:
+    """A new file, on the disk at the end and deleted if something fails; or standard output."""
+    try:
+        if name is None:
+            yield sys.stdout.buffer
+            sys.stdout.buffer.flush()
+            return
+        with Path(name).open("xb") as file:
+            try:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            except BaseException:
+                Path(name).unlink()
+                raise
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        fail(f"cannot write {name or 'to standard output'}: {error.strerror}", EXIT_FAILED)
+
+
+@contextmanager
+def _file_to_read(name: str | None) -> Iterator[BinaryIO]:
+    """The file, or standard input."""
+    if name is None:
+        yield sys.stdin.buffer
+        return
+    try:
+        with Path(name).open("rb") as file:
+            yield file
+    except OSError as error:
+        fail(f"cannot read {name}: {error.strerror}", EXIT_FAILED)

@@ -1,0 +1,214 @@
+"""A history as text: JSON, a line a commit. See :mod:`shop.eventsourcing.replication`.
+
+The first line says what this is, the last one how much it was: a file that was cut off is noticed.
+In between, each line is a whole commit with its events::
+
+    {"kind":"history","format":1,"store":"01a2…","head":2}
+    {"kind":"commit","id":"01a2…","first":1,"last":2,"digest":"…","events":[
+        {"id":"01a2…","name":"shop.product.created","schema":1,"time":"2026-05-01T12:00:00.000001Z",
+         "aggregate":"shop.product","aggregate_id":"0c9f…","version":1,
+         "data":{"name":"Mouse","stock":5},"metadata":{"command_id":"01a2…"}}, …]}
+    {"kind":"end","commits":1,"events":2}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Annotated, BinaryIO
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta
+
+from shop.eventsourcing.errors import ArchiveError, PayloadError
+from shop.eventsourcing.event import AggregateRef, Event, EventData, Metadata
+from shop.eventsourcing.registry import Registry
+from shop.eventsourcing.replication import BATCH, HistoryEntry, Listener, follows, history
+from shop.eventsourcing.store import Commit, EventStore
+
+FORMAT = 1
+_Positive = Annotated[int, Meta(ge=1, le=2**63 - 1)]
+_Natural = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+
+class Header(msgspec.Struct, frozen=True, tag="history", tag_field="kind"):
+    """The first line: from which store the history is, and its last position."""
+
+    format: int
+    store: UUID
+    head: _Natural = 0
+
+
+class _EventJson(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An event. The version of its data's schema is ``schema``; its position follows."""
+
+    id: UUID
+    name: str
+    schema: _Positive
+    time: Annotated[datetime, Meta(tz=True)]
+    aggregate: str
+    aggregate_id: UUID
+    version: _Positive
+    data: msgspec.Raw
+    metadata: Metadata
+
+
+class _CommitLine(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="commit", tag_field="kind"
+):
+    id: UUID
+    first: _Positive
+    last: _Natural
+    digest: bytes
+    events: list[_EventJson]
+
+
+class _End(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="end", tag_field="kind"):
+    commits: _Natural
+    events: _Natural
+
+
+# msgspec insists on the tag in a union only.
+_decode_header = msgspec.json.Decoder(Header | _End).decode
+_decode_line = msgspec.json.Decoder(_CommitLine | _End).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def export(
+    store: EventStore,
+    head: int,
+    file: BinaryIO,
+    on_progress: Listener = lambda position: None,
+) -> None:
+    """Write the history of a store up to a head that it has, or had.
+
+    The caller opens, flushes and closes the file.
+    """
+
+    def write(line: Header | _CommitLine | _End) -> None:
+        file.write(_encode(line) + b"\n")
+
+    write(Header(FORMAT, store.info().identity, head))
+    commits = 0
+    for commits, (commit, events) in enumerate(history(store, head), 1):
+        json = [_event_json(event) for event in events]
+        write(_CommitLine(commit.id, commit.first, commit.last, commit.digest, json))
+        if commits % BATCH == 0:
+            on_progress(commit.last)
+    write(_End(commits, head))
+    on_progress(head)
+
+
+def _event_json(event: Event[EventData]) -> _EventJson:
+    return _EventJson(
+        event.id,
+        event.name,
+        event.data.wire.version,
+        event.time,
+        event.aggregate.name,
+        event.aggregate.id,
+        event.version,
+        msgspec.Raw(_encode(event.data)),
+        event.metadata,
+    )
+
+
+class Archive:
+    """An exported history, to be iterated over once. Memory stays flat; for one thread.
+
+    Each line is checked when it is read: it raises :class:`ArchiveError` where it is no commit, has
+    events that this program does not know or cannot decode, or does not follow the one before; and
+    where the end is missing. The commits before that have been given out by then.
+    """
+
+    def __init__(self, file: Iterable[bytes], registry: Registry[EventData]) -> None:
+        """Read the header. The caller closes the file."""
+        self._lines = enumerate(file, 1)
+        self._registry = registry
+        self.line = 0
+        """The number of the line that was read last."""
+        self.header = self._read_header()
+
+    def __iter__(self) -> Iterator[HistoryEntry]:
+        before: Commit | None = None
+        commits = 0
+        while True:
+            line = self._decoded(self._next())
+            if isinstance(line, _End):
+                self._check_end(line, commits, before.last if before else 0)
+                return
+            entry = self._entry(line)
+            if not follows(entry[0], before):
+                raise ArchiveError(
+                    self.line,
+                    f"commit {line.id}, of positions {line.first} to {line.last}, does not follow"
+                    " the line before",
+                )
+            yield entry
+            before = entry[0]
+            commits += 1
+
+    def _read_header(self) -> Header:
+        line = self._next()
+        try:
+            header: Header | _End = _decode_header(line)
+        except ValueError as error:
+            raise ArchiveError(1, f"this is no exported history: {error}") from error
+        if isinstance(header, _End):
+            raise ArchiveError(1, "this is no exported history, but the end of one")
+        if header.format != FORMAT:
+            raise ArchiveError(
+                1, f"its format is {header.format}, this program knows {FORMAT} only"
+            )
+        return header
+
+    def _next(self) -> bytes:
+        self.line, line = next(self._lines, (self.line + 1, b""))
+        if not line.endswith(b"\n"):
+            raise ArchiveError(self.line, "the file was cut off here: its end is missing")
+        return line
+
+    def _decoded(self, line: bytes) -> _CommitLine | _End:
+        try:
+            decoded: _CommitLine | _End = _decode_line(line)
+        except ValueError as error:
+            raise ArchiveError(self.line, str(error)) from error
+        return decoded
+
+    def _entry(self, line: _CommitLine) -> HistoryEntry:
+        commit = Commit(line.id, line.first, line.last, line.digest, replayed=True)
+        if len(line.events) != commit.size:
+            raise ArchiveError(
+                self.line, f"it has {len(line.events)} events, not one for each of its positions"
+            )
+        return commit, [
+            self._event(event, position)
+            for event, position in zip(line.events, commit.positions, strict=True)
+        ]
+
+    def _event(self, json: _EventJson, position: int) -> Event[EventData]:
+        try:
+            data = self._registry.decode(json.name, json.schema, bytes(json.data))
+        except (PayloadError, ValueError) as error:
+            raise ArchiveError(self.line, f"event {json.id}: {error}") from error
+        return Event(
+            json.id,
+            json.name,
+            json.time.astimezone(UTC),
+            AggregateRef(json.aggregate, json.aggregate_id),
+            json.version,
+            data,
+            json.metadata,
+            position,
+        )
+
+    def _check_end(self, end: _End, commits: int, events: int) -> None:
+        if (end.commits, end.events) != (commits, events):
+            raise ArchiveError(
+                self.line,
+                f"by this there are {end.commits} commits with {end.events} events before it, but"
+                f" there are {commits} with {events}",
+            )
+        if next(self._lines, None) is not None:
+            raise ArchiveError(self.line + 1, "there is something after the end")
