@@ -18,7 +18,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from bench import aggregates, appends, freshness, projections, reading, web
+from bench import aggregates, appends, freshness, postgres, projections, reading, web
 from bench.measure import Bench, Row
 
 THEMES: Mapping[str, Callable[[Bench], Iterator[Row]]] = {
@@ -26,6 +26,7 @@ THEMES: Mapping[str, Callable[[Bench], Iterator[Row]]] = {
     "aggregate": aggregates.run,
     "read": reading.run,
     "project": projections.run,
+    "postgres": postgres.run,
     "web": web.run,
     "fresh": freshness.run,
 }

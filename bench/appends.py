@@ -14,7 +14,7 @@ from shop.eventsourcing import Event, EventData, EventStore
 _SECONDS = 0.15
 # Many short rounds: a disk that others use may stall for a second.
 _ROUNDS = 40
-_ENOUGH = 4_000
+ENOUGH = 4_000
 """Events made before the clock starts: more than a round can append."""
 
 
@@ -26,16 +26,16 @@ def run(bench: Bench) -> Iterator[Row]:
     store = open_event_store(f"sqlite:///{bench.directory / 'ours.db'}", event_registry())
 
     def driver() -> float:
-        rows = [raw.row(event) for event in islice(events, _ENOUGH)]
+        rows = [raw.row(event) for event in islice(events, ENOUGH)]
         return rate(log.append, rows, seconds=_SECONDS)
 
     with store:
         samples = bench.in_turns(
             {
                 "raw": driver,
-                "1": _lone(store, events),
-                "8": _together(store, 8),
-                "32": _together(store, 32),
+                "1": lone(store, events),
+                "8": together(store, 8),
+                "32": together(store, 32),
             },
             rounds=_ROUNDS,
         )
@@ -58,17 +58,20 @@ def run(bench: Bench) -> Iterator[Row]:
         )
 
 
-def _lone(store: EventStore, events: Iterator[Event[EventData]]) -> Callable[[], float]:
+def lone(
+    store: EventStore, events: Iterator[Event[EventData]], *, seconds: float = _SECONDS
+) -> Callable[[], float]:
+    """One thread appends, for so many seconds each round."""
     return lambda: rate(
-        lambda event: store.append([event]), list(islice(events, _ENOUGH)), seconds=_SECONDS
+        lambda event: store.append([event]), list(islice(events, ENOUGH)), seconds=seconds
     )
 
 
-def _together(store: EventStore, threads: int) -> Callable[[], float]:
-    """All threads append to aggregates of their own."""
+def together(store: EventStore, threads: int, *, seconds: float = _SECONDS) -> Callable[[], float]:
+    """So many threads append, each to aggregates of its own, for so many seconds each round."""
 
     def measure() -> float:
-        items = [list(islice(adjustments(10), _ENOUGH // threads * 2)) for _ in range(threads)]
-        return rate_of_threads(lambda event: store.append([event]), items, seconds=_SECONDS)
+        items = [list(islice(adjustments(10), ENOUGH // threads * 2)) for _ in range(threads)]
+        return rate_of_threads(lambda event: store.append([event]), items, seconds=seconds)
 
     return measure

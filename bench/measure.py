@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from statistics import median
@@ -89,6 +89,14 @@ def rate(action: Callable[[T], object], items: Iterable[T], *, seconds: float) -
         if perf_counter() - began >= seconds:
             break
     return done / (perf_counter() - began)
+
+
+def pace(events: Iterator[object], *, size: int) -> float:
+    """How many of so many events are read a second."""
+    began = perf_counter()
+    read = sum(1 for _ in events)
+    assert read == size
+    return read / (perf_counter() - began)
 
 
 def rate_of_threads(

@@ -6,12 +6,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from time import perf_counter
 
 import msgspec
 
 from bench import raw
-from bench.measure import Bench, Row
+from bench.measure import Bench, Row, pace
 from bench.sample import business, fill
 from shop.bootstrap import event_registry, open_event_store
 
@@ -36,8 +35,8 @@ def _speed(bench: Bench) -> Iterator[Row]:
         fill(store, business(), _EVENTS)
         samples = bench.in_turns(
             {
-                "raw": lambda: _pace(raw.read(path, decoders)),
-                "ours": lambda: _pace(store.read()),
+                "raw": lambda: pace(raw.read(path, decoders), size=_EVENTS),
+                "ours": lambda: pace(store.read(), size=_EVENTS),
             }
         )
     ours = samples.typical("ours")
@@ -51,13 +50,6 @@ def _speed(bench: Bench) -> Iterator[Row]:
         target="≥ 200,000",
         met=ours >= 200_000,
     )
-
-
-def _pace(events: Iterator[object]) -> float:
-    began = perf_counter()
-    read = sum(1 for _ in events)
-    assert read == _EVENTS
-    return read / (perf_counter() - began)
 
 
 def _memory(bench: Bench) -> Iterator[Row]:

@@ -39,7 +39,7 @@ def event(
     return decorate
 
 
-class AggregateRef(msgspec.Struct, frozen=True):
+class AggregateRef(msgspec.Struct, frozen=True, gc=False):
     """Which aggregate: the name of its kind and its own id. Hashable; ``str`` gives ``name/id``."""
 
     name: str
@@ -49,7 +49,7 @@ class AggregateRef(msgspec.Struct, frozen=True):
         return f"{self.name}/{self.id}"
 
 
-class Metadata(msgspec.Struct, frozen=True, omit_defaults=True):
+class Metadata(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Why an event happened.
 
     ``command_id``: the command that recorded it. ``correlation_id``: common to everything that
@@ -63,7 +63,7 @@ class Metadata(msgspec.Struct, frozen=True, omit_defaults=True):
     actor: str | None = None
 
 
-class Event(msgspec.Struct, Generic[D_co], frozen=True):
+class Event(msgspec.Struct, Generic[D_co], frozen=True, gc=False):
     """One thing that happened to one aggregate. Immutable, so any thread may share it.
 
     ``time`` is aware and in UTC, to the microsecond. ``version`` numbers the events of the

@@ -202,7 +202,8 @@ class PostgresModelStore:
             typed = ", ".join(["id text, rank bigint, position bigint", *(f"{c} text" for c in by)])
             updates = ", ".join(f"{c} = excluded.{c}" for c in ["data", "rank", "position", *by])
             connection.execute(
-                f"INSERT INTO {table} (generation, data, {columns}) SELECT %s, data::json, {columns}"
+                f"INSERT INTO {table} (generation, data, {columns})"
+                f" SELECT %s, data::json, {columns}"
                 f" FROM json_to_recordset(%s) AS new(data text, {typed})"
                 f" ON CONFLICT (generation, id) DO UPDATE SET {updates}",
                 (generation, _encode(rows).decode()),

@@ -69,19 +69,19 @@ MIGRATIONS = (
     -- one round trip, and its statements see what was committed before the lock was had.
     CREATE FUNCTION {schema}.{prefix}append(expected json, commits uuid[], events json)
     RETURNS bigint LANGUAGE plpgsql AS $$
-    DECLARE last bigint;
+    DECLARE head bigint; unchecked text;
     BEGIN
         PERFORM pg_advisory_xact_lock({lock});
-        PERFORM set_config('shop.appending', 'on', true);
+        SELECT coalesce(max(position), 0) INTO head FROM {schema}.{prefix}events;
+        unchecked := set_config('shop.appending', 'on', true);
         INSERT INTO {schema}.{prefix}events
-        SELECT head.position + number, id, name, schema_version, time, aggregate, aggregate_id,
+        SELECT head + number, id, name, schema_version, time, aggregate, aggregate_id,
             version, data::json, metadata::json, commit_id, commit_size, decode(digest, 'hex')
         FROM ROWS FROM (json_to_recordset(events) AS (id uuid, name text, schema_version integer,
                 time timestamptz, aggregate text, aggregate_id uuid, version bigint, data text,
                 metadata text, commit_id uuid, commit_size integer, digest text))
             WITH ORDINALITY AS new(id, name, schema_version, time, aggregate, aggregate_id,
-                version, data, metadata, commit_id, commit_size, digest, number),
-            (SELECT coalesce(max(position), 0) AS position FROM {schema}.{prefix}events) AS head
+                version, data, metadata, commit_id, commit_size, digest, number)
         WHERE NOT EXISTS (
                 SELECT FROM {schema}.{prefix}events WHERE commit_id = ANY (commits))
             AND NOT EXISTS (
@@ -93,11 +93,8 @@ MIGRATIONS = (
                     SELECT known.version FROM {schema}.{prefix}events AS known
                     WHERE known.aggregate_id = wanted.id AND known.aggregate = wanted.aggregate
                     ORDER BY known.version DESC LIMIT 1), 0));
-        IF FOUND THEN
-            SELECT max(position) INTO last FROM {schema}.{prefix}events;
-        END IF;
-        PERFORM set_config('shop.appending', 'off', true);
-        RETURN last;
+        unchecked := set_config('shop.appending', 'off', true);
+        RETURN CASE WHEN FOUND THEN head + json_array_length(events) END;
     END $$;
 
     -- The log is append-only and without gaps, whoever writes to it. What the function above has
