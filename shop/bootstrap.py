@@ -32,7 +32,7 @@ from shop.projections.order_summary import OrderSummary
 from shop.projections.product_catalog import ProductCatalog
 from shop.projections.shop_stats import ShopStats
 from shop.runtime import Shop
-from shop.urls import BUSES, STORES, checked_url, redacted, sqlite_path
+from shop.urls import BUSES, STORES, DatabaseUrl, checked_url, redacted, sqlite_path
 
 MODULES: tuple[Module, ...] = (
     product.MODULE,
@@ -157,7 +157,27 @@ def _sqlite(url: str) -> Backend:
     )
 
 
+def _mongodb(url: str) -> Backend:
+    from shop.backends import mongodb
+
+    parts = DatabaseUrl.of(url)
+    database = mongodb.Database(
+        parts.driver,
+        parts.database,
+        prefix=parts.prefix,
+        pool_size=parts.pool_size,
+        timeout=parts.timeout,
+    )
+    return Backend(
+        lambda registry: mongodb.MongoEventStore(database, registry, owns_database=True),
+        mongodb.MongoModelStore(database),
+        mongodb.MongoSnapshotStore(database),
+        database.close,
+    )
+
+
 _OPENERS: Mapping[str, Callable[[str], Backend]] = {
     "memory": _memory,
     "sqlite": _sqlite,
+    "mongodb": _mongodb,
 }

@@ -31,7 +31,21 @@ def sqlite(request: pytest.FixtureRequest) -> NewUrl:
     return lambda: f"sqlite:///{directory / f'{next(numbers)}.db'}"
 
 
-DURABLE = {"sqlite": sqlite}
+def mongodb(request: pytest.FixtureRequest) -> NewUrl:
+    new_url: NewUrl = request.getfixturevalue("mongodb")
+    return new_url
+
+
+def mongodb_replica_set(request: pytest.FixtureRequest) -> NewUrl:
+    new_url: NewUrl = request.getfixturevalue("mongodb_replica_set")
+    return new_url
+
+
+DURABLE = {
+    "sqlite": sqlite,
+    "mongodb": mongodb,
+    "mongodb_replica_set": mongodb_replica_set,
+}
 KINDS = {"memory": memory, **DURABLE}
 
 
