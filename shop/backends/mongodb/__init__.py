@@ -1,6 +1,7 @@
 """MongoDB: events, read models, checkpoints and snapshots in one database.
 
-On a standalone server as well as on a replica set, by any number of threads, processes and machines.
+On a standalone server as well as on a replica set. Any number of threads, processes and machines
+may use one database at once.
 """
 
 from shop.backends.mongodb.database import Database

@@ -69,7 +69,8 @@ class Append(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, prepared: PreparedAppend, known_kinds: Collection[Kind]) -> Append:
         """Encode an append. Raises :class:`PayloadError` for what BSON does not hold, and
-        :class:`StoreError` for more than fits into one document."""
+        :class:`StoreError` for more than fits into one document.
+        """
         kinds = {(e.aggregate.name, e.name, e.data.wire.version) for e in prepared.events}
         new_kinds = kinds.difference(known_kinds)
         rest: Document = {"commit": str(prepared.commit_id), "digest": prepared.digest}

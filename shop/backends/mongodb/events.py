@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Any, Self, cast
 from uuid import UUID
 
 from shop.backends.mongodb.database import Database
@@ -17,7 +17,7 @@ from shop.backends.mongodb.documents import (
     stored_commits,
 )
 from shop.backends.mongodb.log import COMMIT_FIELDS, Log, Work
-from shop.backends.mongodb.query import FIRST_PAGE, Plan, needs_kinds, next_size, plan
+from shop.backends.mongodb.query import FIRST_PAGE, PAGE, Plan, needs_kinds, next_size, plan
 from shop.backends.mongodb.schema import BY_HEAD, BY_KIND, BY_POSITION, BY_VERSION
 from shop.eventsourcing.append import PreparedAppend, until_certain
 from shop.eventsourcing.event import AggregateRef, Event, EventData
@@ -71,8 +71,10 @@ class MongoEventStore:
             kinds = self._kinds()
         names = {name for aggregate, name, _ in kinds if aggregate in (query.aggregates or ())}
         made = plan(query, sorted({aggregate for aggregate, _, _ in kinds}), sorted(names))
-        bounds = made and self._bounds(query, made)
-        if made is None or bounds is None:
+        if made is None:
+            return
+        bounds = self._bounds(query, made)
+        if bounds is None:
             return
         left = made.limit
         for position, row in self._rows(made, *bounds):
@@ -114,20 +116,23 @@ class MongoEventStore:
         """First position of the commit that holds a version of an aggregate."""
         place = {"aggregate_id": str(ref.id), "aggregate": ref.name, "version": version}
         with self._database.using("commits") as commits:
-            found = commits.find_one(
-                {"events": {"$elemMatch": place}}, {"_id": 1}, hint=BY_VERSION
-            )
+            found = commits.find_one({"events": {"$elemMatch": place}}, {"_id": 1}, hint=BY_VERSION)
         return int(found["_id"]) if found else None
 
     def _rows(self, made: Plan, low: int, high: int) -> Iterator[tuple[int, dict[str, Any]]]:
         """Positions and documents of the events of all commits that may hold what is wanted."""
         size = FIRST_PAGE if made.limit is None else min(made.limit, FIRST_PAGE)
+        # Without a gap between them, so many positions are at most so many commits and, but for
+        # the last of them, so many events.
+        span = None if made.conditions or made.reverse else PAGE
         full = True
         while full and low <= high:
             count = read = 0
-            for commit, length in self._page(made, low, high, size):
+            to = high if span is None else min(high, low + span - 1)
+            for commit, length in self._page(made, low, to, size if span is None else span):
                 count, read = count + 1, read + length
                 rows = commit.rows()
+                position = commit.first
                 for position, row in reversed(list(rows)) if made.reverse else rows:
                     if made.low <= position <= made.high:
                         yield position, row
@@ -136,8 +141,8 @@ class MongoEventStore:
                 if made.reverse:
                     high = commit.first - 1
                 else:
-                    low = commit.first + 1
-            full = count == size
+                    low = position + 1
+            full = count == size if span is None else count > 0
             size = next_size(count, read)
 
     def _page(
@@ -154,7 +159,8 @@ class MongoEventStore:
                 hint=made.index,
             )
             for batch in batches:
-                page = list(stored_commits(batch))
+                # The driver's types say what find() gives.
+                page = list(stored_commits(cast("bytes", batch)))
                 latest = page[0 if made.reverse else -1]
                 last = latest.first + latest.size - 1
                 if last > self._log.durable:

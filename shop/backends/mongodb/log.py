@@ -29,6 +29,7 @@ from shop.eventsourcing.append import PreparedAppend, check_replicas, decide
 from shop.eventsourcing.errors import (
     CommitInDoubtError,
     EventIdReusedError,
+    ReplicationError,
     StoreError,
     StoreUnavailableError,
 )
@@ -134,11 +135,10 @@ class Log:
                 self._confirm_replays(outcomes, careful=True)
                 done, refusal = self._write(appends, outcomes)
                 if refusal is not None and refusal.error is not None:
-                    raise refusal.error
+                    entry.error = refusal.error
+                    return
                 appends, replicas = appends[done:], replicas[done:]
-        except StoreUnavailableError:
-            raise
-        except Exception as error:  # noqa: BLE001 - the outcome of this caller
+        except ReplicationError as error:
             entry.error = error
 
     def _decided(self, appends: Sequence[Append], *, careful: bool) -> list[Commit | Exception]:

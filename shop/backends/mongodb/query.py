@@ -19,9 +19,9 @@ Document = dict[str, Any]
 
 PAGE = 1000
 """Commits per page, at most."""
-FIRST_PAGE = 100
+FIRST_PAGE = 50
 """Commits of the first page: nobody knows yet how long they are."""
-_WISHED = 2 * 1024 * 1024
+_WISHED = 1 * 1024 * 1024
 """Bytes of a page that is neither too small to be quick nor too big for memory."""
 _GREATEST = 2**63 - 1
 

@@ -169,4 +169,3 @@ def _create(database: Documents, name: str, validator: Mapping[str, Any]) -> Non
 
 
 MIGRATIONS: tuple[Migration, ...] = (_first_version,)
-
