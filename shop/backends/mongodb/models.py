@@ -4,18 +4,19 @@ Models and checkpoint change together without a transaction, so that a standalon
 commit is one write to one document: the checkpoint moves, and takes up what is to be written to the
 models. That is written then, and the checkpoint is rid of it. Whoever finds it there, after a crash
 or because he was in between, writes it before he reads or commits: to do it twice changes nothing,
-since no model ever goes back to an earlier position.
+since every model tells which commit of its checkpoint wrote it last.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 from uuid import UUID
 
 import bson
 import msgspec
-from pymongo import IndexModel, UpdateOne, WriteConcern
+from pymongo import IndexModel, ReturnDocument, UpdateOne, WriteConcern
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from shop.backends.mongodb.database import Database, Document
@@ -32,8 +33,6 @@ from shop.eventsourcing.model import (
 
 T = TypeVar("T")
 
-_LOOKS = 5
-"""How often a reader looks again to see models of one moment, while others write."""
 _LARGEST = 16 * 1024 * 1024 - 64 * 1024
 _UNACKNOWLEDGED_BY_DISK = WriteConcern(w=1)
 """For what is in the checkpoint, on disk, until it is written."""
@@ -95,7 +94,7 @@ class MongoModelStore:
         *,
         generation: int | None = None,
     ) -> Reading[list[StoredModel]]:
-        """As :meth:`ModelStore.find`. It may show a later state than that of the position."""
+        """As :meth:`ModelStore.find`."""
 
         def look(live: int) -> list[StoredModel]:
             if not filter.limit:
@@ -143,19 +142,22 @@ class MongoModelStore:
                     f"{checkpoint.projection} changes {size:,} bytes of models at once; MongoDB"
                     f" holds at most {_LARGEST:,} in one document"
                 )
-        self._move(expected, checkpoint.projection, document)
+        number = self._move(expected, checkpoint.projection, document)
         if models:
-            self._write(checkpoint.projection, document)
+            self._write(checkpoint.projection, {**document, "number": number})
 
-    def _move(self, expected: Checkpoint | None, projection: str, document: Document) -> None:
-        """Put the checkpoint's new document in the place of the one expected."""
+    def _move(self, expected: Checkpoint | None, projection: str, document: Document) -> int:
+        """Put the checkpoint's new document in the place of the one expected.
+
+        Returns which commit of the checkpoint it is: they are numbered from 1.
+        """
         if expected is None:
             with self._database.using("checkpoints") as checkpoints:
                 try:
-                    checkpoints.insert_one({"_id": projection, **document})
+                    checkpoints.insert_one({"_id": projection, "number": 1, **document})
                 except DuplicateKeyError as error:
                     raise CheckpointMovedError(projection) from error
-            return
+            return 1
         place = {
             "_id": projection,
             "generation": expected.generation,
@@ -163,9 +165,14 @@ class MongoModelStore:
         }
         while True:
             with self._database.using("checkpoints") as checkpoints:
-                moved = checkpoints.replace_one({**place, "pending": {"$exists": False}}, document)
-                if moved.matched_count:
-                    return
+                moved = checkpoints.find_one_and_update(
+                    {**place, "pending": {"$exists": False}},
+                    {"$set": document, "$inc": {"number": 1}},
+                    {"number": 1},
+                    return_document=ReturnDocument.AFTER,
+                )
+            if moved is not None:
+                return int(moved["number"])
             found = self._settled(projection)
             if found is None or not place.items() <= found.items():
                 raise CheckpointMovedError(projection)
@@ -184,12 +191,20 @@ class MongoModelStore:
         changes: dict[str, list[UpdateOne]] = {}
         for change in checkpoint["pending"]:
             fields = {name: change[name] for name in change if name not in {"in", "_id"}}
+            fields |= {"writer": projection, "number": checkpoint["number"]}
             update: Document = {"$set": fields}
             if "key" not in fields:
                 update["$unset"] = {"key": 1, "by": 1, "data": 1}
             changes.setdefault(change["in"], []).append(
                 UpdateOne(
-                    {"_id": change["_id"], "position": {"$lt": change["position"]}},
+                    {
+                        "_id": change["_id"],
+                        # Models of a rebuild were written by a checkpoint beside the live one.
+                        "$or": [
+                            {"number": {"$lt": checkpoint["number"]}},
+                            {"writer": {"$ne": projection}},
+                        ],
+                    },
                     update,
                     upsert=True,
                 )
@@ -207,12 +222,7 @@ class MongoModelStore:
                         raise
         with self._database.using("checkpoints") as checkpoints:
             checkpoints.with_options(write_concern=_UNACKNOWLEDGED_BY_DISK).update_one(
-                {
-                    "_id": projection,
-                    "generation": checkpoint["generation"],
-                    "position": checkpoint["position"],
-                    "pending": checkpoint["pending"],
-                },
+                {"_id": projection, "number": checkpoint["number"]},
                 {"$unset": {"pending": 1}},
             )
 
@@ -248,31 +258,26 @@ class MongoModelStore:
     def _reading(
         self, projection: str, generation: int | None, look: Callable[[int], T]
     ) -> Reading[T]:
-        """What is found in a generation, and the position that it had reached at least.
+        """What is found in a generation, and the position that it had reached.
 
-        Looked at again where others wrote meanwhile, so that it is nearly always of one moment,
-        and never of a generation that was being deleted.
+        Looked at again where others wrote meanwhile, so that all is of one moment. Where they write
+        all the time, after ``timeout`` seconds what is found may be newer than the position.
         """
-        before = self._settled(projection)
-        looks = 0
+        until = time.monotonic() + self._database.timeout
         while True:
+            before = self._settled(projection)
             live = int(before["generation"]) if before else 0
             value = look(live if generation is None else generation)
             with self._database.using("checkpoints") as checkpoints:
-                after = checkpoints.find_one(
-                    {"_id": projection}, {"generation": 1, "position": 1, "pending": {"$slice": 1}}
-                )
-            looks += 1
-            same = _place(before) == _place(after) and "pending" not in (after or {})
-            if same or (looks >= _LOOKS and _place(before)[:1] == _place(after)[:1]):
-                return Reading(_place(before)[1], value)
-            before = self._settled(projection)
+                after = checkpoints.find_one({"_id": projection}, {"generation": 1, "number": 1})
+            same_models = _value(before, "generation") == _value(after, "generation")
+            unchanged = _value(before, "number") == _value(after, "number")
+            if same_models and (unchanged or time.monotonic() > until):
+                return Reading(_value(before, "position"), value)
 
 
-def _place(checkpoint: Document | None) -> tuple[int, int]:
-    if checkpoint is None:
-        return 0, 0
-    return int(checkpoint["generation"]), int(checkpoint["position"])
+def _value(checkpoint: Document | None, field: str) -> int:
+    return int(checkpoint[field]) if checkpoint else 0
 
 
 def _name(collection: str) -> str:
