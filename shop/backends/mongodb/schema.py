@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
@@ -154,15 +154,16 @@ def _mark(database: Documents, prefix: str, where: str) -> dict[str, Any]:
 
 
 def _first_version(database: Documents, prefix: str) -> None:
-    _create(database, f"{prefix}commits", _COMMITS_VALIDATOR)
+    _create(database, f"{prefix}commits")
+    database.command("collMod", f"{prefix}commits", validator=_COMMITS_VALIDATOR)
     database[f"{prefix}commits"].create_indexes(list(_COMMITS_INDEXES))
-    _create(database, f"{prefix}checkpoints", {})
-    _create(database, f"{prefix}snapshots", {})
+    _create(database, f"{prefix}checkpoints")
+    _create(database, f"{prefix}snapshots")
 
 
-def _create(database: Documents, name: str, validator: Mapping[str, Any]) -> None:
+def _create(database: Documents, name: str) -> None:
     try:
-        database.create_collection(name, validator=validator)
+        database.create_collection(name, check_exists=False)
     except OperationFailure as error:
         if error.code != NAMESPACE_EXISTS:
             raise
