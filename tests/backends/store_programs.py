@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
@@ -66,6 +67,28 @@ def _append(store: EventStore, events: list[AnyEvent], ours: AggregateRef | None
 
 def _version(store: EventStore, ref: AggregateRef) -> int:
     return next((e.version for e in store.read(Query(refs=[ref], reverse=True, limit=1))), 0)
+
+
+def follow(url: str) -> None:
+    """Read the log as it grows, until it is told that it grows no more; every position once."""
+    say("ready")
+    wait_to_be_told()
+    ended = threading.Event()
+
+    def await_the_end() -> None:
+        wait_to_be_told()
+        ended.set()
+
+    threading.Thread(target=await_the_end, daemon=True).start()
+    seen = 0
+    with open_event_store(url, registry()) as store:
+        last_round = False
+        while not last_round:
+            last_round = ended.is_set()
+            for event in store.read(Query(after=seen)):
+                assert event.position == seen + 1, f"{event.position} after {seen}"
+                seen = event.position
+    say("seen", seen)
 
 
 def append_for_ever(url: str) -> None:

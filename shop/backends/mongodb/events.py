@@ -239,13 +239,12 @@ class MongoEventStore:
 
     def replicate(self, commits: Sequence[tuple[Commit, Sequence[Event[EventData]]]]) -> None:
         """As :meth:`EventStore.replicate`."""
-        appends = [
-            Append.of(
-                PreparedAppend.of(self._registry, events, commit.id, commit.digest, None),
-                self._log.kinds,
-            )
-            for commit, events in commits
-        ]
+        appends: list[Append] = []
+        kinds = self._log.kinds
+        for commit, events in commits:
+            prepared = PreparedAppend.of(self._registry, events, commit.id, commit.digest, None)
+            appends.append(Append.of(prepared, kinds))
+            kinds = kinds.union(appends[-1].new_kinds)
         work = Work(appends, [commit for commit, _ in commits])
         until_certain(lambda: self._submit(work), timeout=_CERTAINTY)
 
@@ -258,11 +257,13 @@ class MongoEventStore:
         """All kinds of events in the log: told by the commits that had one for the first time."""
         with self._database.using("commits") as commits:
             found = commits.find({"kinds.name": {"$gt": ""}}, {"kinds": 1}, hint=BY_KIND)
-            return frozenset(
+            kinds = frozenset(
                 (kind["aggregate"], kind["name"], kind["schema"])
                 for commit in found
                 for kind in commit["kinds"]
             )
+        self._log.kinds = self._log.kinds.union(kinds)
+        return kinds
 
     def close(self) -> None:
         """As :meth:`EventStore.close`."""

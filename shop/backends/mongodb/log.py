@@ -104,11 +104,12 @@ class Log:
     def _append(self, entries: Sequence[Entry[Work]], unsettled: list[Entry[Work]]) -> None:
         """Do appends one after the other, each with its own outcome."""
         left = list(entries)
+        behind = False
         # Empty commits take no position, so that nothing tells whether another was faster.
         careful = any(not entry.work.appends[0].prepared.events for entry in left)
         while left:
             appends = [entry.work.appends[0] for entry in left]
-            outcomes = self._decided(appends, careful=careful)
+            outcomes = self._decided(appends, careful=careful, behind=behind)
             if not careful and any(isinstance(outcome, Exception) for outcome in outcomes):
                 careful = True  # what is remembered may be old
                 continue
@@ -124,7 +125,8 @@ class Log:
                     entry.result = outcome
                 unsettled.remove(entry)
             left = left[done:]
-            careful = refusal is not None and refusal.error is None
+            behind = refusal is not None and refusal.behind
+            careful = refusal is not None and not refusal.behind and refusal.error is None
 
     def _replicate(self, entry: Entry[Work], replicas: Sequence[Commit]) -> None:
         appends, replicas = list(entry.work.appends), list(replicas)
@@ -141,11 +143,16 @@ class Log:
         except ReplicationError as error:
             entry.error = error
 
-    def _decided(self, appends: Sequence[Append], *, careful: bool) -> list[Commit | Exception]:
-        """The outcomes of appends, by what is remembered or, if ``careful``, by what is there."""
+    def _decided(
+        self, appends: Sequence[Append], *, careful: bool, behind: bool = False
+    ) -> list[Commit | Exception]:
+        """The outcomes of appends, by what is remembered or, if ``careful``, by what is there.
+
+        What others have written meanwhile is read first where this process is ``behind``.
+        """
         prepared = [append.prepared for append in appends]
         with self._database.translated():
-            if careful or self._head is None:
+            if careful or behind or self._head is None:
                 self._catch_up()
             assert self._head is not None
             versions = self._versions_for(prepared, careful=careful)
@@ -267,7 +274,7 @@ class Log:
         wrong = []
         for ref, version in least.items():
             if (version == 0 or (ref, version) in there) and (ref, version + 1) not in there:
-                versions[ref] = version
+                versions[ref] = self._versions[ref] = version
             else:
                 wrong.append(ref)
         for append in appends:  # each is refused for the first that is wrong
@@ -344,9 +351,13 @@ class Log:
 
 
 class _Refusal(msgspec.Struct, frozen=True):
-    """Why a document was not inserted: for what the store is to look again, unless ``error``."""
+    """Why a document was not inserted: an ``error`` of its own, or what is to be looked at again.
+
+    ``behind`` tells that somebody else was faster.
+    """
 
     error: Exception | None
+    behind: bool = False
 
     @classmethod
     def of(cls, failure: Document, where: str) -> _Refusal:
@@ -354,7 +365,7 @@ class _Refusal(msgspec.Struct, frozen=True):
             return cls(StoreError(f"{where} refused a commit: {failure.get('errmsg')}"))
         if "events.id" in failure["keyPattern"]:
             return cls(EventIdReusedError(UUID(failure["keyValue"]["events.id"])))
-        return cls(None)
+        return cls(None, behind="_id" in failure["keyPattern"])
 
 
 def _portions(sizes: Sequence[int]) -> Iterator[int]:

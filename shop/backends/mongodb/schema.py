@@ -139,7 +139,7 @@ def _mark(database: Documents, prefix: str, where: str) -> dict[str, Any]:
     found = store.find_one({"_id": MARKER})  # looked at again: another process may be at it
     if found is not None:
         return found
-    if taken or store.find_one() is not None:
+    if taken or store.find_one({"_id": {"$ne": MARKER}}) is not None:
         name = taken[0] if taken else f"{prefix}store"
         raise StoreFormatError(
             f"{where} has a collection {name} of some other program: choose another database, or a"
