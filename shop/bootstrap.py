@@ -184,8 +184,28 @@ def _postgresql(url: str) -> Backend:
     )
 
 
+def _mongodb(url: str) -> Backend:
+    from shop.backends import mongodb
+
+    parts = DatabaseUrl.of(url)
+    database = mongodb.Database(
+        parts.driver,
+        parts.database,
+        prefix=parts.prefix,
+        pool_size=parts.pool_size,
+        timeout=parts.timeout,
+    )
+    return Backend(
+        lambda registry: mongodb.MongoEventStore(database, registry, owns_database=True),
+        mongodb.MongoModelStore(database),
+        mongodb.MongoSnapshotStore(database),
+        database.close,
+    )
+
+
 _OPENERS: Mapping[str, Callable[[str], Backend]] = {
     "memory": _memory,
     "sqlite": _sqlite,
     "postgresql": _postgresql,
+    "mongodb": _mongodb,
 }

@@ -31,12 +31,20 @@ def sqlite(request: pytest.FixtureRequest) -> NewUrl:
     return lambda: f"sqlite:///{directory / f'{next(numbers)}.db'}"
 
 
-def postgres(request: pytest.FixtureRequest) -> NewUrl:
-    new: NewUrl = request.getfixturevalue("postgres")
-    return new
+def named(fixture: str) -> Callable[[pytest.FixtureRequest], NewUrl]:
+    """What a fixture of ``tests/conftest.py`` makes."""
+
+    def new_url(request: pytest.FixtureRequest) -> NewUrl:
+        new: NewUrl = request.getfixturevalue(fixture)
+        return new
+
+    return new_url
 
 
-DURABLE = {"sqlite": sqlite, "postgres": postgres}
+DURABLE = {
+    "sqlite": sqlite,
+    **{kind: named(kind) for kind in ("postgres", "mongodb", "mongodb_replica_set")},
+}
 KINDS = {"memory": memory, **DURABLE}
 
 

@@ -55,11 +55,11 @@ def open_store() -> Iterator[OpenStore]:
 
 
 class Program:
-    """Another process, running one of the functions of ``sqlite_programs``."""
+    """Another process, running one of the functions of a module of programs."""
 
-    def __init__(self, *arguments: object) -> None:
+    def __init__(self, programs: str, *arguments: object) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.backends.sqlite_programs", *map(str, arguments)],
+            [sys.executable, "-m", f"tests.backends.{programs}", *map(str, arguments)],
             cwd=Path(__file__).parents[2],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -91,13 +91,13 @@ class Program:
 Start = Callable[..., Program]
 
 
-@pytest.fixture
-def start() -> Iterator[Start]:
-    """Starts a program of ``sqlite_programs`` with its arguments; none outlives the test."""
+@contextmanager
+def programs(module: str) -> Iterator[Start]:
+    """Starts programs of a module with their arguments; none outlives the test."""
     started: list[Program] = []
 
     def start(*arguments: object) -> Program:
-        started.append(Program(*arguments))
+        started.append(Program(module, *arguments))
         return started[-1]
 
     yield start
@@ -105,3 +105,17 @@ def start() -> Iterator[Start]:
         if program.running():
             program.process.kill()
         program.process.communicate()
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts a program of ``sqlite_programs``."""
+    with programs("sqlite_programs") as start:
+        yield start
+
+
+@pytest.fixture
+def start_on_store() -> Iterator[Start]:
+    """Starts a program of ``store_programs``, which takes the URL of any store."""
+    with programs("store_programs") as start:
+        yield start

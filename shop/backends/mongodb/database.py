@@ -1,0 +1,106 @@
+"""One database of a MongoDB server: the client that all threads share, set up on first use."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+from uuid import UUID
+
+from pymongo import MongoClient, ReadPreference, WriteConcern
+from pymongo.collection import Collection
+from pymongo.errors import PyMongoError
+
+from shop.backends.mongodb.errors import translated
+from shop.backends.mongodb.schema import Documents, prepare
+from shop.eventsourcing.errors import StoreClosedError, StoreError
+
+Document = dict[str, Any]
+
+_ANSWER = 20.0
+"""Seconds beyond the time-out for a connection in which a server must answer an operation: a
+server that hangs must not hang a thread for ever."""
+
+
+class Database:
+    """A database, with its collections under names that begin with a prefix. Thread-safe.
+
+    Nothing is asked of the server before the first use, which makes collections and indexes where
+    they are missing; while that fails, every use tries again. All writes are on the disk of a
+    majority of the replica set when they are acknowledged, or on that of the one server.
+    """
+
+    def __init__(
+        self, url: str, name: str, *, prefix: str = "", pool_size: int = 16, timeout: float = 5.0
+    ) -> None:
+        """``timeout`` is in seconds: to reach a server, and to get a connection of the pool.
+
+        Raises :class:`StoreError` where the driver does not take the URL.
+        """
+        self.where = f"mongodb://{url.partition('://')[2].rpartition('@')[2].partition('/')[0]}/"
+        self.where += name
+        self.prefix = prefix
+        self.timeout = timeout
+        milliseconds = int(timeout * 1000)
+        self.write_concern: Document = {"w": "majority", "j": True, "wtimeout": milliseconds}
+        try:
+            self._client: MongoClient[Document] = MongoClient(
+                url,
+                connect=False,
+                appname="shop",
+                maxPoolSize=pool_size,
+                serverSelectionTimeoutMS=milliseconds,
+                connectTimeoutMS=milliseconds,
+                waitQueueTimeoutMS=milliseconds,
+                socketTimeoutMS=milliseconds + int(_ANSWER * 1000),
+                # Commits are repeated under their ids, and everything else may be done twice.
+                retryWrites=False,
+            )
+        except (PyMongoError, ValueError) as error:
+            raise StoreError(f"cannot use {self.where}: {error}") from error
+        self._database: Documents = self._client.get_database(
+            name,
+            read_preference=ReadPreference.PRIMARY,
+            write_concern=WriteConcern(w="majority", j=True, wtimeout=milliseconds),
+        )
+        self._lock = threading.Lock()
+        self._identity: UUID | None = None
+        self._closed = False
+
+    @property
+    def identity(self) -> UUID:
+        """The store's identity, made with it."""
+        self.open()
+        assert self._identity is not None
+        return self._identity
+
+    def open(self) -> Documents:
+        """The driver's database, set up. Raises as :func:`prepare`, and what tells why not."""
+        if self._closed:
+            raise StoreClosedError(f"{self.where} is closed")
+        if self._identity is None:
+            with self._lock, self.translated():
+                if self._identity is None:
+                    self._identity = UUID(prepare(self._database, self.prefix, self.where))
+        return self._database
+
+    def collection(self, name: str) -> Collection[Document]:
+        """One of the collections."""
+        return self.open()[self.prefix + name]
+
+    @contextmanager
+    def using(self, name: str) -> Iterator[Collection[Document]]:
+        """One of the collections; what the driver raises in the block is translated."""
+        collection = self.collection(name)
+        with self.translated():
+            yield collection
+
+    def translated(self) -> AbstractContextManager[None]:
+        """Raises the toolkit's errors for the driver's."""
+        return translated(self.where, self.timeout)
+
+    def close(self) -> None:
+        """Close all connections; idempotent."""
+        self._closed = True
+        self._client.close()

@@ -1,0 +1,90 @@
+"""The driver's errors, as those of the toolkit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pymongo.errors import (
+    ConfigurationError,
+    ConnectionFailure,
+    ExecutionTimeout,
+    InvalidOperation,
+    NetworkTimeout,
+    OperationFailure,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+    WaitQueueTimeoutError,
+)
+
+from shop.eventsourcing.errors import (
+    StoreClosedError,
+    StoreError,
+    StoreFormatError,
+    StoreUnavailableError,
+)
+
+DUPLICATE_KEY = 11000
+VALIDATION_FAILED = 121
+NAMESPACE_EXISTS = 48
+_NO_ACCESS = {
+    13: "this user may not do that: give it the role readWrite on the database",
+    18: "authentication failed: check user, password and authSource",
+}
+_OUT_OF_DISK = 14031
+_INDEX_CONFLICTS = {85, 86}
+
+
+@contextmanager
+def translated(where: str, timeout: float) -> Iterator[None]:
+    """Raise the toolkit's errors for the driver's; see :func:`translation`."""
+    try:
+        yield
+    except PyMongoError as error:
+        raise translation(error, where, timeout) from error
+
+
+def nothing_begun(error: PyMongoError) -> bool:
+    """Whether the operation never reached a server."""
+    return isinstance(error, ServerSelectionTimeoutError | WaitQueueTimeoutError)
+
+
+def translation(error: PyMongoError, where: str, timeout: float) -> StoreError:
+    """The toolkit's error for one of the driver's, which met it at the place ``where``.
+
+    ``timeout`` is that for a connection, in seconds.
+    """
+    if isinstance(error, ServerSelectionTimeoutError):
+        reason = _first_reason(error)
+        return StoreUnavailableError(
+            f"cannot reach {where}: no server took a connection within {timeout:g} s ({reason})"
+        )
+    if isinstance(error, WaitQueueTimeoutError):
+        return StoreUnavailableError(
+            f"cannot use {where}: no connection of the pool became free within {timeout:g} s;"
+            " pool_size says how many there are"
+        )
+    if isinstance(error, NetworkTimeout | ExecutionTimeout):
+        return StoreUnavailableError(f"cannot use {where}: it did not answer in time ({error})")
+    if isinstance(error, ConnectionFailure):
+        return StoreUnavailableError(f"cannot use {where}: the connection was lost ({error})")
+    if isinstance(error, InvalidOperation):
+        return StoreClosedError(f"{where} is closed")
+    if isinstance(error, ConfigurationError):
+        return StoreError(f"cannot use {where}: {error}")
+    if isinstance(error, OperationFailure):
+        if error.code in _NO_ACCESS:
+            return StoreError(f"cannot use {where}: {_NO_ACCESS[error.code]}")
+        if error.code == _OUT_OF_DISK:
+            return StoreUnavailableError(f"cannot use {where}: its disk is full")
+        if error.code in _INDEX_CONFLICTS:
+            return StoreFormatError(
+                f"{where} has an index of the same name that is not this program's:"
+                f" {error.details and error.details.get('errmsg')}"
+            )
+    return StoreError(f"{where}: {error}")
+
+
+def _first_reason(error: ServerSelectionTimeoutError) -> str:
+    """The driver's reason without its description of the whole topology."""
+    return str(error).partition(", Timeout:")[0].partition(" (configured timeouts")[0]

@@ -1,0 +1,283 @@
+"""The event store on MongoDB."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Self, cast
+from uuid import UUID
+
+from shop.backends.mongodb.database import Database
+from shop.backends.mongodb.documents import (
+    Append,
+    Kind,
+    StoredCommit,
+    commit_of,
+    event_of,
+    stored_commits,
+)
+from shop.backends.mongodb.log import COMMIT_FIELDS, Log, Work
+from shop.backends.mongodb.query import FIRST_PAGE, PAGE, Plan, needs_kinds, next_size, plan
+from shop.backends.mongodb.schema import BY_HEAD, BY_KIND, BY_POSITION, BY_VERSION
+from shop.eventsourcing.append import PreparedAppend, until_certain
+from shop.eventsourcing.event import AggregateRef, Event, EventData
+from shop.eventsourcing.group_commit import GroupCommit
+from shop.eventsourcing.registry import Registry
+from shop.eventsourcing.store import Commit, Query, StoreInfo
+
+_CERTAINTY = 30.0
+"""Seconds that a caller waits at most to learn what became of his commit."""
+_COMMITS = 1000
+"""Commits that are told of at once."""
+
+
+class MongoEventStore:
+    """Events in a database, which it closes with itself if it owns it."""
+
+    def __init__(
+        self, database: Database, registry: Registry[EventData], *, owns_database: bool = False
+    ) -> None:
+        self._database = database
+        self._registry = registry
+        self._owns_database = owns_database
+        self._log = Log(database)
+        self._group = GroupCommit(self._log.commit)
+
+    def append(
+        self,
+        events: Sequence[Event[EventData]],
+        *,
+        commit_id: UUID | None = None,
+        digest: bytes | None = None,
+        guards: Mapping[AggregateRef, int] | None = None,
+    ) -> Commit:
+        """As :meth:`EventStore.append`. Raises :class:`StoreError` for more than 16 MB."""
+        prepared = PreparedAppend.of(self._registry, events, commit_id, digest, guards)
+        work = Work([Append.of(prepared, self._log.kinds)])
+        return until_certain(lambda: self._submit(work), timeout=_CERTAINTY)
+
+    def _submit(self, work: Work) -> Commit:
+        commit: Commit = self._group.submit(work)
+        return commit
+
+    def read(self, query: Query = Query()) -> Iterator[Event[EventData]]:
+        """As :meth:`EventStore.read`. Nothing is held on the server between two pages."""
+        kinds: frozenset[Kind] = frozenset()
+        if needs_kinds(query):
+            # Events of a kind that is new after this would be missing among others as new: none
+            # of them are read.
+            head = self.head()
+            query = _up_to(query, head)
+            kinds = self._kinds()
+        names = {name for aggregate, name, _ in kinds if aggregate in (query.aggregates or ())}
+        made = plan(query, sorted({aggregate for aggregate, _, _ in kinds}), sorted(names))
+        if made is None:
+            return
+        bounds = self._bounds(query, made)
+        if bounds is None:
+            return
+        left = made.limit
+        for position, row in self._rows(made, *bounds):
+            if not made.wanted(row):
+                continue
+            yield event_of(self._registry, position, row)
+            if left is not None:
+                left -= 1
+                if not left:
+                    return
+
+    def _bounds(self, query: Query, made: Plan) -> tuple[int, int] | None:
+        """First positions of the commits between which all that is wanted lies.
+
+        ``None`` where nothing can be wanted. In a single stream, versions lead to positions.
+        """
+        low, high = made.low, made.high
+        if query.after:
+            # It may lie within a commit.
+            with self._database.using("commits") as commits:
+                begun = commits.find_one(
+                    {"_id": {"$gt": 0, "$lte": low}}, {"_id": 1}, sort={"_id": -1}, hint=BY_POSITION
+                )
+            low = int(begun["_id"]) if begun else low
+        if query.refs is None or len(set(query.refs)) > 1 or query.ids is not None:
+            return low, high
+        first, last = query.versions
+        if first is not None and first > 1:
+            found = self._commit_with(next(iter(query.refs)), first)
+            if found is None:
+                return None
+            low = max(low, found)
+        if last is not None and 0 < last < 2**63:
+            found = self._commit_with(next(iter(query.refs)), last)
+            high = high if found is None else min(high, found)
+        return low, high
+
+    def _commit_with(self, ref: AggregateRef, version: int) -> int | None:
+        """First position of the commit that holds a version of an aggregate."""
+        place = {"aggregate_id": str(ref.id), "aggregate": ref.name, "version": version}
+        with self._database.using("commits") as commits:
+            found = commits.find_one({"events": {"$elemMatch": place}}, {"_id": 1}, hint=BY_VERSION)
+        return int(found["_id"]) if found else None
+
+    def _rows(self, made: Plan, low: int, high: int) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Positions and documents of the events of all commits that may hold what is wanted."""
+        size = FIRST_PAGE if made.limit is None else min(made.limit, FIRST_PAGE)
+        # Without a gap between them, so many positions are at most so many commits and, but for
+        # the last of them, so many events.
+        span = None if made.conditions or made.reverse else PAGE
+        full = True
+        while full and low <= high:
+            count = read = 0
+            to = high if span is None else min(high, low + span - 1)
+            for commit, length in self._page(made, low, to, size if span is None else span):
+                count, read = count + 1, read + length
+                rows = commit.rows()
+                position = commit.first
+                for position, row in reversed(list(rows)) if made.reverse else rows:
+                    if made.low <= position <= made.high:
+                        yield position, row
+                    elif position > made.high and not made.reverse:
+                        return
+                if made.reverse:
+                    high = commit.first - 1
+                else:
+                    low = position + 1
+            full = count == size if span is None else count > 0
+            size = next_size(count, read)
+
+    def _page(
+        self, made: Plan, low: int, high: int, size: int
+    ) -> Iterator[tuple[StoredCommit, int]]:
+        """The next commits, with their lengths in bytes. All of them are on disk."""
+        with self._database.using("commits") as commits:
+            batches = commits.find_raw_batches(
+                made.find(low, high),
+                {"commit": 1, "events": 1},
+                sort=[("_id", -1 if made.reverse else 1)],
+                limit=size,
+                batch_size=size,
+                hint=made.index,
+            )
+            for batch in batches:
+                # The driver's types say what find() gives.
+                page = list(stored_commits(cast("bytes", batch)))
+                latest = page[0 if made.reverse else -1]
+                last = latest.first + latest.size - 1
+                if last > self._log.durable:
+                    self._log.confirm(last, latest.id)
+                for commit in page:
+                    yield commit, len(commit.events)
+
+    def head(self) -> int:
+        """As :meth:`EventStore.head`."""
+        with self._database.using("commits") as commits:
+            last = commits.find_one(
+                {"_id": {"$gt": 0}}, {"last": 1, "commit": 1}, sort={"_id": -1}, hint=BY_POSITION
+            )
+        if last is None:
+            return 0
+        self._log.confirm(int(last["last"]), last["commit"])
+        return int(last["last"])
+
+    def now(self) -> datetime:
+        """As :meth:`EventStore.now`: the clock of the server."""
+        database = self._database.open()
+        with self._database.translated():
+            time: datetime = database.command("hello")["localTime"]
+        return time.replace(tzinfo=UTC)
+
+    def find_commit(self, commit_id: UUID) -> Commit | None:
+        """As :meth:`EventStore.find_commit`."""
+        with self._database.using("commits") as commits:
+            found = commits.find_one({"commit": str(commit_id)}, COMMIT_FIELDS)
+        if found is None:
+            return None
+        commit = commit_of(found)
+        self._log.confirm(commit.last, commit.id, always=not commit.size)
+        return commit
+
+    def commits(self, after: int = 0) -> Iterator[Commit]:
+        """As :meth:`EventStore.commits`.
+
+        A commit without events takes no position: one that another process is about to store may
+        appear behind those that were told of already.
+        """
+        low = after
+        while True:
+            with self._database.using("commits") as collection:
+                page = [
+                    commit_of(document)
+                    for document in collection.find(
+                        {"_id": {"$gt": low}}, COMMIT_FIELDS, hint=BY_POSITION
+                    )
+                    .sort("_id", 1)
+                    .limit(_COMMITS)
+                ]
+            if page:
+                self._log.confirm(page[-1].last, page[-1].id)
+            until = page[-1].first - 1 if len(page) == _COMMITS else None
+            empty = iter(self._empty_commits(low, until))
+            waiting = next(empty, None)
+            for commit in page:
+                while waiting is not None and waiting.last < commit.last:
+                    yield waiting
+                    waiting = next(empty, None)
+                yield commit
+            while waiting is not None:
+                yield waiting
+                waiting = next(empty, None)
+            if until is None:
+                return
+            low = page[-1].last
+
+    def _empty_commits(self, low: int, until: int | None) -> list[Commit]:
+        """Those without events that found a head between these, both included."""
+        bounds = {"$gte": low} if until is None else {"$gte": low, "$lte": until}
+        with self._database.using("commits") as commits:
+            found = commits.find({"head": bounds}, COMMIT_FIELDS, hint=BY_HEAD).sort("head", 1)
+            return [commit_of(document) for document in found]
+
+    def replicate(self, commits: Sequence[tuple[Commit, Sequence[Event[EventData]]]]) -> None:
+        """As :meth:`EventStore.replicate`."""
+        appends: list[Append] = []
+        kinds = self._log.kinds
+        for commit, events in commits:
+            prepared = PreparedAppend.of(self._registry, events, commit.id, commit.digest, None)
+            appends.append(Append.of(prepared, kinds))
+            kinds = kinds.union(appends[-1].new_kinds)
+        work = Work(appends, [commit for commit, _ in commits])
+        until_certain(lambda: self._submit(work), timeout=_CERTAINTY)
+
+    def info(self) -> StoreInfo:
+        """As :meth:`EventStore.info`."""
+        kinds = frozenset((name, schema) for _, name, schema in self._kinds())
+        return StoreInfo(self._database.identity, kinds)
+
+    def _kinds(self) -> frozenset[Kind]:
+        """All kinds of events in the log: told by the commits that had one for the first time."""
+        with self._database.using("commits") as commits:
+            found = commits.find({"kinds.name": {"$gt": ""}}, {"kinds": 1}, hint=BY_KIND)
+            kinds = frozenset(
+                (kind["aggregate"], kind["name"], kind["schema"])
+                for commit in found
+                for kind in commit["kinds"]
+            )
+        self._log.kinds = self._log.kinds.union(kinds)
+        return kinds
+
+    def close(self) -> None:
+        """As :meth:`EventStore.close`."""
+        self._group.close()
+        if self._owns_database:
+            self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def _up_to(query: Query, head: int) -> Query:
+    fields = {name: getattr(query, name) for name in query.__struct_fields__}
+    return Query(**{**fields, "to": head if query.to is None else min(query.to, head)})

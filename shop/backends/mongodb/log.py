@@ -1,0 +1,380 @@
+"""Appending to the log: one document a commit, inserted at the next position.
+
+The ``_id`` of a commit is its first position. Who inserts at ``last + 1`` of the commit that he saw
+last either is the next, and then nobody has written in between, so that all that he looked at
+before still holds; or the ``_id`` is taken, and he looks again. So check and insert are one atomic
+step, over any number of aggregates and without a transaction. Versions that were taken, commit ids
+and event ids are refused by unique indexes, versions that jump by the look.
+
+What this process has written itself need not be looked at: as long as its inserts succeed, nobody
+else has changed anything. So most appends are one round trip, and a group of them is, too.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from pymongo.errors import PyMongoError
+
+from shop.backends.mongodb.database import Database
+from shop.backends.mongodb.documents import Append, Kind, commit_of
+from shop.backends.mongodb.errors import DUPLICATE_KEY, nothing_begun, translation
+from shop.backends.mongodb.schema import BY_AGGREGATE, BY_POSITION, BY_VERSION
+from shop.eventsourcing.append import PreparedAppend, check_replicas, decide
+from shop.eventsourcing.errors import (
+    CommitInDoubtError,
+    EventIdReusedError,
+    ReplicationError,
+    StoreError,
+    StoreUnavailableError,
+)
+from shop.eventsourcing.event import AggregateRef
+from shop.eventsourcing.group_commit import Entry
+from shop.eventsourcing.store import Commit
+
+Document = dict[str, Any]
+
+_REMEMBERED = 10_000
+"""Aggregates whose version is remembered."""
+_FOLLOWED = 1_000
+"""Commits of others that are looked through for remembered aggregates; after more, all of those
+are forgotten."""
+_ONE_MESSAGE = 32 * 1024 * 1024
+"""Bytes of documents in one command; the protocol takes 48 MB."""
+COMMIT_FIELDS = {"_id": 1, "last": 1, "head": 1, "commit": 1, "digest": 1}
+"""What :func:`commit_of` needs."""
+
+
+class Work(msgspec.Struct, frozen=True):
+    """What one caller wants written: an append, or copies of another store's commits."""
+
+    appends: Sequence[Append]
+    replicas: Sequence[Commit] | None = None
+    """What the appends must become, where they are copies."""
+
+
+class Log:
+    """Writes the groups of one process. ``commit`` is for one thread at a time."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._head: int | None = None
+        """The last position seen; those of this process's own commits included."""
+        self._versions: OrderedDict[AggregateRef, int] = OrderedDict()
+        """Of some aggregates, as they are at that position."""
+        self.kinds: frozenset[Kind] = frozenset()
+        """Kinds of events that are known to be in the log."""
+        self._durable = 0
+        self._durable_lock = threading.Lock()
+
+    @property
+    def durable(self) -> int:
+        """All commits up to this position are known to be on disk."""
+        return self._durable
+
+    def found_durable(self, position: int) -> None:
+        """Note that all commits up to a position are on disk. Any thread may call it."""
+        with self._durable_lock:
+            self._durable = max(self._durable, position)
+
+    def commit(self, group: Sequence[Entry[Work]]) -> None:
+        """Write what a group of callers wants, and set the outcome of each."""
+        appends: list[Entry[Work]] = []
+        unsettled = list(group)
+        try:
+            for entry in group:
+                if entry.work.replicas is None:
+                    appends.append(entry)
+                    continue
+                self._append(appends, unsettled)
+                appends = []
+                self._replicate(entry, entry.work.replicas)
+                unsettled.remove(entry)
+            self._append(appends, unsettled)
+        except StoreError as error:
+            self._forget()
+            for entry in unsettled:
+                entry.error = error
+
+    def _append(self, entries: Sequence[Entry[Work]], unsettled: list[Entry[Work]]) -> None:
+        """Do appends one after the other, each with its own outcome."""
+        left = list(entries)
+        behind = False
+        # Empty commits take no position, so that nothing tells whether another was faster.
+        careful = any(not entry.work.appends[0].prepared.events for entry in left)
+        while left:
+            appends = [entry.work.appends[0] for entry in left]
+            outcomes = self._decided(appends, careful=careful, behind=behind)
+            if not careful and any(isinstance(outcome, Exception) for outcome in outcomes):
+                careful = True  # what is remembered may be old
+                continue
+            self._confirm_replays(outcomes, careful=careful)
+            done, refusal = self._write(appends, outcomes)
+            if refusal is not None and refusal.error is not None:
+                outcomes[done] = refusal.error
+                done += 1
+            for entry, outcome in zip(left[:done], outcomes, strict=False):
+                if isinstance(outcome, Exception):
+                    entry.error = outcome
+                else:
+                    entry.result = outcome
+                unsettled.remove(entry)
+            left = left[done:]
+            behind = refusal is not None and refusal.behind
+            careful = refusal is not None and not refusal.behind and refusal.error is None
+
+    def _replicate(self, entry: Entry[Work], replicas: Sequence[Commit]) -> None:
+        appends, replicas = list(entry.work.appends), list(replicas)
+        try:
+            while appends:
+                outcomes = self._decided(appends, careful=True)
+                check_replicas(replicas, outcomes)
+                self._confirm_replays(outcomes, careful=True)
+                done, refusal = self._write(appends, outcomes)
+                if refusal is not None and refusal.error is not None:
+                    entry.error = refusal.error
+                    return
+                appends, replicas = appends[done:], replicas[done:]
+        except ReplicationError as error:
+            entry.error = error
+
+    def _decided(
+        self, appends: Sequence[Append], *, careful: bool, behind: bool = False
+    ) -> list[Commit | Exception]:
+        """The outcomes of appends, by what is remembered or, if ``careful``, by what is there.
+
+        What others have written meanwhile is read first where this process is ``behind``.
+        """
+        prepared = [append.prepared for append in appends]
+        with self._database.translated():
+            if careful or behind or self._head is None:
+                self._catch_up()
+            assert self._head is not None
+            versions = self._versions_for(prepared, careful=careful)
+            commits = self._known(prepared) if careful else {}
+        return decide(prepared, self._head, versions, commits)
+
+    def _write(
+        self, appends: Sequence[Append], outcomes: Sequence[Commit | Exception]
+    ) -> tuple[int, _Refusal | None]:
+        """Insert what was accepted; tell how many of the outcomes hold, and what was refused."""
+        accepted = [
+            (number, outcome)
+            for number, outcome in enumerate(outcomes)
+            if isinstance(outcome, Commit) and not outcome.replayed
+        ]
+        documents = [appends[number].document(commit) for number, commit in accepted]
+        inserted, refusal = 0, None
+        for size in _portions([len(document.raw) for document in documents]):
+            some, refusal = self._insert(documents[inserted : inserted + size])
+            inserted += some
+            if refusal is not None:
+                break
+        for number, commit in accepted[:inserted]:
+            self._note(appends[number], commit)
+        return (len(outcomes) if refusal is None else accepted[inserted][0]), refusal
+
+    def _insert(self, documents: Sequence[Any]) -> tuple[int, _Refusal | None]:
+        """Insert documents in order until one is refused; tell how many were, and why no more.
+
+        Raises :class:`CommitInDoubtError` where that cannot be known.
+        """
+        database, name = self._database.open(), f"{self._database.prefix}commits"
+        try:
+            # One command, whatever the number: the driver's own calls cost twice the time.
+            answer = database.command(
+                {
+                    "insert": name,
+                    "ordered": True,
+                    "writeConcern": self._database.write_concern,
+                    "documents": list(documents),
+                }
+            )
+        except PyMongoError as error:
+            told = translation(error, self._database.where, self._database.timeout)
+            if isinstance(told, StoreUnavailableError) and not nothing_begun(error):
+                raise CommitInDoubtError(str(told)) from error
+            raise told from error
+        if "writeConcernError" in answer:
+            reason = answer["writeConcernError"].get("errmsg", "")
+            raise CommitInDoubtError(
+                f"{self._database.where} did not confirm within {self._database.timeout:g} s that"
+                f" a commit is on disk ({reason})"
+            )
+        inserted = int(answer["n"])
+        for failure in answer.get("writeErrors", ()):
+            return inserted, _Refusal.of(failure, self._database.where)
+        return inserted, None
+
+    def _note(self, append: Append, commit: Commit) -> None:
+        """Remember what an append has changed."""
+        self._head = commit.last
+        for event in append.prepared.events:
+            self._versions[event.aggregate] = event.version
+            self._versions.move_to_end(event.aggregate)
+        while len(self._versions) > _REMEMBERED:
+            self._versions.popitem(last=False)
+        self.kinds = self.kinds.union(append.new_kinds)
+        self.found_durable(commit.last)
+
+    def _forget(self) -> None:
+        self._head = None
+        self._versions.clear()
+
+    def _catch_up(self) -> None:
+        """Bring what is remembered to the state of the log."""
+        commits = self._database.collection("commits")
+        if self._head is not None:
+            fields = {
+                "last": 1,
+                **{f"events.{name}": 1 for name in ("aggregate", "aggregate_id", "version")},
+            }
+            others = list(
+                commits.find({"_id": {"$gt": self._head}}, fields, hint=BY_POSITION)
+                .sort("_id", 1)
+                .limit(_FOLLOWED)
+            )
+            if len(others) < _FOLLOWED:
+                for commit in others:
+                    self._head = int(commit["last"])
+                    for event in commit["events"]:
+                        ref = AggregateRef(event["aggregate"], UUID(event["aggregate_id"]))
+                        if ref in self._versions:
+                            self._versions[ref] = event["version"]
+                return
+        last = commits.find_one({"_id": {"$gt": 0}}, {"last": 1}, sort={"_id": -1})
+        self._head = int(last["last"]) if last else 0
+        self._versions.clear()
+
+    def _versions_for(
+        self, appends: Sequence[PreparedAppend], *, careful: bool
+    ) -> dict[AggregateRef, int]:
+        """The versions of the aggregates that the appends concern.
+
+        A new aggregate is taken to be one, unless ``careful``: its first version is refused by
+        the index where it is not. Of the others that are not remembered, it is looked up whether
+        they stand where they are expected.
+        """
+        versions: dict[AggregateRef, int] = {}
+        least: dict[AggregateRef, int] = {}
+        for append in appends:
+            for ref, version in append.expected.items():
+                if ref in self._versions:
+                    versions[ref] = self._versions[ref]
+                elif careful or version or ref in append.guarded:
+                    least[ref] = min(version, least.get(ref, version))
+        if not least:
+            return versions
+        there = self._which_are_there(least)
+        wrong = []
+        for ref, version in least.items():
+            if (version == 0 or (ref, version) in there) and (ref, version + 1) not in there:
+                versions[ref] = self._versions[ref] = version
+            else:
+                wrong.append(ref)
+        for append in appends:  # each is refused for the first that is wrong
+            for ref in append.expected:
+                if ref in wrong and ref not in versions:
+                    versions[ref] = self._version(ref)
+                    break
+        return versions
+
+    def _which_are_there(self, versions: dict[AggregateRef, int]) -> set[tuple[AggregateRef, int]]:
+        """Which of these versions of aggregates, and of those after them, there are."""
+        wanted = {number for version in versions.values() for number in (version, version + 1)}
+        query = {
+            "events": {
+                "$elemMatch": {
+                    "aggregate_id": {"$in": [str(ref.id) for ref in versions]},
+                    "aggregate": {"$in": sorted({ref.name for ref in versions})},
+                    "version": {"$in": sorted(wanted)},
+                }
+            }
+        }
+        fields = {f"events.{name}": 1 for name in ("aggregate", "aggregate_id", "version")}
+        found = self._database.collection("commits").find(query, fields, hint=BY_VERSION)
+        return {
+            (AggregateRef(event["aggregate"], UUID(event["aggregate_id"])), event["version"])
+            for commit in found
+            for event in commit["events"]
+        }
+
+    def _version(self, ref: AggregateRef) -> int:
+        """The current version of an aggregate."""
+        place = {"aggregate_id": str(ref.id), "aggregate": ref.name}
+        last = self._database.collection("commits").find_one(
+            {"_id": {"$gt": 0}, "events": {"$elemMatch": place}},
+            {f"events.{name}": 1 for name in ("aggregate", "aggregate_id", "version")},
+            sort={"_id": -1},
+            hint=BY_AGGREGATE,
+        )
+        events = last["events"] if last else []
+        mine = [e["version"] for e in events if place.items() <= e.items()]
+        return max(mine, default=0)
+
+    def _known(self, appends: Sequence[PreparedAppend]) -> dict[UUID, Commit]:
+        """The commits of the appends' ids that are in the store."""
+        ids = [str(append.commit_id) for append in appends]
+        found = self._database.collection("commits").find({"commit": {"$in": ids}}, COMMIT_FIELDS)
+        return {commit.id: commit for commit in map(commit_of, found)}
+
+    def _confirm_replays(self, outcomes: Sequence[Commit | Exception], *, careful: bool) -> None:
+        """Before a known commit is acknowledged again, see to it that it is on disk."""
+        if careful:
+            for outcome in outcomes:
+                if isinstance(outcome, Commit) and outcome.replayed:
+                    self.confirm(outcome.last, outcome.id, always=not outcome.size)
+
+    def confirm(self, last: int, commit_id: UUID | str, *, always: bool = False) -> None:
+        """See to it that a commit that was read is on disk, with all before it.
+
+        What is visible may not have been written yet, or not by a majority: a crash would take it
+        back, and another event come to its position. A write that changes nothing waits for the
+        writing of all that was there before it; it must meet the very commit that was read. Raises
+        :class:`StoreUnavailableError` where that is there no longer. Nothing needs to be written
+        where ``last`` is known to be on disk, but for a commit without events (``always``).
+        """
+        if last <= self._durable and not always:
+            return
+        with self._database.using("commits") as commits:
+            met = commits.update_one({"commit": str(commit_id)}, {"$unset": {"nothing": 1}})
+        if not met.matched_count:
+            raise StoreUnavailableError(
+                f"{self._database.where} was interrupted before it had written what was read"
+            )
+        self.found_durable(last)
+
+
+class _Refusal(msgspec.Struct, frozen=True):
+    """Why a document was not inserted: an ``error`` of its own, or what is to be looked at again.
+
+    ``behind`` tells that somebody else was faster.
+    """
+
+    error: Exception | None
+    behind: bool = False
+
+    @classmethod
+    def of(cls, failure: Document, where: str) -> _Refusal:
+        if failure["code"] != DUPLICATE_KEY:
+            return cls(StoreError(f"{where} refused a commit: {failure.get('errmsg')}"))
+        if "events.id" in failure["keyPattern"]:
+            return cls(EventIdReusedError(UUID(failure["keyValue"]["events.id"])))
+        return cls(None, behind="_id" in failure["keyPattern"])
+
+
+def _portions(sizes: Sequence[int]) -> Iterator[int]:
+    """How many documents of these sizes go into one command, and into the next."""
+    count = size = 0
+    for each in sizes:
+        if count and size + each > _ONE_MESSAGE:
+            yield count
+            count = size = 0
+        count, size = count + 1, size + each
+    if count:
+        yield count

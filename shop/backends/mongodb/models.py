@@ -1,0 +1,298 @@
+"""The model store on MongoDB: a collection of documents for each collection of models.
+
+Models and checkpoint change together without a transaction, so that a standalone server will do. A
+commit is one write to one document: the checkpoint moves, and takes up what is to be written to the
+models. That is written then, and the checkpoint is rid of it. Whoever finds it there, after a crash
+or because he was in between, writes it before he reads or commits: to do it twice changes nothing,
+since every model tells which commit of its checkpoint wrote it last.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+from uuid import UUID
+
+import bson
+import msgspec
+from pymongo import IndexModel, ReturnDocument, UpdateOne, WriteConcern
+from pymongo.errors import BulkWriteError, DuplicateKeyError
+
+from shop.backends.mongodb.database import Database, Document
+from shop.backends.mongodb.errors import DUPLICATE_KEY
+from shop.eventsourcing.errors import CheckpointMovedError, StoreError
+from shop.eventsourcing.model import (
+    Checkpoint,
+    Collection,
+    Filter,
+    IndexValue,
+    Reading,
+    StoredModel,
+)
+
+T = TypeVar("T")
+
+_LARGEST = 16 * 1024 * 1024 - 64 * 1024
+_UNACKNOWLEDGED_BY_DISK = WriteConcern(w=1)
+"""For what is in the checkpoint, on disk, until it is written."""
+IN_ORDER = "in_order"
+
+
+class MongoModelStore:
+    """Models and checkpoints in a database, which it closes with itself if it owns it."""
+
+    def __init__(self, database: Database, *, owns_database: bool = False) -> None:
+        self._database = database
+        self._owns_database = owns_database
+        self._indexes: dict[str, tuple[str, ...]] = {}
+
+    def prepare(self, collections: Sequence[Collection]) -> None:
+        """As :meth:`ModelStore.prepare`."""
+        for collection in collections:
+            if self._indexes.get(collection.name) == collection.indexes:
+                continue
+            indexes = [IndexModel([("generation", 1), ("key", 1)], name=IN_ORDER)]
+            indexes += [
+                IndexModel([("generation", 1), (f"by.{field}", 1), ("key", 1)], name=f"by_{field}")
+                for field in collection.indexes
+            ]
+            with self._database.using(_name(collection.name)) as documents:
+                documents.create_indexes(indexes)
+            self._indexes[collection.name] = collection.indexes
+
+    def checkpoint(self, projection: str) -> Checkpoint | None:
+        """As :meth:`ModelStore.checkpoint`."""
+        found = self._settled(projection)
+        if found is None:
+            return None
+        return Checkpoint(
+            projection,
+            int(found["generation"]),
+            int(found["position"]),
+            found["shape"],
+            UUID(found["store"]),
+        )
+
+    def get(
+        self, projection: str, collection: str, id: str, *, generation: int | None = None
+    ) -> Reading[StoredModel | None]:
+        """As :meth:`ModelStore.get`."""
+
+        def look(live: int) -> StoredModel | None:
+            with self._database.using(_name(collection)) as documents:
+                found = documents.find_one({"_id": f"{live}/{id}", "key": {"$exists": True}})
+            return _model(collection, found) if found else None
+
+        return self._reading(projection, generation, look)
+
+    def find(
+        self,
+        projection: str,
+        collection: Collection,
+        filter: Filter,
+        *,
+        generation: int | None = None,
+    ) -> Reading[list[StoredModel]]:
+        """As :meth:`ModelStore.find`."""
+
+        def look(live: int) -> list[StoredModel]:
+            if not filter.limit:
+                return []
+            query: Document = {"generation": live}
+            query |= {f"by.{name}": _as_json(value) for name, value in filter.equal.items()}
+            # Deleted models have no key.
+            query["key"] = {"$gt": {}}
+            if filter.after is not None:
+                key = dict(zip(("rank", "id"), filter.after, strict=True))
+                query["key"] = {"$lt": key, "$gt": {}} if filter.reverse else {"$gt": key}
+            index = f"by_{next(iter(filter.equal))}" if filter.equal else IN_ORDER
+            if filter.ids is not None:
+                query["_id"] = {"$in": [f"{live}/{id}" for id in filter.ids]}
+                index = "_id_"
+            with self._database.using(_name(collection.name)) as documents:
+                found = (
+                    documents.find(query)
+                    .sort("key", -1 if filter.reverse else 1)
+                    .limit(filter.limit)
+                    .hint(index)
+                )
+                return [_model(collection.name, document) for document in found]
+
+        return self._reading(projection, generation, look)
+
+    def commit(
+        self,
+        expected: Checkpoint | None,
+        checkpoint: Checkpoint,
+        models: Sequence[StoredModel] = (),
+    ) -> None:
+        """As :meth:`ModelStore.commit`. Raises :class:`StoreError` for more than 16 MB at once."""
+        document: Document = {
+            "generation": checkpoint.generation,
+            "position": checkpoint.position,
+            "shape": checkpoint.shape,
+            "store": str(checkpoint.store),
+        }
+        if models:
+            document["pending"] = [self._change(checkpoint.generation, model) for model in models]
+            size = len(bson.encode(document))
+            if size > _LARGEST:
+                raise StoreError(
+                    f"{checkpoint.projection} changes {size:,} bytes of models at once; MongoDB"
+                    f" holds at most {_LARGEST:,} in one document"
+                )
+        number = self._move(expected, checkpoint.projection, document)
+        if models:
+            self._write(checkpoint.projection, {**document, "number": number})
+
+    def _move(self, expected: Checkpoint | None, projection: str, document: Document) -> int:
+        """Put the checkpoint's new document in the place of the one expected.
+
+        Returns which commit of the checkpoint it is: they are numbered from 1.
+        """
+        if expected is None:
+            with self._database.using("checkpoints") as checkpoints:
+                try:
+                    checkpoints.insert_one({"_id": projection, "number": 1, **document})
+                except DuplicateKeyError as error:
+                    raise CheckpointMovedError(projection) from error
+            return 1
+        place = {
+            "_id": projection,
+            "generation": expected.generation,
+            "position": expected.position,
+        }
+        while True:
+            with self._database.using("checkpoints") as checkpoints:
+                moved = checkpoints.find_one_and_update(
+                    {**place, "pending": {"$exists": False}},
+                    {"$set": document, "$inc": {"number": 1}},
+                    {"number": 1},
+                    return_document=ReturnDocument.AFTER,
+                )
+            if moved is not None:
+                return int(moved["number"])
+            found = self._settled(projection)
+            if found is None or not place.items() <= found.items():
+                raise CheckpointMovedError(projection)
+
+    def _settled(self, projection: str) -> Document | None:
+        """The checkpoint's document, once everything that it held for the models is written."""
+        while True:
+            with self._database.using("checkpoints") as checkpoints:
+                found = checkpoints.find_one({"_id": projection})
+            if found is None or "pending" not in found:
+                return found
+            self._write(projection, found)
+
+    def _write(self, projection: str, checkpoint: Document) -> None:
+        """Write to the models what the checkpoint holds for them, and rid it of that."""
+        changes: dict[str, list[UpdateOne]] = {}
+        for change in checkpoint["pending"]:
+            fields = {name: change[name] for name in change if name not in {"in", "_id"}}
+            fields |= {"writer": projection, "number": checkpoint["number"]}
+            update: Document = {"$set": fields}
+            if "key" not in fields:
+                update["$unset"] = {"key": 1, "by": 1, "data": 1}
+            changes.setdefault(change["in"], []).append(
+                UpdateOne(
+                    {
+                        "_id": change["_id"],
+                        # Models of a rebuild were written by a checkpoint beside the live one.
+                        "$or": [
+                            {"number": {"$lt": checkpoint["number"]}},
+                            {"writer": {"$ne": projection}},
+                        ],
+                    },
+                    update,
+                    upsert=True,
+                )
+            )
+        for collection, updates in changes.items():
+            with self._database.using(_name(collection)) as documents:
+                try:
+                    documents.with_options(write_concern=_UNACKNOWLEDGED_BY_DISK).bulk_write(
+                        updates, ordered=False
+                    )
+                except BulkWriteError as error:
+                    # One that is there already, or further, cannot be inserted.
+                    failures = error.details["writeErrors"] if error.details else []
+                    if not failures or any(f["code"] != DUPLICATE_KEY for f in failures):
+                        raise
+        with self._database.using("checkpoints") as checkpoints:
+            checkpoints.with_options(write_concern=_UNACKNOWLEDGED_BY_DISK).update_one(
+                {"_id": projection, "number": checkpoint["number"]},
+                {"$unset": {"pending": 1}},
+            )
+
+    def _change(self, generation: int, model: StoredModel) -> Document:
+        """What the checkpoint holds for a model."""
+        change: Document = {
+            "in": model.collection,
+            "_id": f"{generation}/{model.id}",
+            "generation": generation,
+            "id": model.id,
+            "position": model.position,
+        }
+        if model.data is not None:
+            fields = msgspec.json.decode(model.data)
+            change["key"] = {"rank": model.rank, "id": model.id}
+            change["by"] = {
+                name: fields.get(name) for name in self._indexes.get(model.collection, ())
+            }
+            change["data"] = model.data
+        return change
+
+    def discard(self, collections: Sequence[str], generation: int) -> None:
+        """As :meth:`ModelStore.discard`."""
+        for collection in collections:
+            with self._database.using(_name(collection)) as documents:
+                documents.delete_many({"generation": generation})
+
+    def close(self) -> None:
+        """As :meth:`ModelStore.close`."""
+        if self._owns_database:
+            self._database.close()
+
+    def _reading(
+        self, projection: str, generation: int | None, look: Callable[[int], T]
+    ) -> Reading[T]:
+        """What is found in a generation, and the position that it had reached.
+
+        Looked at again where others wrote meanwhile, so that all is of one moment. Where they write
+        all the time, after ``timeout`` seconds what is found may be newer than the position.
+        """
+        until = time.monotonic() + self._database.timeout
+        while True:
+            before = self._settled(projection)
+            live = int(before["generation"]) if before else 0
+            value = look(live if generation is None else generation)
+            with self._database.using("checkpoints") as checkpoints:
+                after = checkpoints.find_one({"_id": projection}, {"generation": 1, "number": 1})
+            same_models = _value(before, "generation") == _value(after, "generation")
+            unchanged = _value(before, "number") == _value(after, "number")
+            if same_models and (unchanged or time.monotonic() > until):
+                return Reading(_value(before, "position"), value)
+
+
+def _value(checkpoint: Document | None, field: str) -> int:
+    return int(checkpoint[field]) if checkpoint else 0
+
+
+def _name(collection: str) -> str:
+    return f"model_{collection}"
+
+
+def _model(collection: str, document: Document) -> StoredModel:
+    return StoredModel(
+        collection,
+        document["id"],
+        int(document["key"]["rank"]),
+        int(document["position"]),
+        document["data"],
+    )
+
+
+def _as_json(value: IndexValue) -> Any:
+    return msgspec.to_builtins(value)

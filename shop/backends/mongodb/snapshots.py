@@ -1,0 +1,49 @@
+"""The snapshot store on MongoDB."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from shop.backends.mongodb.database import Database, Document
+from shop.eventsourcing.errors import StoreError
+from shop.eventsourcing.event import AggregateRef
+from shop.eventsourcing.snapshot import Snapshot
+
+_LARGEST = 16 * 1024 * 1024 - 1024
+
+
+class MongoSnapshotStore:
+    """The latest snapshot of each aggregate, in a database that it does not own."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def load(self, aggregate: AggregateRef) -> Snapshot | None:
+        """As :meth:`SnapshotStore.load`."""
+        with self._database.using("snapshots") as snapshots:
+            found = snapshots.find_one({"_id": str(aggregate)})
+        if found is None:
+            return None
+        return Snapshot(
+            aggregate,
+            int(found["version"]),
+            UUID(found["event_id"]),
+            found["shape"],
+            bytes(found["state"]),
+        )
+
+    def save(self, snapshot: Snapshot) -> None:
+        """As :meth:`SnapshotStore.save`. Raises :class:`StoreError` for one of over 16 MB."""
+        if len(snapshot.state) > _LARGEST:
+            raise StoreError(
+                f"the snapshot of {snapshot.aggregate} is larger than the 16 MB that MongoDB holds"
+                " in one document"
+            )
+        document: Document = {
+            "version": snapshot.version,
+            "event_id": str(snapshot.event_id),
+            "shape": snapshot.shape,
+            "state": snapshot.state,
+        }
+        with self._database.using("snapshots") as snapshots:
+            snapshots.replace_one({"_id": str(snapshot.aggregate)}, document, upsert=True)

@@ -1,0 +1,265 @@
+"""MongoDB: what is its own. What all stores do is in ``tests/conformance``."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+import pytest
+from bson import Int64
+from pymongo import MongoClient
+from pymongo.database import Database as DriverDatabase
+from pymongo.errors import WriteError
+
+from shop.bootstrap import open_backend, open_event_store
+from shop.eventsourcing import (
+    Event,
+    EventData,
+    EventStore,
+    PayloadError,
+    Registry,
+    Snapshot,
+    StoreError,
+    StoreFormatError,
+    event,
+)
+from shop.urls import DatabaseUrl
+from tests.conftest import NewUrl
+from tests.notebook import AnyEvent, note, noted, registry, stream
+
+Raw = DriverDatabase[dict[str, Any]]
+
+
+@pytest.fixture(params=["mongodb", "mongodb_replica_set"])
+def url(request: pytest.FixtureRequest) -> str:
+    new_url: NewUrl = request.getfixturevalue(request.param)
+    return new_url()
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[EventStore]:
+    with open_event_store(url, registry()) as store:
+        yield store
+
+
+@pytest.fixture
+def raw(url: str) -> Iterator[Raw]:
+    """The database, as any other program sees it."""
+    parts = DatabaseUrl.of(url)
+    client: MongoClient[dict[str, Any]] = MongoClient(parts.driver)
+    with client:
+        yield client[parts.database]
+
+
+def named(url: str, name: str) -> str:
+    return DatabaseUrl.of(url).prefix + name
+
+
+class TestOpening:
+    def test_nothing_is_asked_of_the_server_before_the_first_use(self, url: str, raw: Raw) -> None:
+        backend = open_backend(url)
+        assert named(url, "store") not in raw.list_collection_names()
+        backend.events(registry()).head()
+        assert named(url, "store") in raw.list_collection_names()
+        backend.close()
+
+    def test_stores_may_be_made_at_once(self, url: str) -> None:
+        start = threading.Barrier(6)
+
+        def create(_: int) -> object:
+            with open_event_store(url, registry()) as store:
+                start.wait()
+                store.append([noted(note(), 1)])
+                return store.info().identity
+
+        with ThreadPoolExecutor(6) as pool:
+            identities = set(pool.map(create, range(6)))
+        assert len(identities) == 1
+        with open_event_store(url, registry()) as store:
+            assert store.head() == 6
+
+    def test_a_store_of_a_newer_program_is_refused(self, url: str, raw: Raw) -> None:
+        with open_event_store(url, registry()) as store:
+            store.append([noted(note(), 1)])
+        raw[named(url, "store")].update_one({}, {"$set": {"version": 99}})
+        with (
+            open_event_store(url, registry()) as store,
+            pytest.raises(StoreFormatError, match="newer"),
+        ):
+            store.head()
+
+    def test_what_was_left_half_made_is_finished(self, url: str, raw: Raw) -> None:
+        identity = str(uuid4())
+        raw[named(url, "store")].insert_one({"_id": "shop", "version": 0, "identity": identity})
+        raw.create_collection(named(url, "commits"))
+        with open_event_store(url, registry()) as store:
+            store.append([noted(note(), 1)])
+            assert str(store.info().identity) == identity
+        assert "events.id" in str(raw[named(url, "commits")].index_information())
+
+    @pytest.mark.parametrize("name", ["store", "commits", "checkpoints"])
+    def test_a_collection_of_some_other_program_is_left_alone(
+        self, url: str, raw: Raw, name: str
+    ) -> None:
+        raw[named(url, name)].insert_one({"_id": 1, "theirs": True})
+        with (
+            open_event_store(url, registry()) as store,
+            pytest.raises(StoreFormatError, match=f"{name} of some other program"),
+        ):
+            store.head()
+        assert raw.list_collection_names(filter={"name": {"$regex": f"^{named(url, '')}"}}) == [
+            named(url, name)
+        ]
+
+
+@event("test.anything")
+class Anything(EventData, frozen=True):
+    value: Any
+
+
+def nested(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+class TestPayloads:
+    @pytest.fixture
+    def store(self, url: str) -> Iterator[EventStore]:
+        with open_event_store(url, Registry([Anything])) as store:
+            yield store
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            None,
+            [1, 2.0, "x", True, {"a": [{}]}],
+            {"$set": 1, "a.b": 2, "": 3, "_id": 4},
+            {"$ref": "a collection"},
+            2**63 - 1,
+            -(2**63),
+            1.0,
+            1e300,
+            nested(60),
+        ],
+        ids=lambda value: str(value)[:30],
+    )
+    def test_json_values_come_back_as_they_were(self, store: EventStore, value: Any) -> None:
+        store.append([Event.new(note(), version=1, data=Anything(value))])
+        (read,) = store.read()
+        assert isinstance(read.data, Anything)
+        assert msgspec.json.encode(read.data.value) == msgspec.json.encode(value)
+        assert type(read.data.value) is type(value)
+
+    @pytest.mark.parametrize(
+        ("value", "reason"),
+        [
+            (2**63, "64 bits"),
+            (-(2**63) - 1, "64 bits"),
+            ({"a\0b": 1}, "NUL"),
+            ({"$ref": "a", "$id": 1}, "meaning of its own"),
+            (nested(300), "80 levels"),
+        ],
+        ids=["large", "small", "NUL in a key", "reference", "deep"],
+    )
+    def test_what_bson_does_not_hold_is_refused(
+        self, store: EventStore, value: Any, reason: str
+    ) -> None:
+        good = Event.new(note(), version=1, data=Anything(1))
+        bad = Event.new(note(), version=1, data=Anything(value))
+        with pytest.raises(PayloadError, match=reason) as refused:
+            store.append([good, bad])
+        assert refused.value.name == "test.anything"
+        assert store.append([good]).first == 1
+
+    def test_a_commit_of_more_than_16_megabytes_is_refused(self, store: EventStore) -> None:
+        big = Event.new(note(), version=1, data=Anything("x" * 6_000_000))
+        too_much: list[AnyEvent] = [Event.new(note(), version=1, data=big.data) for _ in range(3)]
+        with pytest.raises(StoreError, match=r"16,777,216 \(16 MB\)"):
+            store.append(too_much)
+        assert store.append(too_much[:2]).last == 2
+
+
+def test_a_snapshot_of_more_than_16_megabytes_is_refused(url: str) -> None:
+    backend = open_backend(url)
+    with pytest.raises(StoreError, match="16 MB"):
+        backend.snapshots.save(Snapshot(note(), 1, uuid4(), "", b"x" * 17_000_000))
+    backend.close()
+
+
+def change(**fields: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Changes a commit's document, or its event where a name begins with ``event_``."""
+
+    def apply(document: dict[str, Any]) -> dict[str, Any]:
+        for name, value in fields.items():
+            if name.startswith("event_"):
+                document["events"][0][name.removeprefix("event_")] = value
+            else:
+                document[name] = value
+        return document
+
+    return apply
+
+
+FRESH = {"commit": str(uuid4()), "event_id": str(uuid4())}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        change(_id=Int64(3), last=Int64(3), event_version=3, event_id=FRESH["event_id"]),
+        change(_id=Int64(3), last=Int64(3), event_version=3, commit=FRESH["commit"]),
+        change(_id=Int64(3), last=Int64(3), **FRESH),
+        change(event_version=3, **FRESH),
+        change(_id=Int64(3), last=Int64(4), event_version=3, **FRESH),
+        change(_id=Int64(0), last=Int64(0), event_version=3, **FRESH),
+        change(_id=3, last=3, event_version=3, **FRESH),
+        change(_id=Int64(3), last=Int64(3), event_version=0, **FRESH),
+        change(_id=Int64(3), last=Int64(3), events=[], commit=FRESH["commit"]),
+        change(_id=Int64(3), last=Int64(3), event_version=3, event_data="{}", **FRESH),
+        change(_id=Int64(3), last=Int64(3), event_version=3, event_more=1, **FRESH),
+        change(_id=Int64(3), last=Int64(3), event_version=3, more=1, **FRESH),
+    ],
+    ids=[
+        *("a known commit", "a known event", "a known version", "a known position"),
+        *("more positions than events", "no position", "no long", "no version", "no events"),
+        *("no object", "more in an event", "more in a commit"),
+    ],
+)
+def test_a_raw_insert_that_would_break_the_log_is_refused(
+    url: str,
+    store: EventStore,
+    raw: Raw,
+    changed: Callable[[dict[str, Any]], dict[str, Any]],
+) -> None:
+    ref = note()
+    store.append([noted(ref, 1)])
+    store.append([noted(ref, 2)])
+    commits = raw[named(url, "commits")]
+    document = commits.find_one({"_id": 2})
+    assert document is not None
+    with pytest.raises(WriteError):
+        commits.insert_one(changed(document))
+    assert store.append([noted(ref, 3)]).first == 3
+    assert [e.version for e in store.read()] == [1, 2, 3]
+
+
+def test_the_same_insert_with_nothing_wrong_is_taken(url: str, store: EventStore, raw: Raw) -> None:
+    """So the test above fails for the reasons that it names."""
+    ref = note()
+    store.append(stream(ref, 1))
+    commits = raw[named(url, "commits")]
+    document = commits.find_one({"_id": 1}, {"kinds": 0})
+    assert document is not None
+    commits.insert_one(change(_id=Int64(2), last=Int64(2), event_version=2, **FRESH)(document))
+    assert store.append([noted(ref, 3)]).first == 3
+
+
+def test_the_clock_is_the_servers(store: EventStore, raw: Raw) -> None:
+    shown = raw.command("hello")["localTime"]
+    assert 0 <= (store.now().replace(tzinfo=None) - shown).total_seconds() < 10

@@ -1,0 +1,248 @@
+"""MongoDB: servers that go away, come back, hang, step down, or lose the connection."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from uuid import UUID, uuid4
+
+import pytest
+from pymongo.errors import AutoReconnect
+
+from shop.bootstrap import bootstrap, open_event_store
+from shop.config import Settings
+from shop.domain.product import CreateProduct
+from shop.eventsourcing import (
+    Command,
+    EventStore,
+    Query,
+    StoreError,
+    StoreUnavailableError,
+)
+from tests.backends.conftest import Start
+from tests.backends.cutting_proxy import CuttingProxy
+from tests.conftest import Eventually
+from tests.notebook import note, noted, positions, registry, stream
+from tests.real.mongodb import MongoServer
+
+
+@pytest.fixture(params=[False, True], ids=["standalone", "replica set"])
+def server(request: pytest.FixtureRequest) -> Iterator[MongoServer]:
+    with MongoServer(replica_set=request.param) as server:
+        yield server
+
+
+@pytest.fixture
+def standalone() -> Iterator[MongoServer]:
+    with MongoServer(replica_set=False) as server:
+        yield server
+
+
+@pytest.fixture
+def replica_set() -> Iterator[MongoServer]:
+    with MongoServer(replica_set=True) as server:
+        yield server
+
+
+class Writers:
+    """Threads that append until they are told to stop, and know what was acknowledged."""
+
+    def __init__(self, store: EventStore, threads: int = 4) -> None:
+        self.store = store
+        self.acknowledged: dict[UUID, int] = {}
+        self._stop = threading.Event()
+        self._pool = ThreadPoolExecutor(threads)
+        self._threads = threads
+
+    def __enter__(self) -> Writers:
+        self._running = [self._pool.submit(self._write) for _ in range(self._threads)]
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stop.set()
+        self._pool.shutdown()
+        for running in self._running:
+            running.result()
+
+    def _write(self) -> None:
+        while not self._stop.is_set():
+            commit_id, events = uuid4(), stream(note(), 2)
+            while not self._stop.is_set():
+                try:
+                    commit = self.store.append(events, commit_id=commit_id)
+                except StoreUnavailableError:
+                    self._stop.wait(0.02)
+                    continue
+                self.acknowledged[commit_id] = commit.first
+                break
+
+    def go_on(self, eventually: Eventually) -> None:
+        """Wait until some more was acknowledged."""
+        enough = len(self.acknowledged) + 20
+        eventually(lambda: len(self.acknowledged) > enough)
+
+    def check(self) -> None:
+        """Everything acknowledged is there, once and where it was said to be."""
+        assert positions(self.store.read()) == list(range(1, self.store.head() + 1))
+        for commit_id, first in self.acknowledged.items():
+            found = self.store.find_commit(commit_id)
+            assert found is not None
+            assert found.first == first
+        ids = [commit.id for commit in self.store.commits()]
+        assert len(ids) == len(set(ids))
+
+
+def test_a_shop_starts_before_its_server_and_begins_when_that_does(
+    standalone: MongoServer, eventually: Eventually
+) -> None:
+    standalone.stop()
+    with bootstrap(Settings(event_store=standalone.url("shop", "timeout=0.3"))) as shop:
+        health = shop.health()
+        assert not health.ready
+        assert "within 0.3 s" in str(health.problems)
+        with pytest.raises(StoreUnavailableError, match=f"127.0.0.1:{standalone.port}/shop"):
+            shop.commands.dispatch(Command.new(CreateProduct("Mouse", 2999, 50)))
+        standalone.start()
+        eventually(lambda: shop.health().ready)
+        created = shop.commands.dispatch(Command.new(CreateProduct("Mouse", 2999, 50)))
+        assert shop.wait_for(created.position, 10)
+
+
+def test_a_wrong_password_is_told_at_once_and_not_shown(standalone: MongoServer) -> None:
+    url = standalone.url("shop").replace("://", "://clerk:s3cret@")
+    began = time.monotonic()
+    with pytest.raises(StoreError, match="authentication failed") as refused:
+        bootstrap(Settings(event_store=url))
+    assert not isinstance(refused.value, StoreUnavailableError)
+    assert time.monotonic() - began < 5
+    error: BaseException | None = refused.value
+    while error is not None:
+        assert "s3cret" not in str(error)
+        error = error.__cause__
+
+
+@pytest.mark.parametrize("how", ["stop", "kill"])
+def test_a_server_that_is_restarted_under_load_loses_and_doubles_nothing(
+    server: MongoServer, how: str, eventually: Eventually
+) -> None:
+    with (
+        open_event_store(server.url("shop", "timeout=1"), registry()) as store,
+        Writers(store) as writers,
+    ):
+        for _ in range(2):
+            writers.go_on(eventually)
+            server.stop() if how == "stop" else server.kill()
+            server.start()
+        writers.go_on(eventually)
+    with open_event_store(server.url("shop"), registry()) as store:
+        writers.store = store
+        writers.check()
+
+
+def test_a_primary_that_steps_down_is_survived(
+    replica_set: MongoServer, eventually: Eventually
+) -> None:
+    with (
+        open_event_store(replica_set.url("shop", "timeout=5"), registry()) as store,
+        replica_set.client() as client,
+    ):
+        with Writers(store) as writers:
+            for _ in range(2):
+                writers.go_on(eventually)
+                with suppress(AutoReconnect):  # some versions cut the connection
+                    client.admin.command("replSetStepDown", 1, force=True)
+                replica_set.wait()
+            writers.go_on(eventually)
+        writers.check()
+
+
+def test_a_server_that_hangs_is_waited_for_no_longer_than_is_said(
+    standalone: MongoServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shop.backends.mongodb.database._ANSWER", 0.5)
+    with open_event_store(standalone.url("shop", "timeout=0.5"), registry()) as store:
+        store.append(stream(note(), 1))
+        standalone.pause()
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailableError):
+            store.head()
+        assert time.monotonic() - began < 6
+        standalone.resume()
+        assert store.append(stream(note(), 1)).first == 2
+
+
+def proxied(server: MongoServer, proxy: CuttingProxy) -> str:
+    """The URL of the server by way of a proxy."""
+    return f"mongodb://127.0.0.1:{proxy.port}/shop?directConnection=true"
+
+
+INSERT = b"\x02insert\0"
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_an_append_that_is_cut_off_is_done_once(server: MongoServer, moment: str) -> None:
+    with (
+        CuttingProxy(server.port, INSERT) as proxy,
+        open_event_store(proxied(server, proxy), registry()) as store,
+    ):
+        store.append([noted(note(), 1)])
+        ref, commit_id = note(), uuid4()
+        proxy.cut(moment)  # type: ignore[arg-type]  # one of the two
+        commit = store.append([noted(ref, 1)], commit_id=commit_id)
+        assert proxy.cuts == 1
+        assert (commit.first, commit.replayed) == (2, moment == "after")
+        empty = uuid4()
+        proxy.cut(moment)  # type: ignore[arg-type]  # one of the two
+        assert store.append([], commit_id=empty).replayed == (moment == "after")
+        assert store.append([noted(ref, 2)]).first == 3
+        assert len(list(store.read())) == store.head() == 3
+
+
+def test_appends_that_are_cut_off_hundreds_of_times_are_done_once(server: MongoServer) -> None:
+    """By ten clients: after a cut, the driver asks its server at most every half second."""
+    chance = random.Random(5)
+    with ExitStack() as opened:
+        proxy = opened.enter_context(CuttingProxy(server.port, INSERT))
+        clients = []
+        for _ in range(10):
+            store = opened.enter_context(open_event_store(proxied(server, proxy), registry()))
+            clients.append(opened.enter_context(Writers(store, threads=2)))
+        until = time.monotonic() + 60
+        while proxy.cuts < 200:
+            cuts = proxy.cuts
+            proxy.cut(chance.choice(["before", "after"]))
+            while proxy.cuts == cuts:
+                assert time.monotonic() < until
+                threading.Event().wait(0.001)
+    with open_event_store(server.url("shop"), registry()) as store:
+        written = 0
+        for client in clients:
+            client.store = store
+            client.check()
+            written += len(client.acknowledged)
+        assert len(list(store.commits())) == written
+
+
+def test_a_writer_that_is_killed_or_stopped_keeps_nobody_waiting(
+    standalone: MongoServer, start_on_store: Start
+) -> None:
+    """There are no locks: who is stopped in the middle of an append holds nothing."""
+    url = standalone.url("shop")
+    with open_event_store(url, registry()) as store:
+        writer = start_on_store("append_for_ever", url)
+        for number in range(10):
+            last = int(writer.hear())
+            writer.process.send_signal(19)
+            began = time.monotonic()
+            assert store.append(stream(note(), 1)).first > last
+            assert time.monotonic() - began < 5
+            if number < 9:
+                writer.process.send_signal(18)
+        writer.process.kill()
+        writer.process.wait()
+        head = store.append(stream(note(), 1)).last
+        assert positions(store.read(Query())) == list(range(1, head + 1))

@@ -1,0 +1,186 @@
+"""MongoDB's query plans: no query of the log looks at all of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from pymongo import MongoClient, monitoring
+
+from shop.backends.mongodb import Database, MongoEventStore
+from shop.backends.mongodb.schema import (
+    BY_AGGREGATE,
+    BY_ID,
+    BY_NAME,
+    BY_POSITION,
+    BY_TIME,
+    BY_VERSION,
+)
+from shop.eventsourcing import AggregateRef, Filter, Query
+from shop.eventsourcing.model import Checkpoint, Collection, StoredModel
+from shop.urls import DatabaseUrl
+from tests.conftest import NewUrl
+from tests.notebook import counted, note, noted, registry
+
+EVENTS = 100_000
+REFS = [AggregateRef(f"notebook.kind_{n % 4}", uuid4()) for n in range(100)]
+
+
+class Watched(monitoring.CommandListener):
+    """Remembers the queries that a client sends."""
+
+    def __init__(self) -> None:
+        self.queries: list[dict[str, Any]] = []
+
+    def started(self, event: monitoring.CommandStartedEvent) -> None:
+        if event.command_name == "find":
+            keys = ("find", "filter", "sort", "hint", "limit", "projection")
+            self.queries.append({k: event.command[k] for k in keys if k in event.command})
+
+    def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
+        pass
+
+    def failed(self, event: monitoring.CommandFailedEvent) -> None:
+        pass
+
+
+WATCHED = Watched()
+
+
+@pytest.fixture(scope="module")
+def url(mongodb: NewUrl) -> Iterator[str]:
+    """A hundred thousand events: of a hundred aggregates in turn, each tenth a number."""
+    url = mongodb()
+    monitoring.register(WATCHED)
+    parts = DatabaseUrl.of(url)
+    database = Database(parts.driver, parts.database, prefix=parts.prefix)
+    monitoring._LISTENERS.command_listeners.remove(WATCHED)
+    with MongoEventStore(database, registry(), owns_database=True) as store:
+        commits = [
+            [(counted if n % 10 == 9 else noted)(REFS[n % 100], n // 100 + 1)]
+            for n in range(EVENTS)
+        ]
+        from shop.eventsourcing import Commit
+
+        for first in range(0, EVENTS, 5000):
+            store.replicate(
+                [
+                    (Commit(uuid4(), n + 1, n + 1, b"digest"), commits[n])
+                    for n in range(first, first + 5000)
+                ]
+            )
+        STORES.append(store)
+        yield url
+        STORES.clear()
+
+
+STORES: list[MongoEventStore] = []
+
+
+def plans(url: str, query: Query) -> list[dict[str, Any]]:
+    """The server's account of every query that the first events of a read take."""
+    WATCHED.queries.clear()
+    for number, _ in enumerate(STORES[0].read(query)):
+        if number == 20:
+            break
+    parts = DatabaseUrl.of(url)
+    client: MongoClient[dict[str, Any]] = MongoClient(parts.driver)
+    with client:
+        return [
+            client[parts.database].command("explain", asked, verbosity="executionStats")
+            for asked in list(WATCHED.queries)
+        ]
+
+
+def indexes(plan: dict[str, Any]) -> set[str]:
+    return set(re.findall(r"'indexName': '(\w+)'", str(plan["queryPlanner"]["winningPlan"])))
+
+
+QUERIES: dict[str, tuple[Query, str]] = {
+    "all": (Query(), BY_POSITION),
+    "after": (Query(after=EVENTS // 2, limit=10), BY_POSITION),
+    "newest": (Query(reverse=True, limit=10), BY_POSITION),
+    "ids": (Query(ids=[uuid4(), uuid4()]), BY_ID),
+    "ref": (Query(refs=[REFS[7]]), BY_AGGREGATE),
+    "newest of a ref": (Query(refs=[REFS[7]], reverse=True, limit=1), BY_AGGREGATE),
+    "ref from version": (Query(refs=[REFS[7]], versions=(900, None)), BY_AGGREGATE),
+    "ref between versions": (Query(refs=[REFS[7]], versions=(500, 510)), BY_AGGREGATE),
+    "ref beyond its version": (Query(refs=[REFS[7]], versions=(1001, None)), BY_VERSION),
+    "several refs": (Query(refs=REFS[:7], after=EVENTS // 2), BY_AGGREGATE),
+    "aggregate id": (Query(aggregate_ids=[REFS[7].id]), BY_AGGREGATE),
+    "name": (Query(names=["notebook.counted"]), BY_NAME),
+    "name after": (Query(names=["notebook.counted"], after=EVENTS // 2, limit=10), BY_NAME),
+    "newest of a name": (Query(names=["notebook.counted"], reverse=True, limit=10), BY_NAME),
+    "several names": (Query(names=["notebook.counted", "notebook.noted"], limit=10), BY_NAME),
+    "aggregate": (Query(aggregates=["notebook.kind_3"], limit=10), BY_NAME),
+}
+
+
+@pytest.mark.parametrize(("query", "index"), QUERIES.values(), ids=QUERIES.keys())
+def test_a_query_is_led_by_an_index_and_looks_at_its_own_page_alone(
+    url: str, query: Query, index: str
+) -> None:
+    made = plans(url, query)
+    assert any(index in indexes(plan) for plan in made)
+    for plan in made:
+        assert "COLLSCAN" not in str(plan)
+        assert "'SORT'" not in str(plan["queryPlanner"]["winningPlan"]) or index == BY_ID
+        assert plan["executionStats"]["totalDocsExamined"] <= 1000
+        assert plan["executionStats"]["totalKeysExamined"] <= 2000
+
+
+def test_a_span_of_time_is_found_by_its_index(url: str) -> None:
+    [middle] = STORES[0].read(Query(after=EVENTS // 2, limit=1))
+    query = Query(since=middle.time, until=middle.time)
+    assert middle in list(STORES[0].read(query))
+    for plan in plans(url, query):
+        assert "COLLSCAN" not in str(plan)
+        assert indexes(plan) == {BY_TIME}
+        assert plan["executionStats"]["totalDocsExamined"] <= 1000
+
+
+def test_lists_of_models_are_led_by_their_indexes(url: str) -> None:
+    from shop.backends.mongodb import MongoModelStore
+
+    models = MongoModelStore(STORES[0]._database)
+    parcels = Collection("post_parcel", ("owner",))
+    models.prepare([parcels])
+    checkpoint = Checkpoint("post", 1, 1, "", uuid4())
+    models.commit(
+        None,
+        checkpoint,
+        [StoredModel(parcels.name, str(n), n, 1, f'{{"owner":"{n % 50}"}}') for n in range(5000)],
+    )
+    parts = DatabaseUrl.of(url)
+    client: MongoClient[dict[str, Any]] = MongoClient(parts.driver)
+    for filter, index in (
+        (Filter(limit=10), "in_order"),
+        (Filter(limit=10, after=(2500, "2500"), reverse=True), "in_order"),
+        (Filter(limit=10, equal={"owner": "7"}), "by_owner"),
+        (Filter(limit=10, equal={"owner": "7"}, after=(2500, "2500")), "by_owner"),
+    ):
+        WATCHED.queries.clear()
+        assert len(models.find("post", parcels, filter).value) == 10
+        [asked] = [q for q in WATCHED.queries if "model_" in q["find"]]
+        with_plan = client[parts.database].command("explain", asked, verbosity="executionStats")
+        assert indexes(with_plan) == {index}
+        assert "'SORT'" not in str(with_plan)
+        assert with_plan["executionStats"]["totalDocsExamined"] == 10
+    client.close()
+
+
+def test_the_look_before_an_append_is_as_short_in_a_long_log(url: str) -> None:
+    WATCHED.queries.clear()
+    STORES[0]._log._forget()
+    STORES[0].append([noted(REFS[3], EVENTS // 100 + 1), noted(note(), 1)])
+    parts = DatabaseUrl.of(url)
+    client: MongoClient[dict[str, Any]] = MongoClient(parts.driver)
+    with client:
+        for asked in WATCHED.queries:
+            plan = client[parts.database].command("explain", asked, verbosity="executionStats")
+            assert "COLLSCAN" not in str(plan)
+            assert plan["executionStats"]["totalDocsExamined"] <= 2
+            assert plan["executionStats"]["totalKeysExamined"] <= 4
