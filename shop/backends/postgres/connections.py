@@ -26,8 +26,12 @@ Row = tuple[Any, ...]
 
 _SETTINGS = """
     SET TimeZone = 'UTC';
-    -- Every query has its index, and stays with it also before the server has counted the rows.
+    -- Every query has an index that gives its rows in order, a page at a time. It stays with that
+    -- index also where the server, by its statistics or for lack of them, would rather take all
+    -- rows and sort them.
     SET enable_seqscan = off;
+    SET enable_bitmapscan = off;
+    SET enable_sort = off;
     SET plan_cache_mode = force_generic_plan;
     SET jit = off;
     SET lock_timeout = {milliseconds};

@@ -14,6 +14,8 @@ _ADVICE: dict[type[psycopg.Error], str] = {
     errors.TooManyConnections: "the server has no connection left: lower pool_size, or raise its"
     " max_connections",
     errors.DeadlockDetected: "it stood in the way of another session",
+    errors.IdleInTransactionSessionTimeout: "this program was silent for over {timeout:g} s in the"
+    " middle of a transaction, which the server has undone",
     errors.QueryCanceled: "somebody cancelled it",
 }
 """What passes with time, or when somebody sees to it: worth a retry."""
@@ -29,7 +31,8 @@ def translation(error: psycopg.Error, place: str, timeout: float) -> StoreError:
         if isinstance(error, kind):
             return StoreUnavailableError(f"cannot use {place}: {advice.format(timeout=timeout)}")
     text = " ".join((error.diag.message_primary or str(error)).split())
-    if isinstance(error, errors.InvalidAuthorizationSpecification):
+    # Before there is a session, errors have no class of their own.
+    if any(sign in text for sign in ("authentication failed", "pg_hba.conf", 'FATAL: role "')):
         return StoreError(f"{place} does not let us in: {text}")
     if isinstance(error, errors.InsufficientPrivilege):
         return StoreError(f"{place} does not let us do that: {text}")

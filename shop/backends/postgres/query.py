@@ -98,11 +98,15 @@ class Page(msgspec.Struct, frozen=True):
         where = " AND ".join([f"{self.order} BETWEEN %(low)s AND %(high)s", *self.filters])
         if self.driver is None:
             return f"SELECT {COLUMNS} FROM {self.table} AS events WHERE {where} {tail}"
+        matching = (
+            f"SELECT {COLUMNS} FROM {self.table} AS events WHERE {self.driver.matches} AND {where}"
+        )
+        if self.driver.columns != ("name",) and self.order == "position":
+            # Its index has another order. OFFSET 0 keeps PostgreSQL from one of that order.
+            matching = f"SELECT * FROM ({matching} OFFSET 0) AS matching"
         return (
             f"SELECT {', '.join(f'found.{c}' for c in COLUMNS.split(', '))}"
-            f" FROM {self.driver.drives} CROSS JOIN LATERAL ("
-            f"SELECT {COLUMNS} FROM {self.table} AS events"
-            f" WHERE {self.driver.matches} AND {where} {tail}) AS found"
+            f" FROM {self.driver.drives} CROSS JOIN LATERAL ({matching} {tail}) AS found"
             f" {tail.replace(self.order, f'found.{self.order}')}"
         )
 

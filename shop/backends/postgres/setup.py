@@ -73,7 +73,10 @@ def set_up(connection: Connection, names: Names, place: str) -> None:
 
 def _version(connection: Connection, names: Names) -> int:
     """How many migrations the store has seen."""
-    [(there,)] = connection.execute("SELECT to_regclass(%s) IS NOT NULL", (names.store,))
+    # Not by to_regclass(): that may remember a table as missing which has been made meanwhile.
+    [(there,)] = connection.execute(
+        "SELECT count(*) FROM pg_tables WHERE schemaname || '.' || tablename = %s", (names.store,)
+    )
     if not there:
         return 0
     try:

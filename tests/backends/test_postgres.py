@@ -1,0 +1,358 @@
+"""What is PostgreSQL's own: setting up, what is refused, tampering, plans."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from shop.backends.postgres import Database, PostgresEventStore, PostgresModelStore
+from shop.bootstrap import open_event_store
+from shop.eventsourcing import (
+    AggregateRef,
+    Commit,
+    EventStore,
+    Filter,
+    Query,
+    StoreError,
+    StoreFormatError,
+    StoreUnavailableError,
+)
+from shop.eventsourcing.model import Checkpoint, Collection, StoredModel
+from shop.urls import DatabaseUrl
+from tests.conftest import NewUrl
+from tests.notebook import counted, note, noted, registry, stream
+
+
+@pytest.fixture
+def url(postgres: NewUrl) -> str:
+    return postgres()
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[EventStore]:
+    with open_event_store(url, registry()) as store:
+        yield store
+
+
+def behind_its_back(url: str) -> psycopg.Connection[tuple[Any, ...]]:
+    """A connection of some other program, which looks into the store's schema."""
+    parts = DatabaseUrl.of(url)
+    connection = psycopg.connect(parts.driver, autocommit=True)
+    connection.execute(f"SET search_path = {parts.schema}")
+    return connection
+
+
+def with_parameter(url: str, parameter: str) -> str:
+    return f"{url}&{parameter}"
+
+
+class Opened:
+    """Stores with the database under them."""
+
+    def __init__(self, url: str) -> None:
+        parts = DatabaseUrl.of(url)
+        self.database = Database(
+            parts.driver, "the database", schema=parts.schema, timeout=parts.timeout
+        )
+        self.store = PostgresEventStore(self.database, registry(), owns_database=True)
+        self.models = PostgresModelStore(self.database)
+
+    def __enter__(self) -> Opened:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.store.close()
+
+    def plans(self, ask: Callable[[], object]) -> list[dict[str, Any]]:
+        """What the server does for each statement that asking reads by."""
+        read, plans = self.database.read, []
+
+        def explaining(sql: str, parameters: Any = ()) -> list[tuple[Any, ...]]:
+            with self.database.connection() as connection:
+                cursor = connection.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", parameters)
+                plans.append(cursor.fetchall()[0][0][0]["Plan"])
+            return read(sql, parameters)
+
+        self.database.read = explaining  # type: ignore[method-assign]  # to look over its shoulder
+        ask()
+        self.database.read = read  # type: ignore[method-assign]  # as it was
+        return plans
+
+
+class TestSettingUp:
+    def test_the_database_is_made(self, url: str) -> None:
+        name = f"made_{uuid4().hex[:8]}"
+        with open_event_store(url.replace("/tests?", f"/{name}?"), registry()) as store:
+            assert store.append([noted(note(), 1)]).first == 1
+
+    def test_by_threads_that_open_it_at_once(self, url: str) -> None:
+        start = threading.Barrier(6)
+
+        def open_it(_: int) -> object:
+            start.wait()
+            with open_event_store(url, registry()) as store:
+                store.append([noted(note(), 1)])
+                return store.info().identity
+
+        with ThreadPoolExecutor(6) as pool:
+            assert len(set(pool.map(open_it, range(6)))) == 1
+        with open_event_store(url, registry()) as store:
+            assert store.head() == 6
+
+    def test_stores_lie_side_by_side(self, url: str) -> None:
+        with (
+            open_event_store(with_parameter(url, "prefix=one_"), registry()) as one,
+            open_event_store(with_parameter(url, "prefix=other_"), registry()) as other,
+        ):
+            one.append([noted(note(), 1)])
+            assert other.head() == 0
+            assert one.info().identity != other.info().identity
+
+    def test_a_store_of_a_newer_program_is_refused(self, url: str) -> None:
+        with open_event_store(url, registry()) as store:
+            store.head()
+        with behind_its_back(url) as raw:
+            raw.execute("UPDATE store SET version = 99")
+        with (
+            open_event_store(url, registry()) as store,
+            pytest.raises(StoreFormatError, match="schema version 99"),
+        ):
+            store.head()
+
+    @pytest.mark.parametrize("table", ["events", "store"])
+    def test_tables_of_another_program_are_left_alone(self, url: str, table: str) -> None:
+        schema = DatabaseUrl.of(url).schema
+        with behind_its_back(url) as raw:
+            raw.execute(f"CREATE SCHEMA {schema}")
+            raw.execute(f"CREATE TABLE {table} (theirs text)")
+            with (
+                open_event_store(url, registry()) as store,
+                pytest.raises(StoreFormatError, match="some other program"),
+            ):
+                store.head()
+            tables = raw.execute("SELECT tablename FROM pg_tables WHERE schemaname = %s", (schema,))
+            assert tables.fetchall() == [(table,)]
+
+    def test_the_password_is_never_shown(self, url: str) -> None:
+        wrong = url.replace("correct%20horse", "wr0ng")
+        with open_event_store(wrong, registry()) as store, pytest.raises(StoreError) as refused:
+            store.head()
+        assert not isinstance(refused.value, StoreUnavailableError)
+        assert "password authentication failed" in str(refused.value)
+        error: BaseException | None = refused.value
+        while error is not None:
+            assert "wr0ng" not in str(error)
+            error = error.__cause__
+
+
+TAMPERING = [
+    "UPDATE events SET data = '{}'",
+    "DELETE FROM events WHERE position = 2",
+    "TRUNCATE events",
+    "TRUNCATE empty_commits",
+    "DELETE FROM empty_commits",
+    "UPDATE empty_commits SET digest = ''",
+    "INSERT INTO empty_commits SELECT commit_id, 2, digest FROM events WHERE position = 2",
+    "INSERT INTO empty_commits SELECT id, 2, digest FROM empty_commits",
+]
+
+
+def inserting(position: object = 3, aggregate: str = "aggregate_id", version: int = 3) -> str:
+    """SQL that inserts the second event again, at another place."""
+    return (
+        "INSERT INTO events SELECT"
+        f" {position}, gen_random_uuid(), name, schema_version, time, aggregate, {aggregate},"
+        f" {version}, data, metadata FROM events WHERE position = 2"
+    )
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        *TAMPERING,
+        inserting(position=4),
+        inserting(position=2),
+        inserting(position=0),
+        inserting(version=2),
+        inserting(version=4),
+        inserting(aggregate="gen_random_uuid()", version=2),
+    ],
+)
+def test_the_log_is_append_only_and_in_order_for_everybody(
+    url: str, store: EventStore, sql: str
+) -> None:
+    ref = note()
+    store.append(stream(ref, 2))
+    store.append([])
+    before = list(store.read())
+    with behind_its_back(url) as raw, pytest.raises(psycopg.Error):
+        raw.execute(sql)
+    assert list(store.read()) == before
+    assert store.append(stream(ref, 1, after=2)).first == 3
+
+
+def test_what_continues_the_log_is_not_refused(url: str, store: EventStore) -> None:
+    """So that the test above refuses for the reasons it means."""
+    store.append(stream(note(), 2))
+    with behind_its_back(url) as raw:
+        raw.execute(inserting())
+    assert store.head() == 3
+
+
+class TestOtherTransactions:
+    def test_one_left_open_is_waited_for_no_longer_than_said(self, url: str) -> None:
+        with (
+            open_event_store(with_parameter(url, "timeout=0.3"), registry()) as store,
+            behind_its_back(url) as raw,
+        ):
+            store.append(stream(note(), 2))
+            with raw.transaction():
+                raw.execute(inserting())  # not committed: the next position is taken, perhaps
+                with pytest.raises(StoreUnavailableError, match=r"lock for over 0\.3 s"):
+                    store.append([noted(note(), 1)])
+                assert store.head() == 2
+            assert store.append([noted(note(), 1)]).first == 4
+
+    def test_one_that_dies_leaves_no_gap(self, url: str, store: EventStore) -> None:
+        store.append(stream(note(), 2))
+        raw = behind_its_back(url)
+        raw.execute("BEGIN")
+        raw.execute(inserting())
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(store.append, [noted(note(), 1)])
+            raw.close()
+            assert waiting.result().first == 3
+
+    def test_a_silent_owner_of_the_lock_loses_it(self, url: str) -> None:
+        """As when a writer's process or machine stops in the middle of an append."""
+        with (
+            Opened(with_parameter(url, "timeout=0.5")) as stopped,
+            open_event_store(url, registry()) as other,
+        ):
+            other.append([noted(note(), 1)])
+
+            def hold_the_lock_in_silence() -> None:
+                with stopped.database.transaction() as connection:
+                    connection.execute(
+                        "SELECT pg_advisory_xact_lock(%s)", (stopped.database.names.lock,)
+                    )
+                    assert other.append([noted(note(), 1)]).first == 2
+                    connection.execute("SELECT 1")
+
+            with pytest.raises(StoreUnavailableError, match=r"silent for over 0\.5 s"):
+                hold_the_lock_in_silence()
+            assert stopped.store.append([noted(note(), 1)]).first == 3
+
+
+PARCELS = Collection("post_parcel", ("owner",))
+EVENTS = 100_000
+REFS = [AggregateRef(f"notebook.kind_{n % 4}", uuid4()) for n in range(100)]
+
+
+@pytest.fixture(scope="module")
+def long_log(postgres: NewUrl) -> Iterator[Opened]:
+    """A hundred thousand events: of a hundred aggregates in turn, each tenth a number."""
+    with Opened(postgres()) as opened:
+        for first in range(0, EVENTS, 5000):
+            opened.store.replicate(
+                [
+                    (
+                        Commit(uuid4(), n + 1, n + 1, b"digest"),
+                        [(counted if n % 10 == 9 else noted)(REFS[n % 100], n // 100 + 1)],
+                    )
+                    for n in range(first, first + 5000)
+                ]
+            )
+        yield opened
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for below in plan.get("Plans", ()):
+        yield from nodes(below)
+
+
+QUERIES = {
+    "all": Query(),
+    "after": Query(after=EVENTS // 2, limit=10),
+    "newest": Query(reverse=True, limit=10),
+    "ids": Query(ids=[uuid4(), uuid4()]),
+    "ref": Query(refs=[REFS[7]]),
+    "newest of a ref": Query(refs=[REFS[7]], reverse=True, limit=1),
+    "ref from version": Query(refs=[REFS[7]], versions=(900, None)),
+    "several refs": Query(refs=REFS[:7], after=EVENTS // 2, limit=10),
+    "aggregate id": Query(aggregate_ids=[REFS[7].id]),
+    "name": Query(names=["notebook.counted"]),
+    "name after": Query(names=["notebook.counted"], after=EVENTS // 2, limit=10),
+    "newest of a name": Query(names=["notebook.counted"], reverse=True, limit=10),
+    "several names": Query(names=["notebook.counted", "notebook.noted"], limit=10),
+    "aggregate": Query(aggregates=["notebook.kind_3"], limit=10),
+}
+
+
+@pytest.mark.parametrize("query", QUERIES.values(), ids=QUERIES.keys())
+def test_a_query_is_led_by_an_index(long_log: Opened, query: Query) -> None:
+    for plan in long_log.plans(lambda: next(long_log.store.read(query), None)):
+        for node in nodes(plan):
+            assert node["Node Type"] != "Seq Scan" or node["Relation Name"] != "events"
+            if "Index" in node["Node Type"]:
+                looked_at = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
+                assert looked_at * node["Actual Loops"] <= 8000
+
+
+def test_a_span_of_time_is_found_by_its_index(long_log: Opened) -> None:
+    [middle] = long_log.store.read(Query(after=EVENTS // 2, limit=1))
+    query = Query(since=middle.time, until=middle.time)
+    assert middle in list(long_log.store.read(query))
+    for plan in long_log.plans(lambda: next(long_log.store.read(query), None)):
+        for node in nodes(plan):
+            assert node["Node Type"] != "Seq Scan"
+            assert node["Actual Rows"] + node.get("Rows Removed by Filter", 0) <= 1000
+
+
+def test_lists_of_models_are_led_by_their_indexes(url: str) -> None:
+    with Opened(url) as opened:
+        opened.models.prepare([PARCELS])
+        opened.models.commit(
+            None,
+            Checkpoint("post", 1, 1, "", uuid4()),
+            [
+                StoredModel(PARCELS.name, str(n), n, 1, json.dumps({"owner": f"{n % 50}"}))
+                for n in range(5000)
+            ],
+        )
+        for filter, index in (
+            (Filter(limit=10), "in_order"),
+            (Filter(limit=10, after=(2500, "2500"), reverse=True), "in_order"),
+            (Filter(limit=10, equal={"owner": "7"}), "by_owner"),
+            (Filter(limit=10, equal={"owner": "7"}, after=(2500, "2500")), "by_owner"),
+        ):
+            find = partial(opened.models.find, "post", PARCELS, filter)
+            [plan] = opened.plans(find)
+            [scan] = [n for n in nodes(plan) if "model_post_parcel" in n.get("Index Name", "")]
+            assert scan["Index Name"].endswith(index)
+            assert scan["Actual Rows"] == 10
+
+
+def test_a_long_value_can_be_looked_up(url: str) -> None:
+    owners = ["x" * 10_000 + end for end in "ab"]
+    with Opened(url) as opened:
+        opened.models.prepare([PARCELS])
+        opened.models.commit(
+            None,
+            Checkpoint("post", 1, 1, "", uuid4()),
+            [
+                StoredModel(PARCELS.name, owner[-1], 1, 1, json.dumps({"owner": owner}))
+                for owner in owners
+            ],
+        )
+        found = opened.models.find("post", PARCELS, Filter(equal={"owner": owners[1]})).value
+        assert [model.id for model in found] == ["b"]
