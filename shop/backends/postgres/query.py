@@ -98,15 +98,17 @@ class Page(msgspec.Struct, frozen=True):
         where = " AND ".join([f"{self.order} BETWEEN %(low)s AND %(high)s", *self.filters])
         if self.driver is None:
             return f"SELECT {COLUMNS} FROM {self.table} AS events WHERE {where} {tail}"
-        matching = (
-            f"SELECT {COLUMNS} FROM {self.table} AS events WHERE {self.driver.matches} AND {where}"
-        )
+        matching = f"{self.table} AS events WHERE {self.driver.matches} AND {where}"
         if self.driver.columns != ("name",) and self.order == "position":
-            # Its index has another order. OFFSET 0 keeps PostgreSQL from one of that order.
-            matching = f"SELECT * FROM ({matching} OFFSET 0) AS matching"
+            # Its index has another order. OFFSET 0 keeps PostgreSQL from one that has this order.
+            matching = (
+                f"(SELECT * FROM {self.table} AS events WHERE {self.driver.matches} OFFSET 0)"
+                f" AS events WHERE {where}"
+            )
         return (
             f"SELECT {', '.join(f'found.{c}' for c in COLUMNS.split(', '))}"
-            f" FROM {self.driver.drives} CROSS JOIN LATERAL ({matching} {tail}) AS found"
+            f" FROM {self.driver.drives}"
+            f" CROSS JOIN LATERAL (SELECT {COLUMNS} FROM {matching} {tail}) AS found"
             f" {tail.replace(self.order, f'found.{self.order}')}"
         )
 
