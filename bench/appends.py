@@ -33,9 +33,9 @@ def run(bench: Bench) -> Iterator[Row]:
         samples = bench.in_turns(
             {
                 "raw": driver,
-                "1": _lone(store, events),
-                "8": _together(store, 8),
-                "32": _together(store, 32),
+                "1": lone(store, events),
+                "8": together(store, 8),
+                "32": together(store, 32),
             },
             rounds=_ROUNDS,
         )
@@ -58,13 +58,14 @@ def run(bench: Bench) -> Iterator[Row]:
         )
 
 
-def _lone(store: EventStore, events: Iterator[Event[EventData]]) -> Callable[[], float]:
+def lone(store: EventStore, events: Iterator[Event[EventData]]) -> Callable[[], float]:
+    """One thread appends, one event after the other."""
     return lambda: rate(
         lambda event: store.append([event]), list(islice(events, _ENOUGH)), seconds=_SECONDS
     )
 
 
-def _together(store: EventStore, threads: int) -> Callable[[], float]:
+def together(store: EventStore, threads: int) -> Callable[[], float]:
     """All threads append to aggregates of their own."""
 
     def measure() -> float:
