@@ -18,11 +18,12 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from bench import aggregates, appends, freshness, postgres, projections, reading, web
+from bench import aggregates, appends, freshness, mongodb, postgres, projections, reading, web
 from bench.measure import Bench, Row
 
 THEMES: Mapping[str, Callable[[Bench], Iterator[Row]]] = {
     "append": appends.run,
+    "mongodb": mongodb.run,
     "aggregate": aggregates.run,
     "read": reading.run,
     "project": projections.run,

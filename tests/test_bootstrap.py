@@ -85,8 +85,12 @@ def test_importing_any_module_does_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("url", "drivers"),
-    [("memory://", []), ("sqlite:///x.db", ["sqlite3"])],
-    ids=["memory", "sqlite"],
+    [
+        ("memory://", []),
+        ("sqlite:///x.db", ["sqlite3"]),
+        ("mongodb://127.0.0.1:1/x?timeout=0.1", ["pymongo"]),
+    ],
+    ids=["memory", "sqlite", "mongodb"],
 )
 def test_a_driver_is_imported_when_its_url_is_used(
     url: str, drivers: list[str], tmp_path: Path

@@ -15,18 +15,22 @@ from pymongo import MongoClient
 from pymongo.database import Database as DriverDatabase
 from pymongo.errors import WriteError
 
+from shop.backends.mongodb import MongoEventStore, MongoModelStore
 from shop.bootstrap import open_backend, open_event_store
 from shop.eventsourcing import (
     Event,
     EventData,
     EventStore,
+    Filter,
     PayloadError,
     Registry,
     Snapshot,
     StoreError,
     StoreFormatError,
+    StoreUnavailableError,
     event,
 )
+from shop.eventsourcing.model import Checkpoint, Collection, StoredModel
 from shop.urls import DatabaseUrl
 from tests.conftest import NewUrl
 from tests.notebook import AnyEvent, note, noted, registry, stream
@@ -263,3 +267,81 @@ def test_the_same_insert_with_nothing_wrong_is_taken(url: str, store: EventStore
 def test_the_clock_is_the_servers(store: EventStore, raw: Raw) -> None:
     shown = raw.command("hello")["localTime"]
     assert 0 <= (store.now().replace(tzinfo=None) - shown).total_seconds() < 10
+
+
+PARCELS = Collection("post_parcel", ("owner",))
+
+
+def parcel(id: str, owner: str | None, position: int) -> StoredModel:
+    data = None if owner is None else f'{{"owner":"{owner}"}}'
+    return StoredModel(PARCELS.name, id, 1, position, data)
+
+
+class TestModels:
+    """A commit of models is whole once the checkpoint has moved, whoever finishes it."""
+
+    @pytest.mark.parametrize("finisher", ["get", "find", "checkpoint", "commit"])
+    def test_what_a_dead_process_left_to_be_written_is_written_by_the_next(
+        self, url: str, finisher: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        backends = open_backend(url), open_backend(url)
+        dying, next_one = (backend.models for backend in backends)
+        for models in (dying, next_one):
+            models.prepare([PARCELS])
+        first, second = (Checkpoint("post", 1, n, "", uuid4()) for n in (1, 2))
+        dying.commit(None, first, [parcel("1", "Ada", 1), parcel("2", "Bob", 1)])
+
+        def die(*arguments: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(dying, "_write", die)
+        with pytest.raises(KeyboardInterrupt):
+            dying.commit(first, second, [parcel("1", "Eve", 2), parcel("2", None, 2)])
+
+        if finisher == "get":
+            assert next_one.get("post", PARCELS.name, "1").value == parcel("1", "Eve", 2)
+        elif finisher == "checkpoint":
+            assert next_one.checkpoint("post") == second
+        elif finisher == "commit":
+            next_one.commit(second, Checkpoint("post", 1, 3, "", uuid4()))
+        found = next_one.find("post", PARCELS, Filter())
+        assert found.value == [parcel("1", "Eve", 2)]
+        assert found.position == (3 if finisher == "commit" else 2)
+        for backend in backends:
+            backend.close()
+
+    def test_a_late_writer_does_not_take_models_back(self, url: str) -> None:
+        backend = open_backend(url)
+        models = backend.models
+        assert isinstance(models, MongoModelStore)
+        models.prepare([PARCELS])
+        checkpoints = [Checkpoint("post", 1, n, "", uuid4()) for n in (1, 2, 3)]
+        models.commit(None, checkpoints[0], [parcel("1", "Ada", 1), parcel("2", "Bob", 1)])
+        held = {
+            "number": 1,
+            "pending": [models._change(1, parcel(id, "Old", 1)) for id in ("1", "2")],
+        }
+        models.commit(checkpoints[0], checkpoints[1], [parcel("1", "Eve", 2)])
+        models.commit(checkpoints[1], checkpoints[2], [parcel("2", None, 3)])
+        models._write("post", held)
+        assert models.find("post", PARCELS, Filter()).value == [parcel("1", "Eve", 2)]
+        backend.close()
+
+
+def test_what_was_read_and_then_lost_is_told(url: str, raw: Raw) -> None:
+    """As when the server dies before it has written what it showed."""
+    with (
+        open_event_store(url, registry()) as store,
+        open_event_store(url, registry()) as reader,
+    ):
+        store.append(stream(note(), 3))
+        assert isinstance(reader, MongoEventStore)
+        confirm = reader._log.confirm
+
+        def lose_and_confirm(last: int, commit_id: object, **always: bool) -> None:
+            raw[named(url, "commits")].delete_many({})
+            confirm(last, str(commit_id), **always)
+
+        reader._log.confirm = lose_and_confirm  # type: ignore[method-assign]  # the fault
+        with pytest.raises(StoreUnavailableError, match="before it had written"):
+            reader.head()
