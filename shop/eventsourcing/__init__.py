@@ -4,7 +4,7 @@ It knows no shop, no database and no web framework. What an application needs is
 """
 
 from shop.eventsourcing.aggregate import Aggregate, aggregate, applies
-from shop.eventsourcing.bus import EventBus, Subscription
+from shop.eventsourcing.bus import BusStatus, EventBus, NamePatterns, Subscription
 from shop.eventsourcing.command import (
     Command,
     CommandBus,
@@ -76,6 +76,7 @@ __all__ = [
     "Aggregates",
     "BusClosedError",
     "BusError",
+    "BusStatus",
     "BusUnavailableError",
     "CheckpointMovedError",
     "Command",
@@ -108,6 +109,7 @@ __all__ = [
     "ModelSession",
     "ModelStore",
     "Module",
+    "NamePatterns",
     "NoAnswerError",
     "NoResponderError",
     "Payload",
