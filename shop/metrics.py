@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from prometheus_client import CollectorRegistry, Counter
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from shop.eventsourcing import (
@@ -93,6 +93,9 @@ class ShopCollector(Collector):
         if health.head is not None:
             yield GaugeMetricFamily("shop_head", "The last position of the log", health.head)
         yield from (position, lag_events, lag_seconds, failed)
+        for name, value in self._shop.bus.status().figures.items():
+            kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+            yield kind(f"shop_bus_{name}", f"The event bus: {name.replace('_', ' ')}", value)
 
     def _age(self, projection: str, position: int) -> float | None:
         names = self._shop.projections[projection].projection.event_names

@@ -29,13 +29,18 @@ logger = logging.getLogger(__name__)
 
 
 class Health(msgspec.Struct, frozen=True):
-    """Whether the shop can do its work. ``problems`` has a line for each thing that is wrong."""
+    """Whether the shop can do its work.
+
+    ``problems`` has a line for each thing that keeps it from that, ``degraded`` one for each that
+    does not: it is slower meanwhile, or others do not hear of it.
+    """
 
     ready: bool
     head: int | None
     """The event store's last position; ``None`` when it cannot be reached."""
     projections: tuple[ProjectionStatus, ...]
     problems: tuple[str, ...]
+    degraded: tuple[str, ...] = ()
 
 
 class Shop:
@@ -164,7 +169,9 @@ class Shop:
             problems.append(f"event store: {error}")
         if self.ending:
             problems.append("the shop is stopping")
-        return Health(not problems, head, statuses, tuple(problems))
+        trouble = self.bus.status().problem
+        degraded = () if trouble is None else (f"event bus: {trouble}",)
+        return Health(not problems, head, statuses, tuple(problems), degraded)
 
 
 def _problems(status: ProjectionStatus) -> list[str]:
