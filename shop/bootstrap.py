@@ -31,7 +31,7 @@ from shop.projections.customer_order_history import CustomerOrderHistory
 from shop.projections.order_summary import OrderSummary
 from shop.projections.product_catalog import ProductCatalog
 from shop.projections.shop_stats import ShopStats
-from shop.runtime import Shop
+from shop.runtime import Service, Shop
 from shop.urls import BUSES, STORES, NatsUrl, checked_url, redacted, sqlite_path
 
 if TYPE_CHECKING:
@@ -144,6 +144,7 @@ def bootstrap(settings: Settings) -> Shop:
             ],
             metrics=metrics,
             opening=opening,
+            services=_services(settings.event_bus, store, bus, opened),
             on_close=[opened.pop_all().close],
         )
 
@@ -151,6 +152,27 @@ def bootstrap(settings: Settings) -> Shop:
 def _open(url: str) -> Backend:
     scheme = checked_url(url, STORES).partition(":")[0]
     return _OPENERS[scheme](url)
+
+
+def _services(url: str, store: EventStore, bus: EventBus, opened: ExitStack) -> list[Service]:
+    """What a bus needs running beside it. ``opened`` gets what is to be closed in the end."""
+    if not url.startswith("nats+jetstream:"):
+        return []
+    from shop.backends.nats import Relay, StreamConfig
+
+    parts = NatsUrl.of(url)
+    connection = _nats_connection(parts, echo=True)
+    opened.callback(connection.close)
+    stream = StreamConfig(
+        name=parts.stream,
+        storage=parts.storage,
+        replicas=parts.replicas,
+        max_age=parts.max_age,
+        max_bytes=parts.max_bytes,
+    )
+    return [
+        Relay(connection, store, bus, stream, prefix=parts.prefix, timeout=parts.timeout),
+    ]
 
 
 def _nats_connection(url: NatsUrl, *, echo: bool) -> NatsConnection:
