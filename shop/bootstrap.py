@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client import CollectorRegistry
@@ -35,7 +36,7 @@ from shop.runtime import Service, Shop
 from shop.urls import BUSES, STORES, NatsUrl, checked_url, redacted, sqlite_path
 
 if TYPE_CHECKING:
-    from shop.backends.nats import NatsConnection
+    from shop.backends.nats import DurableSubscription, NatsConnection
 
 MODULES: tuple[Module, ...] = (
     product.MODULE,
@@ -95,6 +96,41 @@ def open_event_bus(url: str, registry: Registry[EventData] | None = None) -> Eve
     return NatsEventBus(
         connection, MemoryEventBus(), registry or event_registry(), prefix=parts.prefix
     )
+
+
+@contextmanager
+def open_durable_subscription(
+    url: str,
+    registry: Registry[EventData],
+    name: str,
+    *names: str,
+    after: int = 0,
+    since: datetime | None = None,
+    store: EventStore | None = None,
+) -> Iterator[DurableSubscription]:
+    """A durable subscription to the stream of a ``nats+jetstream://`` URL, for a ``with`` block.
+
+    See :class:`~shop.backends.nats.DurableSubscription`. Raises ``ValueError`` as above.
+    """
+    checked_url(url, ("nats+jetstream",))
+    from shop.backends.nats import DurableSubscription
+
+    parts = NatsUrl.of(url)
+    with (
+        _nats_connection(parts, echo=True) as connection,
+        DurableSubscription(
+            connection,
+            registry,
+            parts.stream,
+            name,
+            *names,
+            prefix=parts.prefix,
+            after=after,
+            since=since,
+            store=store,
+        ) as subscription,
+    ):
+        yield subscription
 
 
 def bootstrap(settings: Settings) -> Shop:

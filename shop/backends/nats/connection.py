@@ -179,6 +179,11 @@ class NatsConnection:
             self._changed.wait_for(lambda: self.connected or self._closed, timeout)
             return self.connected
 
+    def pause(self, seconds: float) -> None:
+        """Wait, but not any longer than until the connection is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed, seconds)
+
     def publish(
         self, subject: str, data: bytes, headers: Headers | None = None, *, timeout: float = 5.0
     ) -> None:
