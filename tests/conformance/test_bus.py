@@ -5,15 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, closing, contextmanager
 from itertools import count
 from threading import Barrier, Thread
 from uuid import uuid4
 
 import pytest
 
-from shop.backends.memory import MemoryEventBus
-from shop.backends.nats import Access, NatsConnection, NatsEventBus
+from shop.backends.memory import MemoryEventBus, MemoryEventStore
+from shop.backends.nats import Access, NatsConnection, NatsEventBus, Relay, StreamConfig
 from shop.eventsourcing import EventBus, Subscription
 from tests.conftest import Eventually
 from tests.notebook import AnyEvent, counted, note, noted, positions, registry, stored, stream
@@ -23,16 +23,35 @@ def memory(request: pytest.FixtureRequest) -> AbstractContextManager[EventBus]:
     return closing(MemoryEventBus())
 
 
-def core(request: pytest.FixtureRequest) -> AbstractContextManager[EventBus]:
-    connection = NatsConnection(Access(servers=[request.getfixturevalue("nats")]), echo=False)
+def over_nats(address: str, prefix: str) -> NatsEventBus:
+    connection = NatsConnection(Access(servers=[address]), echo=False)
     assert connection.wait_connected(10)
-    prefix = f"test.{uuid4()}"
-    return closing(NatsEventBus(connection, MemoryEventBus(), registry(), prefix=prefix))
+    return NatsEventBus(connection, MemoryEventBus(), registry(), prefix=prefix)
+
+
+def core(request: pytest.FixtureRequest) -> AbstractContextManager[EventBus]:
+    return closing(over_nats(request.getfixturevalue("nats"), f"test.{uuid4()}"))
+
+
+@contextmanager
+def jetstream(request: pytest.FixtureRequest) -> Iterator[EventBus]:
+    """The same with a relay beside it, which takes the log to a stream."""
+    prefix, address = f"t{uuid4().hex}", request.getfixturevalue("nats")
+    with (
+        closing(over_nats(address, prefix)) as bus,
+        NatsConnection(Access(servers=[address])) as connection,
+    ):
+        store = MemoryEventStore(registry())
+        relay = Relay(connection, store, bus, StreamConfig(name=prefix), prefix=prefix)
+        relay.start()
+        yield bus
+        assert relay.close(10)
 
 
 BUSES: dict[str, Callable[[pytest.FixtureRequest], AbstractContextManager[EventBus]]] = {
     "memory": memory,
     "nats": core,
+    "nats+jetstream": jetstream,
 }
 
 
