@@ -471,6 +471,8 @@ def _tls(access: Access) -> ssl.SSLContext | None:
 
 async def _let_go(client: Client) -> None:
     """Close a client, without waiting for a server that takes nothing any more."""
+    if client._transport is None:
+        return  # it never came to connect, and would fail to close
     with suppress(OSError, nats.errors.Error, TimeoutError):
         await asyncio.wait_for(client.close(), 0.5)
     writer = getattr(client._transport, "_io_writer", None)
