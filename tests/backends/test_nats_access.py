@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import nkeys
 import pytest
@@ -17,7 +18,7 @@ from tests.real.nats import NatsServer
 from tests.real.process import unavailable
 
 
-def server_with(tmp_path: Path, configuration: dict[str, object]) -> NatsServer:
+def server_with(tmp_path: Path, configuration: Mapping[str, object]) -> NatsServer:
     file = tmp_path / "nats.conf"
     file.write_text(json.dumps(configuration))
     return NatsServer("--config", str(file))
@@ -38,9 +39,9 @@ TOKEN = {"authorization": {"token": "s3cret"}}
 def test_a_server_takes_who_it_knows(
     tmp_path: Path,
     eventually: Eventually,
-    configuration: dict[str, object],
-    right: dict[str, str],
-    wrong: dict[str, str],
+    configuration: Mapping[str, object],
+    right: dict[str, Any],
+    wrong: dict[str, Any],
 ) -> None:
     with server_with(tmp_path, configuration) as server:
         with NatsConnection(Access(servers=[server.address], **right)) as connection:
@@ -74,8 +75,9 @@ def certificate(tmp_path: Path) -> Callable[[str], tuple[Path, Path]]:
         certificate, key = tmp_path / f"{host}.pem", tmp_path / f"{host}.key"
         subprocess.run(
             [
-                *"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes".split(),
-                *f"-days 2 -subj /CN={host} -addext subjectAltName=IP:{host}".split(),
+                *("openssl", "req", "-x509", "-newkey", "ec", "-nodes"),
+                *("-pkeyopt", "ec_paramgen_curve:P-256"),
+                *("-days", "2", "-subj", f"/CN={host}", "-addext", f"subjectAltName=IP:{host}"),
                 *("-keyout", str(key), "-out", str(certificate)),
             ],
             check=True,

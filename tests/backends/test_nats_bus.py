@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from itertools import islice
 from random import Random
 from uuid import uuid4
@@ -39,6 +40,10 @@ def new_bus(nats: str, prefix: str) -> Iterator[NewBus]:
             return bus
 
         yield new
+
+
+def heard_more(bus: NatsEventBus, than: float) -> bool:
+    return bus.status().figures["heard_total"] > than
 
 
 def test_other_processes_hear_of_it_and_this_one_once(new_bus: NewBus) -> None:
@@ -141,7 +146,7 @@ def test_read_models_are_right_whatever_happens_to_messages(
                 heard = bus.status().figures["heard_total"]
                 lie = Event.new(ref, version=2, data=Noted("x")).at(runner.position + 1)
                 forger.publish(f"{prefix}.live.{lie.name}", encode_event(lie))
-                eventually(lambda heard=heard: bus.status().figures["heard_total"] > heard)
+                eventually(partial(heard_more, bus, heard))
                 known = list(store.read())
                 for event in random.choices(known, k=60):
                     # Of other names and positions too: as if of no concern, and next in order.
