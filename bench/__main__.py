@@ -18,7 +18,17 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from bench import aggregates, appends, freshness, mongodb, postgres, projections, reading, web
+from bench import (
+    aggregates,
+    appends,
+    freshness,
+    mongodb,
+    over_nats,
+    postgres,
+    projections,
+    reading,
+    web,
+)
 from bench.measure import Bench, Row
 
 THEMES: Mapping[str, Callable[[Bench], Iterator[Row]]] = {
@@ -30,6 +40,7 @@ THEMES: Mapping[str, Callable[[Bench], Iterator[Row]]] = {
     "postgres": postgres.run,
     "web": web.run,
     "fresh": freshness.run,
+    "nats": over_nats.run,
 }
 
 

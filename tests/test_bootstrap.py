@@ -51,7 +51,8 @@ class Watched(type(os.environ)):
             done.append(f"environ {key}")
         return super().__getitem__(key)
 
-import flask, prometheus_client, rich.progress, waitress  # what they do is their affair
+# What these do is their affair.
+import flask, nats.aio.client, prometheus_client, rich.progress, waitress
 os.environ.__class__ = Watched
 threading.Thread.start = lambda thread: done.append(f"thread {thread.name}")
 sys.addaudithook(watch)

@@ -14,6 +14,7 @@ from shop.bootstrap import event_registry, open_event_store
 from shop.cli.arguments import Commands, position, positive
 from shop.cli.looking import settings_of
 from shop.eventsourcing import Query
+from shop.eventsourcing.envelope import event_schemas
 from shop.web.shapes import StoredEvent
 
 POLL = 0.5
@@ -50,6 +51,20 @@ def add_to(commands: Commands) -> None:
         "--follow", action="store_true", help="wait for further events, until Ctrl-C"
     )
     parser.set_defaults(run=run)
+    schemas = commands.add_parser(
+        "schemas",
+        help="print the JSON Schema of all events",
+        description="Print the JSON Schema (2020-12) of the messages that tell other programs of"
+        " events; under $defs is that of each event's data. docs/events.md says more.",
+    )
+    schemas.set_defaults(run=print_schemas)
+
+
+def print_schemas(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    """Carry out ``python -m shop schemas``."""
+    document = msgspec.json.encode(event_schemas(event_registry()))
+    sys.stdout.buffer.write(msgspec.json.format(document) + b"\n")
+    return 0
 
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:

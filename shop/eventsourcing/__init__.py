@@ -4,7 +4,7 @@ It knows no shop, no database and no web framework. What an application needs is
 """
 
 from shop.eventsourcing.aggregate import Aggregate, aggregate, applies
-from shop.eventsourcing.bus import EventBus, Subscription
+from shop.eventsourcing.bus import BusStatus, EventBus, NamePatterns, Subscription
 from shop.eventsourcing.command import (
     Command,
     CommandBus,
@@ -17,6 +17,9 @@ from shop.eventsourcing.delegating import DelegatingStore
 from shop.eventsourcing.errors import (
     AggregateNotFoundError,
     ArchiveError,
+    BusClosedError,
+    BusError,
+    BusUnavailableError,
     CheckpointMovedError,
     CommandError,
     CommandIdReusedError,
@@ -28,6 +31,9 @@ from shop.eventsourcing.errors import (
     EventDecodeError,
     EventIdReusedError,
     EventSourcingError,
+    MessageTooLargeError,
+    NoAnswerError,
+    NoResponderError,
     PayloadError,
     ProjectionError,
     ReplicationError,
@@ -72,6 +78,10 @@ __all__ = [
     "AggregateRef",
     "Aggregates",
     "ArchiveError",
+    "BusClosedError",
+    "BusError",
+    "BusStatus",
+    "BusUnavailableError",
     "CheckpointMovedError",
     "Command",
     "CommandBus",
@@ -98,11 +108,15 @@ __all__ = [
     "Filter",
     "FoldError",
     "Keyed",
+    "MessageTooLargeError",
     "Metadata",
     "ModelReader",
     "ModelSession",
     "ModelStore",
     "Module",
+    "NamePatterns",
+    "NoAnswerError",
+    "NoResponderError",
     "Payload",
     "PayloadError",
     "Projection",

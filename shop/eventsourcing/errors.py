@@ -194,3 +194,33 @@ class CheckpointMovedError(ProjectionError):
     def __init__(self, projection: str) -> None:
         super().__init__(f"the checkpoint of {projection} was moved by another process")
         self.projection = projection
+
+
+class BusError(EventSourcingError):
+    """A bus could not carry a message."""
+
+
+class BusUnavailableError(BusError):
+    """The bus's server cannot be reached. Nothing was sent."""
+
+
+class BusClosedError(BusError):
+    """The bus was used after its ``close``, or closed meanwhile."""
+
+
+class NoResponderError(BusError):
+    """Nobody is there who would answer a request. Nobody has got it."""
+
+
+class NoAnswerError(BusError):
+    """No answer came in time, or before the connection broke: what became of it is unknown."""
+
+
+class MessageTooLargeError(BusError):
+    """A message is larger than the bus's server takes. It was not sent."""
+
+    def __init__(self, subject: str, size: int, most: int) -> None:
+        super().__init__(f"the message for {subject} has {size} bytes, the server takes {most}")
+        self.subject = subject
+        self.size = size
+        self.most = most

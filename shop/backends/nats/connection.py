@@ -1,0 +1,480 @@
+"""A connection to NATS for a program of threads: it comes back by itself, whatever happens.
+
+nats-py reconnects by itself too, but gives up for good where the server closes the connection with
+an error, buffers what it should refuse meanwhile, and waits without end in places. So each of its
+clients serves for one connection here, and a new one is made for the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import threading
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import msgspec
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from shop.backends.nats.loop import EventLoopThread
+from shop.eventsourcing.errors import (
+    BusClosedError,
+    BusError,
+    BusUnavailableError,
+    MessageTooLargeError,
+    NoAnswerError,
+    NoResponderError,
+)
+from shop.eventsourcing.retry import Backoff
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Headers = Mapping[str, str]
+
+PING_INTERVAL = 5
+"""Seconds. A server that answers nothing is given up after three times that."""
+
+
+class Access(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the servers are, and by what they know us. Nothing of it is ever logged."""
+
+    servers: Sequence[str]
+    """Each ``HOST:PORT``; any of them will do."""
+    user: str | None = None
+    password: str | None = None
+    token: str | None = None
+    nkey_seed_file: Path | None = None
+    """A file with the seed of an NKey, that begins with ``SU``."""
+    tls: bool = False
+    """Refuse servers without TLS. One that demands TLS gets it in any case."""
+    tls_ca: Path | None = None
+    """A file of the authorities to trust instead of the system's."""
+    tls_cert: Path | None = None
+    """Our certificate, with its key in the same file unless ``tls_key`` names one."""
+    tls_key: Path | None = None
+
+
+class Message(msgspec.Struct, frozen=True):
+    """What was received. ``reply`` is the subject that an answer is published to, if any."""
+
+    subject: str
+    data: bytes
+    headers: Headers = {}
+    reply: str = ""
+
+
+class Listening:
+    """Messages of a subject, handed over as they come, until it is closed."""
+
+    def __init__(
+        self,
+        connection: NatsConnection,
+        subject: str,
+        group: str,
+        deliver: Callable[[Message], None],
+    ) -> None:
+        self.subject = subject
+        self._connection = connection
+        self._group = group
+        self._deliver = deliver
+        self._attached: tuple[Client, Subscription] | None = None
+
+    def close(self) -> None:
+        """End it, also at the server if that can be reached; idempotent."""
+        self._connection.drop(self)
+
+    async def attach(self, client: Client) -> None:
+        """Have this client's server send the messages. On the loop only."""
+
+        async def receive(message: Msg) -> None:
+            self._deliver(
+                Message(message.subject, message.data, message.headers or {}, message.reply)
+            )
+
+        subscription = await client.subscribe(self.subject, queue=self._group, cb=receive)
+        self._attached = (client, subscription)
+
+    async def detach(self, client: Client) -> None:
+        """Have this client's server send no more messages. On the loop only."""
+        if self._attached is not None and self._attached[0] is client:
+            await self._attached[1].unsubscribe()
+
+
+class NatsConnection:
+    """A connection to one of several servers, made in the background and anew when it breaks.
+
+    ``echo`` tells whether what is published through it comes back to its own subscriptions.
+    ``timeout``, in seconds, is how long a server may take to answer when connecting. Each method
+    raises :class:`BusClosedError` after ``close``. All of them may be called by any thread but
+    the loop's. It owns the loop's thread, unless it was given a ``loop``.
+    """
+
+    def __init__(
+        self,
+        access: Access,
+        *,
+        name: str = "shop",
+        echo: bool = True,
+        timeout: float = 5.0,
+        loop: EventLoopThread | None = None,
+    ) -> None:
+        self._access = access
+        self._name = name
+        self._echo = echo
+        self._timeout = timeout
+        self._client: Client | None = None
+        self._lost = asyncio.Event()
+        self._under_way: set[asyncio.Task[Any]] = set()
+        self._spawned: set[asyncio.Task[None]] = set()
+        self._listenings: set[Listening] = set()
+        self._changed = threading.Condition()
+        self._problem: str | None = "not connected yet"
+        self._error: Exception | None = None
+        self._closed = False
+        self._connects = 0
+        self._on_connect: list[Callable[[], None]] = []
+        self._keeper: asyncio.Task[None] | None = None
+        self._owns_loop = loop is None
+        self._loop = loop or EventLoopThread("nats")
+        if self._owns_loop:
+            self._loop.start()
+        self._loop.call(self._begin)
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection, as far as is known."""
+        return self._problem is None
+
+    @property
+    def problem(self) -> str | None:
+        """Why there is no connection; ``None`` while there is one."""
+        return self._problem
+
+    @property
+    def connects(self) -> int:
+        """How often a connection was made."""
+        return self._connects
+
+    def another(self, *, echo: bool) -> NatsConnection:
+        """A connection of its own to the same servers, on the same loop. Close it before this."""
+        return NatsConnection(
+            self._access, name=self._name, echo=echo, timeout=self._timeout, loop=self._loop
+        )
+
+    def on_connect(self, function: Callable[[], None]) -> None:
+        """Call a function on the loop whenever a connection was made; it must not block."""
+        self._on_connect.append(function)
+
+    def wait_connected(self, timeout: float) -> bool:
+        """Wait until there is a connection, at most ``timeout`` seconds; whether there is one."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.connected or self._closed, timeout)
+            return self.connected
+
+    def pause(self, seconds: float) -> None:
+        """Wait, but not any longer than until the connection is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed, seconds)
+
+    def publish(
+        self, subject: str, data: bytes, headers: Headers | None = None, *, timeout: float = 5.0
+    ) -> None:
+        """Send a message to whoever listens; that it arrives is not known.
+
+        Raises :class:`BusUnavailableError` without a connection, :class:`MessageTooLargeError`, and
+        :class:`NoAnswerError` where the server has not taken it for ``timeout`` seconds.
+        """
+        self.run(lambda client: send(client, subject, data, headers), timeout=timeout)
+
+    def request(
+        self, subject: str, data: bytes, headers: Headers | None = None, *, timeout: float
+    ) -> Message:
+        """Send a message and return the answer to it.
+
+        Raises :class:`NoResponderError` at once where nobody listens, :class:`NoAnswerError` where
+        none came within ``timeout`` seconds or before the connection broke, and otherwise as
+        :meth:`publish`.
+        """
+
+        async def ask(client: Client) -> Message:
+            check_size(client, subject, data, headers)
+            # The time-out that counts is that of ``run``.
+            answer = await client.request(
+                subject, data, timeout=timeout + 1, headers=None if headers is None else {**headers}
+            )
+            return Message(answer.subject, answer.data, answer.headers or {}, answer.reply)
+
+        return self.run(ask, timeout=timeout)
+
+    def listen(
+        self, subject: str, deliver: Callable[[Message], None], *, group: str = ""
+    ) -> Listening:
+        """Have the messages of a subject, which may hold wildcards, handed to ``deliver``.
+
+        That is called on the loop, so it must not block nor run anybody else's code: it puts the
+        message where another thread takes it. Of all who listen in the same ``group``, one gets
+        each message. Whoever listens gets what is published after this returns; without a
+        connection, from when there is one.
+        """
+        listening = Listening(self, subject, group, deliver)
+
+        async def add() -> None:
+            self._listenings.add(listening)
+            client = self._client
+            if client is not None:
+                with suppress(nats.errors.Error, TimeoutError):  # it is the connection that broke
+                    await listening.attach(client)
+                    await client.flush(timeout=self._timeout)  # type: ignore[arg-type]  # a float will do
+
+        self._run(add(), timeout=self._timeout + 5)
+        return listening
+
+    def drop(self, listening: Listening) -> None:
+        """As :meth:`Listening.close`."""
+
+        async def remove() -> None:
+            self._listenings.discard(listening)
+            client = self._client
+            if client is not None:
+                with suppress(nats.errors.Error, TimeoutError):
+                    await listening.detach(client)
+
+        with suppress(BusClosedError):
+            self._run(remove(), timeout=self._timeout + 5)
+
+    def run(self, use: Callable[[Client], Coroutine[Any, Any, T]], *, timeout: float) -> T:
+        """Run a coroutine of this package with the client and return its result.
+
+        nats-py's errors are translated as those of :meth:`request`; so are a time-out after
+        ``timeout`` seconds and a connection that breaks meanwhile.
+        """
+        return self._run(self._use(use, timeout), timeout=timeout + 5)
+
+    def spawn(self, use: Callable[[Client], Coroutine[Any, Any, None]]) -> None:
+        """As :meth:`run`, but without waiting for its end, which may be at any time.
+
+        It is not run where there is no connection, and cancelled when that breaks. What it raises
+        on purpose is not told to anybody. May also be called on the loop.
+        """
+
+        async def guarded() -> None:
+            with suppress(BusError):
+                await self._use(use, None)
+
+        def begin() -> None:
+            task = asyncio.get_running_loop().create_task(guarded())
+            self._spawned.add(task)  # the loop itself would forget it
+            task.add_done_callback(self._spawned.discard)
+
+        self._loop.call(begin)
+
+    def close(self, timeout: float = 2.0) -> None:
+        """Send what was published, end the connection and the thread; idempotent.
+
+        Takes at most ``timeout`` seconds for that, also with the server gone or silent.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        until = time.monotonic() + timeout
+        with suppress(TimeoutError, BusClosedError):
+            self._loop.run(self._end(timeout / 2), timeout=timeout)
+        if self._owns_loop:
+            self._loop.close(max(0.1, until - time.monotonic()))
+        with self._changed:
+            self._problem = "closed"
+            self._changed.notify_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _run(self, coroutine: Coroutine[Any, Any, T], *, timeout: float) -> T:
+        if self._closed:
+            coroutine.close()
+            raise BusClosedError("the connection is closed")
+        return self._loop.run(coroutine, timeout=timeout)
+
+    async def _use(
+        self, use: Callable[[Client], Coroutine[Any, Any, T]], timeout: float | None
+    ) -> T:
+        client = self._client
+        if client is None:
+            raise BusUnavailableError(f"NATS: {self._problem}")
+        task = asyncio.current_task()
+        assert task is not None, "it runs as a task of the loop"
+        self._under_way.add(task)
+        try:
+            async with asyncio.timeout(timeout):
+                return await use(client)
+        except nats.errors.NoRespondersError as error:
+            raise NoResponderError("NATS: nobody answers requests for this subject") from error
+        except TimeoutError as error:
+            seconds = self._timeout if timeout is None else timeout
+            raise NoAnswerError(f"NATS: no answer within {seconds:g} s") from error
+        except nats.errors.Error as error:
+            raise NoAnswerError(f"NATS: {error}") from error
+        except asyncio.CancelledError:
+            if self._client is client or self._closed:
+                raise
+            raise NoAnswerError("NATS: the connection broke meanwhile") from None
+        finally:
+            self._under_way.discard(task)
+
+    def _begin(self) -> None:
+        self._keeper = asyncio.get_running_loop().create_task(self._keep_connected())
+
+    async def _end(self, timeout: float) -> None:
+        """Have the server take what was sent to it, and stop."""
+        if self._client is not None:
+            with suppress(nats.errors.Error, TimeoutError):
+                await asyncio.wait_for(self._client.flush(timeout=10), timeout)
+        if self._keeper is not None:
+            self._keeper.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._keeper
+
+    async def _keep_connected(self) -> None:
+        backoff = Backoff(first=0.05, most=2.0)
+        while True:
+            self._error = None
+            client = _Client(tls=self._access.tls)
+            try:
+                await self._connect(client)
+                backoff.reset()
+                while not client.is_closed:
+                    with suppress(TimeoutError):
+                        # Not only until told: a client that closes may hang before it tells.
+                        await asyncio.wait_for(self._lost.wait(), 1.0)
+                self._note(client.last_error)
+            except (OSError, ValueError, nats.errors.Error) as error:
+                self._note(error)
+            except Exception as error:  # the connection must come back, whatever nats-py raises
+                logger.exception("unexpected error of the connection to NATS")
+                self._note(error)
+            finally:
+                self._client = None
+                for task in self._under_way:
+                    task.cancel()
+                await _let_go(client)
+            await asyncio.sleep(backoff.next_delay())
+
+    async def _connect(self, client: Client) -> None:
+        access = self._access
+        self._lost = lost = asyncio.Event()
+
+        async def closed() -> None:
+            lost.set()
+
+        async def failed(error: Exception) -> None:
+            self._error = error
+            if client is self._client and not isinstance(error, nats.errors.StaleConnectionError):
+                # It goes on, with less than was asked of it: such as a right that is missing.
+                logger.error("NATS: %s", error, exc_info=error)
+
+        await client.connect(
+            [f"nats://{server}" for server in access.servers],
+            name=self._name,
+            user=access.user,
+            password=access.password,
+            token=access.token,
+            nkeys_seed=None if access.nkey_seed_file is None else str(access.nkey_seed_file),
+            tls=_tls(access),
+            no_echo=not self._echo,
+            connect_timeout=self._timeout,  # type: ignore[arg-type]  # a float will do
+            allow_reconnect=False,
+            max_reconnect_attempts=1,
+            reconnect_time_wait=0,
+            ping_interval=PING_INTERVAL,
+            error_cb=failed,
+            closed_cb=closed,
+        )
+        attached: set[Listening] = set()
+        while missing := self._listenings - attached:  # more may come in the meantime
+            for listening in missing:
+                await listening.attach(client)
+            attached |= missing
+            await client.flush(timeout=self._timeout)  # type: ignore[arg-type]  # a float will do
+        self._error = None
+        self._client = client
+        self._connects += 1
+        with self._changed:
+            self._problem = None
+            self._changed.notify_all()
+        logger.info("connected to NATS at %s", client.connected_url and client.connected_url.netloc)
+        for function in self._on_connect:
+            function()
+
+    def _note(self, error: Exception | None) -> None:
+        if isinstance(error, nats.errors.NoServersError):
+            error = self._error or error  # what it said before it had tried them all
+        text = str(error or "it broke").removeprefix("nats: ")
+        text = text or f"no answer within {self._timeout:g} s"
+        problem = f"no connection to {', '.join(self._access.servers)}: {text}"
+        if problem != self._problem:
+            logger.warning("NATS: %s; trying again until there is one", problem)
+        with self._changed:
+            self._problem = problem
+
+
+class _Client(Client):
+    """nats-py's, but it does not fall back to a connection in the clear."""
+
+    def __init__(self, *, tls: bool) -> None:
+        super().__init__()
+        self._demands_tls = tls
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        if initial_connection and self._demands_tls:
+            if not (info.get("tls_required") or info.get("tls_available")):
+                raise nats.errors.Error("the server has no TLS")
+            info["tls_required"] = True
+        await super()._process_info(info, initial_connection)
+
+
+async def send(client: Client, subject: str, data: bytes, headers: Headers | None) -> None:
+    """Send a message. Raises :class:`MessageTooLargeError`."""
+    check_size(client, subject, data, headers)
+    await client.publish(subject, data, headers=None if headers is None else {**headers})
+
+
+def check_size(client: Client, subject: str, data: bytes, headers: Headers | None) -> None:
+    """Raise :class:`MessageTooLargeError` for what the server would end the connection for.
+
+    It counts the headers too, which nats-py does not.
+    """
+    size = len(data)
+    if headers:
+        size += 14 + sum(len(name) + len(value.encode()) + 4 for name, value in headers.items())
+    if size > client.max_payload:
+        raise MessageTooLargeError(subject, size, client.max_payload)
+
+
+def _tls(access: Access) -> ssl.SSLContext | None:
+    if access.tls_ca is None and access.tls_cert is None:
+        return None
+    context = ssl.create_default_context(cafile=access.tls_ca)
+    if access.tls_cert is not None:
+        context.load_cert_chain(access.tls_cert, access.tls_key)
+    return context
+
+
+async def _let_go(client: Client) -> None:
+    """Close a client, without waiting for a server that takes nothing any more."""
+    if client._transport is None:
+        return  # it never came to connect, and would fail to close
+    with suppress(OSError, nats.errors.Error, TimeoutError):
+        await asyncio.wait_for(client.close(), 0.5)
+    writer = getattr(client._transport, "_io_writer", None)
+    if writer is not None:
+        writer.transport.abort()

@@ -1,0 +1,90 @@
+"""The thread that runs the event loop of an asyncio client for a program of threads."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import CancelledError
+from typing import Any, TypeVar
+
+from shop.eventsourcing.errors import BusClosedError
+from shop.eventsourcing.threads import BackgroundThread
+
+T = TypeVar("T")
+
+
+class EventLoopThread:
+    """Owns a thread and the event loop that runs in it, from ``start`` to ``close``.
+
+    Only code of this package runs on the loop, and none of it blocks: whoever uses the package
+    stays in threads of their own and waits there. All methods may be called by any other thread.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = BackgroundThread(name, self._run, on_stop=self._stop)
+        self._started = False
+
+    def start(self) -> None:
+        """Start the thread. Once."""
+        self._started = True
+        self._thread.start()
+
+    def call(self, function: Callable[..., object], *arguments: object) -> None:
+        """Have the loop call a function soon, without waiting for it.
+
+        Does nothing once the loop is closed.
+        """
+        try:
+            self._loop.call_soon_threadsafe(function, *arguments)
+        except RuntimeError:
+            if not self._loop.is_closed():
+                raise
+
+    def run(self, coroutine: Coroutine[Any, Any, T], *, timeout: float) -> T:
+        """Run a coroutine on the loop and return its result, or raise what it raises.
+
+        Raises ``TimeoutError`` after ``timeout`` seconds, and cancels it then;
+        :class:`BusClosedError` where the loop has ended, or ends meanwhile.
+        """
+        try:
+            future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        except RuntimeError as error:
+            coroutine.close()
+            raise BusClosedError("the connection is closed") from error
+        try:
+            return future.result(timeout)
+        except CancelledError as error:
+            raise BusClosedError("the connection was closed meanwhile") from error
+        finally:
+            future.cancel()
+
+    def close(self, timeout: float) -> bool:
+        """Cancel what runs on the loop and end the thread; idempotent.
+
+        Waits at most ``timeout`` seconds, and returns whether the thread ended.
+        """
+        ended = self._thread.close(timeout)
+        if not self._started:
+            self._loop.close()
+        return ended
+
+    def _stop(self) -> None:
+        self.call(self._loop.stop)
+
+    def _run(self, stopping: threading.Event) -> None:
+        loop = self._loop
+        asyncio.set_event_loop(loop)
+        try:
+            if not stopping.is_set():
+                loop.run_forever()
+        finally:
+            # Whoever waits for a coroutine is told; the second turn is for what came meanwhile.
+            for _ in range(2):
+                tasks = asyncio.all_tasks(loop)
+                for task in tasks:
+                    task.cancel()
+                loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+            asyncio.set_event_loop(None)
+            loop.close()

@@ -1,0 +1,115 @@
+"""The connection: calls that end, whatever the server does, and subscriptions that last."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from queue import SimpleQueue
+
+import pytest
+
+from shop.backends.nats import Access, NatsConnection
+from shop.backends.nats.connection import Message
+from shop.eventsourcing import (
+    BusClosedError,
+    BusUnavailableError,
+    MessageTooLargeError,
+    NoAnswerError,
+    NoResponderError,
+)
+from tests.conftest import Eventually
+from tests.real.nats import NatsServer
+
+
+@pytest.fixture
+def server() -> Iterator[NatsServer]:
+    with NatsServer() as server:
+        yield server
+
+
+@pytest.fixture
+def connection(server: NatsServer) -> Iterator[NatsConnection]:
+    with NatsConnection(Access(servers=[server.address])) as connection:
+        assert connection.wait_connected(10)
+        yield connection
+
+
+def test_requests_are_answered_by_another_thread(connection: NatsConnection) -> None:
+    asked: SimpleQueue[Message] = SimpleQueue()
+    connection.listen("double", asked.put, group="workers")
+
+    def serve() -> None:
+        message = asked.get(timeout=10)
+        connection.publish(message.reply, message.data * 2, {"Shop-Kind": message.headers["A"]})
+
+    serving = threading.Thread(target=serve)
+    serving.start()
+    answer = connection.request("double", b"ab", {"A": "b"}, timeout=10)
+    serving.join()
+    assert (answer.data, answer.headers["Shop-Kind"]) == (b"abab", "b")
+
+
+def test_a_request_that_gets_no_answer_says_why_and_in_time(connection: NatsConnection) -> None:
+    with pytest.raises(NoResponderError):
+        connection.request("nobody", b"", timeout=10)
+    connection.listen("silent", lambda message: None)
+    with pytest.raises(NoAnswerError, match=r"within 0\.1 s"):
+        connection.request("silent", b"", timeout=0.1)
+
+
+def test_whoever_waits_when_the_connection_breaks_is_told_at_once(
+    server: NatsServer, connection: NatsConnection
+) -> None:
+    asked: SimpleQueue[Message] = SimpleQueue()
+    connection.listen("silent", asked.put)
+
+    def kill() -> None:
+        asked.get(timeout=10)
+        server.kill()
+
+    killing = threading.Thread(target=kill)
+    killing.start()
+    began = time.monotonic()
+    with pytest.raises(NoAnswerError, match="broke"):
+        connection.request("silent", b"", timeout=30)
+    assert time.monotonic() - began < 10
+    killing.join()
+    with pytest.raises(BusUnavailableError, match="no connection to"):
+        connection.publish("a", b"")
+
+
+def test_subscriptions_outlive_the_server(
+    server: NatsServer, connection: NatsConnection, eventually: Eventually
+) -> None:
+    heard: SimpleQueue[Message] = SimpleQueue()
+    connection.listen("a.*", heard.put)
+    server.kill()
+    eventually(lambda: not connection.connected)
+    connection.listen("b", heard.put)
+    server.start()
+    assert connection.wait_connected(10)
+    connection.publish("a.b", b"1")
+    connection.publish("b", b"2")
+    assert [heard.get(timeout=10).data for _ in range(2)] == [b"1", b"2"]
+
+
+def test_a_message_over_the_maximum_is_refused_headers_included(
+    connection: NatsConnection,
+) -> None:
+    with pytest.raises(MessageTooLargeError):
+        connection.publish("a", b"x" * (1024 * 1024 - 10), {"A": "b"})
+    connection.publish("a", b"x" * (1024 * 1024 - 30), {"A": "b"})
+    assert connection.connected
+
+
+def test_it_ends_in_time_with_a_silent_server_and_is_closed_then(
+    server: NatsServer, connection: NatsConnection
+) -> None:
+    server.pause()
+    began = time.monotonic()
+    connection.close(1.0)
+    assert time.monotonic() - began < 3
+    with pytest.raises(BusClosedError):
+        connection.publish("a", b"")
+    server.resume()
