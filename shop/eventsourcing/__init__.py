@@ -32,6 +32,8 @@ from shop.eventsourcing.errors import (
     MessageTooLargeError,
     NoAnswerError,
     NoResponderError,
+    NoWorkerError,
+    OutcomeUnknownError,
     PayloadError,
     ProjectionError,
     ReplicationError,
@@ -41,6 +43,7 @@ from shop.eventsourcing.errors import (
     StoreFormatError,
     StoreUnavailableError,
     UnknownCommandError,
+    WorkerFailedError,
 )
 from shop.eventsourcing.event import AggregateRef, Event, EventData, Metadata, event, new_id
 from shop.eventsourcing.fold import FoldError
@@ -57,7 +60,9 @@ from shop.eventsourcing.projection import AggregateProjection, Projection, handl
 from shop.eventsourcing.publishing import PublishingStore
 from shop.eventsourcing.rebuild import Difference, Shadow
 from shop.eventsourcing.registry import Payload, Registry
+from shop.eventsourcing.remote import RemoteCommandBus
 from shop.eventsourcing.repository import Aggregates, Repository, UnitOfWork
+from shop.eventsourcing.requests import RequestBus
 from shop.eventsourcing.runner import (
     Failure,
     ProjectionRunner,
@@ -67,6 +72,7 @@ from shop.eventsourcing.runner import (
 )
 from shop.eventsourcing.snapshot import Snapshot, SnapshotStore
 from shop.eventsourcing.store import Commit, EventStore, Query, StoreInfo
+from shop.eventsourcing.worker import CommandWorker
 
 __all__ = [
     "Aggregate",
@@ -86,6 +92,7 @@ __all__ = [
     "CommandRejected",
     "CommandResult",
     "CommandTimeoutError",
+    "CommandWorker",
     "Commit",
     "CommitReusedError",
     "ConcurrencyError",
@@ -110,6 +117,8 @@ __all__ = [
     "Module",
     "NoAnswerError",
     "NoResponderError",
+    "NoWorkerError",
+    "OutcomeUnknownError",
     "Payload",
     "PayloadError",
     "Projection",
@@ -122,8 +131,10 @@ __all__ = [
     "ReadModel",
     "Reading",
     "Registry",
+    "RemoteCommandBus",
     "ReplicationError",
     "Repository",
+    "RequestBus",
     "Schedule",
     "Shadow",
     "Snapshot",
@@ -137,6 +148,7 @@ __all__ = [
     "Subscription",
     "UnitOfWork",
     "UnknownCommandError",
+    "WorkerFailedError",
     "aggregate",
     "applies",
     "command",
