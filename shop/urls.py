@@ -11,15 +11,20 @@ from urllib.parse import unquote
 import msgspec
 
 STORES = ("memory", "sqlite", "postgresql", "mongodb")
-BUSES = ("memory",)
+BUSES = ("memory", "nats", "nats+jetstream")
 _FORMS = {
     "memory": "memory://",
     "sqlite": "sqlite:///PATH",
     "postgresql": "postgresql://USER@HOST/DATABASE",
     "mongodb": "mongodb://HOST/DATABASE",
+    "nats": "nats://HOST:4222",
+    "nats+jetstream": "nats+jetstream://HOST:4222",
 }
 _DATABASE_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,30}")
+_SUBJECT = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+_STREAM = re.compile(r"[A-Za-z0-9_-]{1,255}")
+_SERVER = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 
 
 def redacted(text: str) -> str:
@@ -30,7 +35,7 @@ def redacted(text: str) -> str:
     """
     text = re.sub(r"(://[^:/?#@\s]*:)\S*@", r"\1***@", text)
     text = re.sub(r"(\bnats\S*://)[^:/?#@\s]+@", r"\1***@", text)
-    return re.sub(r"([?&]\w*(?:password|token)=)[^&\s'\"]*", r"\1***", text)
+    return re.sub(r"([?&]\w*(?:password|token|seed)=)[^&\s'\"]*", r"\1***", text)
 
 
 def checked_url(text: str, schemes: Sequence[str]) -> str:
@@ -52,6 +57,8 @@ def checked_url(text: str, schemes: Sequence[str]) -> str:
         sqlite_path(text)
     if scheme in {"postgresql", "mongodb"}:
         DatabaseUrl.of(text)
+    if scheme in {"nats", "nats+jetstream"}:
+        NatsUrl.of(text)
     return text
 
 
@@ -108,50 +115,161 @@ class DatabaseUrl(msgspec.Struct, frozen=True):
             raise ValueError(f"it names no database: {_FORMS[scheme]}")
         if not _DATABASE_NAME.fullmatch(database):
             raise ValueError("the name of its database has other characters than A-Z a-z 0-9 _ -")
-        parsers = dict(_PARSERS)
+        parsers = dict(_DATABASE_PARAMETERS)
         if scheme != "postgresql":
             del parsers["schema"]
-        ours: dict[str, Any] = {}
-        others = []
-        for parameter in filter(None, query.split("&")):
-            name, _, value = parameter.partition("=")
-            if name not in parsers:
-                others.append(parameter)
-            elif name in ours:
-                raise ValueError(f"it has the parameter {name} twice")
-            else:
-                ours[name] = parsers[name](name, unquote(value))
+        ours, others = _parameters(query, parsers)
         driver = f"{scheme}://{address}" + ("?" + "&".join(others) if others else "")
         return cls(driver, database, **ours)
 
 
-def _name(parameter: str, text: str) -> str:
-    if not _NAME.fullmatch(text):
-        raise ValueError(
-            f"its parameter {parameter} must be up to 31 lower-case letters, digits and _"
+class NatsUrl(msgspec.Struct, frozen=True):
+    """A URL of NATS servers, taken apart."""
+
+    jetstream: bool
+    servers: tuple[str, ...]
+    """Each ``HOST:PORT``, of one cluster."""
+    user: str | None = None
+    password: str | None = None
+    token: str | None = None
+    nkey_seed_file: Path | None = None
+    tls: bool = False
+    """Whether a server without TLS is refused; set by any of the three that follow."""
+    tls_ca: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    prefix: str = "shop"
+    """What all subjects begin with."""
+    timeout: float = 5.0
+    """Seconds that a server may take to answer."""
+    stream: str = ""
+    """The name of the stream, ``<prefix>_events`` by default, its dots as ``_``."""
+    storage: str = "file"
+    replicas: int = 1
+    max_age: float = 0.0
+    """Seconds after which the stream drops a message, never by default."""
+    max_bytes: int = -1
+    """How large the stream grows before it drops its oldest messages, as it likes by default."""
+
+    @classmethod
+    def of(cls, url: str) -> NatsUrl:
+        """Take a URL apart. Raises ``ValueError`` with what is wrong, without quoting a value."""
+        scheme, _, rest = url.partition("://")
+        address, _, query = rest.partition("?")
+        credentials, at, place = address.rpartition("@")
+        if any(character.isspace() for character in url) or "/" in credentials:
+            raise ValueError("special characters in it must be written as in %20, %2F and %40")
+        if "@" in credentials:
+            raise ValueError("it must have user and password once, before the first server")
+        servers = place.removesuffix("/").split(",")
+        if not all(_SERVER.fullmatch(server) for server in servers):
+            raise ValueError(f"it must name servers, and nothing else: {_FORMS[scheme]}")
+        jetstream = scheme == "nats+jetstream"
+        parsers = {**_NATS_PARAMETERS, **(_STREAM_PARAMETERS if jetstream else {})}
+        values, others = _parameters(query, parsers)
+        if others:
+            raise ValueError(f"its parameters may be {', '.join(sorted(parsers))}")
+        if "tls_key" in values and "tls_cert" not in values:
+            raise ValueError("its parameter tls_key needs tls_cert")
+        if not {"tls_ca", "tls_cert"}.isdisjoint(values):
+            values["tls"] = True
+        first, colon, second = credentials.partition(":")
+        if at and not (first and (second or not colon)):
+            raise ValueError("it must have a user and a password, or a token, before the @")
+        if colon:
+            values |= {"user": unquote(first), "password": unquote(second)}
+        elif at:
+            values["token"] = unquote(first)
+        if at and "nkey_seed_file" in values:
+            raise ValueError("it has an NKey and something before the @: one of the two will do")
+        values.setdefault("stream", values.get("prefix", "shop").replace(".", "_") + "_events")
+        return cls(
+            jetstream,
+            tuple(s if re.search(r":\d+$", s) else f"{s}:4222" for s in servers),
+            **values,
         )
-    return text
 
 
-def _size(parameter: str, text: str) -> int:
-    if not text.isdecimal() or not 2 <= int(text) <= 1000:
-        raise ValueError(f"its parameter {parameter} must be a number from 2 to 1000")
-    return int(text)
+_Parsers = Mapping[str, Callable[[str, str], Any]]
 
 
-def _seconds(parameter: str, text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0.1 <= seconds <= 3600:
-        raise ValueError(f"its parameter {parameter} must be seconds, from 0.1 to 3600")
-    return seconds
+def _parameters(query: str, parsers: _Parsers) -> tuple[dict[str, Any], list[str]]:
+    """The values of known parameters by name, and the other parameters as they are."""
+    ours: dict[str, Any] = {}
+    others = []
+    for parameter in filter(None, query.split("&")):
+        name, _, value = parameter.partition("=")
+        if name not in parsers:
+            others.append(parameter)
+        elif name in ours:
+            raise ValueError(f"it has the parameter {name} twice")
+        else:
+            ours[name] = parsers[name](name, unquote(value))
+    return ours, others
 
 
-_PARSERS: Mapping[str, Callable[[str, str], Any]] = {
-    "schema": _name,
-    "prefix": _name,
-    "pool_size": _size,
-    "timeout": _seconds,
+def _matching(pattern: re.Pattern[str], what: str) -> Callable[[str, str], str]:
+    def parse(parameter: str, text: str) -> str:
+        if not pattern.fullmatch(text):
+            raise ValueError(f"its parameter {parameter} must be {what}")
+        return text
+
+    return parse
+
+
+def _switch(parameter: str, text: str) -> bool:
+    if text not in {"on", "off"}:
+        raise ValueError(f"its parameter {parameter} must be on or off")
+    return text == "on"
+
+
+def _path(parameter: str, text: str) -> Path:
+    if not text:
+        raise ValueError(f"its parameter {parameter} must be the path of a file")
+    return Path(text)
+
+
+def _number(least: int, most: int) -> Callable[[str, str], int]:
+    def parse(parameter: str, text: str) -> int:
+        if not text.isdecimal() or not least <= int(text) <= most:
+            raise ValueError(f"its parameter {parameter} must be a number from {least} to {most}")
+        return int(text)
+
+    return parse
+
+
+def _duration(most: float) -> Callable[[str, str], float]:
+    def parse(parameter: str, text: str) -> float:
+        try:
+            seconds = float(text)
+        except ValueError:
+            seconds = 0.0
+        if not 0.1 <= seconds <= most:
+            raise ValueError(f"its parameter {parameter} must be seconds, from 0.1 to {most:.0f}")
+        return seconds
+
+    return parse
+
+
+_DATABASE_PARAMETERS: _Parsers = {
+    "schema": _matching(_NAME, "up to 31 lower-case letters, digits and _"),
+    "prefix": _matching(_NAME, "up to 31 lower-case letters, digits and _"),
+    "pool_size": _number(2, 1000),
+    "timeout": _duration(3600),
+}
+_NATS_PARAMETERS: _Parsers = {
+    "nkey_seed_file": _path,
+    "tls": _switch,
+    "tls_ca": _path,
+    "tls_cert": _path,
+    "tls_key": _path,
+    "prefix": _matching(_SUBJECT, "words of letters, digits, _ and -, joined by dots"),
+    "timeout": _duration(3600),
+}
+_STREAM_PARAMETERS: _Parsers = {
+    "stream": _matching(_STREAM, "letters, digits, _ and -"),
+    "storage": _matching(re.compile("file|memory"), "file or memory"),
+    "replicas": _number(1, 5),
+    "max_age": _duration(10 * 365 * 86400),
+    "max_bytes": _number(1, 2**63 - 1),
 }

@@ -9,7 +9,7 @@ import pytest
 
 from shop.config import ConfigurationError, Settings
 from shop.process import LineFormatter
-from shop.urls import DatabaseUrl, redacted, sqlite_path
+from shop.urls import DatabaseUrl, NatsUrl, redacted, sqlite_path
 
 SECRETS = [
     "postgresql://shop:s3cret@db:5432/shop",
@@ -22,6 +22,8 @@ SECRETS = [
     "nats://s3cret@127.0.0.1:4222",
     "nats+jetstream://s3cret@127.0.0.1:4222",
     "nats+jetstream://shop:s3cret@127.0.0.1:4222",
+    "nats://shop:s3c%40ret@a:4222,b:4222?prefix=eu",
+    "nats://127.0.0.1:4222?nkey_seed=s3cret",
 ]
 
 
@@ -205,6 +207,85 @@ def test_a_database_url_is_split_into_what_is_ours_and_what_is_the_drivers() -> 
 def test_a_database_url_without_parameters_is_the_drivers_and_ours_have_their_defaults() -> None:
     url = "mongodb://a:27017,b:27017/shop?replicaSet=rs0&schema=x"
     assert DatabaseUrl.of(url) == DatabaseUrl(url, "shop")
+
+
+@pytest.mark.parametrize(
+    ("url", "complaint"),
+    [
+        ("nats:127.0.0.1", "known here: memory://, nats://HOST:4222, nats+jetstream://HOST:4222"),
+        ("nats://", "must name servers, and nothing else: nats://HOST:4222"),
+        ("nats+jetstream://", "must name servers, and nothing else: nats+jetstream://HOST:4222"),
+        ("nats://a/shop", "must name servers, and nothing else"),
+        ("nats://a:port", "must name servers, and nothing else"),
+        ("nats://a,,b", "must name servers, and nothing else"),
+        ("nats://me:hunter2@a,me:hunter2@b", "once, before the first server"),
+        ("nats://me:hun/ter2@a", "as in %20, %2F and %40"),
+        ("nats://me:@a", "a user and a password, or a token"),
+        ("nats://@a", "a user and a password, or a token"),
+        ("nats://hunter2@a?nkey_seed_file=x", "an NKey and something before the @"),
+        ("nats://a?nkey_seed=hunter2", "its parameters may be nkey_seed_file, prefix, timeout"),
+        ("nats://a?stream=x", "its parameters may be nkey_seed_file, prefix, timeout"),
+        ("nats://a?prefix=shop.*", "parameter prefix must be words of letters"),
+        ("nats://a?prefix=", "parameter prefix must be words of letters"),
+        ("nats://a?timeout=0", "parameter timeout must be seconds"),
+        ("nats://a?tls=yes", "parameter tls must be on or off"),
+        ("nats://a?tls_ca=", "parameter tls_ca must be the path of a file"),
+        ("nats://a?tls_key=k.pem", "parameter tls_key needs tls_cert"),
+        ("nats+jetstream://a?stream=a.b", "parameter stream must be letters, digits"),
+        ("nats+jetstream://a?storage=tape", "parameter storage must be file or memory"),
+        ("nats+jetstream://a?replicas=0", "parameter replicas must be a number from 1 to 5"),
+        ("nats+jetstream://a?max_bytes=1GB", "parameter max_bytes must be a number from 1"),
+        ("nats+jetstream://a?max_age=7d", "parameter max_age must be seconds"),
+    ],
+)
+def test_a_bus_url_that_is_nearly_right_is_refused_with_what_is_wrong(
+    url: str, complaint: str
+) -> None:
+    (problem,) = problems(SHOP_EVENT_BUS=url)
+    assert complaint in problem
+    assert "ter2" not in problem
+
+
+def test_a_nats_url_names_servers_of_one_cluster_and_has_defaults_for_the_rest() -> None:
+    assert NatsUrl.of("nats://one,[::1]:4333") == NatsUrl(
+        jetstream=False, servers=("one:4222", "[::1]:4333"), stream="shop_events"
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "user", "password", "token"),
+    [("", None, None, None), ("me:p%40ss@", "me", "p@ss", None), ("t%2Fk@", None, None, "t/k")],
+)
+def test_a_nats_url_may_have_a_user_with_a_password_or_a_token(
+    before: str, user: str | None, password: str | None, token: str | None
+) -> None:
+    url = NatsUrl.of(f"nats://{before}a:4222,b:4222")
+    assert url.servers == ("a:4222", "b:4222")
+    assert (url.user, url.password, url.token) == (user, password, token)
+
+
+def test_a_nats_url_has_parameters_for_access_and_for_the_stream() -> None:
+    url = (
+        "nats+jetstream://a?nkey_seed_file=/run/nk&tls_ca=ca.pem&tls_cert=c.pem&tls_key=k.pem"
+        "&prefix=eu.shop&timeout=2.5&storage=memory&replicas=3&max_age=60&max_bytes=1000000"
+    )
+    assert Settings.from_env({"SHOP_EVENT_BUS": url}).event_bus == url
+    assert NatsUrl.of(url) == NatsUrl(
+        jetstream=True,
+        servers=("a:4222",),
+        nkey_seed_file=Path("/run/nk"),
+        tls=True,
+        tls_ca=Path("ca.pem"),
+        tls_cert=Path("c.pem"),
+        tls_key=Path("k.pem"),
+        prefix="eu.shop",
+        timeout=2.5,
+        stream="eu_shop_events",
+        storage="memory",
+        replicas=3,
+        max_age=60,
+        max_bytes=1_000_000,
+    )
 
 
 def test_a_value_may_be_in_a_file(tmp_path: Path) -> None:
