@@ -13,15 +13,20 @@ from shop.domain import customer, email, order, pricing, product
 from shop.eventsourcing import (
     Aggregates,
     CommandBus,
+    CommandDispatcher,
+    CommandWorker,
     EventBus,
     EventData,
     EventStore,
     ModelStore,
+    ModelWatch,
     Module,
     Projection,
     ProjectionRunner,
     PublishingStore,
     Registry,
+    RemoteCommandBus,
+    RequestBus,
     SnapshotStore,
     StoreFormatError,
 )
@@ -32,7 +37,7 @@ from shop.projections.order_summary import OrderSummary
 from shop.projections.product_catalog import ProductCatalog
 from shop.projections.shop_stats import ShopStats
 from shop.runtime import Shop
-from shop.urls import BUSES, STORES, checked_url, redacted, sqlite_path
+from shop.urls import BUSES, STORES, NatsUrl, checked_url, redacted, sqlite_path
 
 MODULES: tuple[Module, ...] = (
     product.MODULE,
@@ -82,13 +87,16 @@ def open_event_bus(url: str) -> EventBus:
     return MemoryEventBus()
 
 
-def bootstrap(settings: Settings) -> Shop:
+def bootstrap(settings: Settings, *, threads: int = 8) -> Shop:
     """Put the shop together. Entering it starts its threads, leaving it stops and closes all.
+
+    So many threads carry out the commands of other processes, where there is a bus for them.
 
     Raises what :func:`open_event_store` raises, and :class:`StoreFormatError` where the store
     holds events that this program cannot read, naming them. A database server that cannot be
     reached is no reason to fail: the shop answers that it is not ready, and begins when it can.
     """
+    settings.check_role()
     with ExitStack() as opened:  # closes, last first, what was opened before something failed
         registry = event_registry()
         backend = _open(settings.event_store)
@@ -118,19 +126,55 @@ def bootstrap(settings: Settings) -> Shop:
         metrics = CollectorRegistry()
         published = PublishingStore(MeteredStore(store, metrics), bus)
         aggregates = Aggregates(published, model_backend.snapshots)
+        requests = _requests(settings.event_bus, opened)
+        here = settings.role != "web"
+        commands: CommandDispatcher
+        worker = None
+        if here:
+            commands = local = CommandBus(published, aggregates, MODULES)
+            if requests is not None:
+                worker = CommandWorker(local, published, registry, requests, threads=threads)
+        else:
+            assert requests is not None, "the role was checked"
+            commands = RemoteCommandBus(requests, published, MODULES)
+        watched = [ModelWatch(p, published, models, bus) for p in PROJECTIONS if not here]
         return Shop(
             store=published,
             models=models,
             bus=bus,
-            commands=CommandBus(published, aggregates, MODULES),
+            commands=commands,
             aggregates=aggregates,
-            projections=[
-                ProjectionRunner(projection, published, models, bus) for projection in PROJECTIONS
-            ],
+            projections=[ProjectionRunner(p, published, models, bus) for p in PROJECTIONS if here],
+            watched=watched,
+            worker=worker,
             metrics=metrics,
             opening=opening,
             on_close=[opened.pop_all().close],
         )
+
+
+def _requests(url: str, opened: ExitStack) -> RequestBus | None:
+    """What carries commands to other processes; ``None`` in memory."""
+    if url == "memory://":
+        return None
+    from shop.backends.nats.connection import Access, NatsConnection
+    from shop.backends.nats.requests import NatsRequests
+
+    at = NatsUrl.of(url)
+    access = Access(
+        servers=at.servers,
+        user=at.user,
+        password=at.password,
+        token=at.token,
+        nkey_seed_file=at.nkey_seed_file,
+        tls=at.tls,
+        tls_ca=at.tls_ca,
+        tls_cert=at.tls_cert,
+        tls_key=at.tls_key,
+    )
+    connection = NatsConnection(access, name="shop-commands", timeout=at.timeout)
+    opened.callback(connection.close)
+    return NatsRequests(connection, prefix=f"{at.prefix}.")
 
 
 def _open(url: str) -> Backend:

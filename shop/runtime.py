@@ -13,14 +13,17 @@ from prometheus_client import CollectorRegistry
 
 from shop.eventsourcing import (
     Aggregates,
-    CommandBus,
+    CommandDispatcher,
+    CommandWorker,
     EventBus,
     EventStore,
+    ModelProgress,
     ModelReader,
     ModelStore,
     ProjectionRunner,
     ProjectionState,
     ProjectionStatus,
+    RemoteCommandBus,
     StoreError,
 )
 from shop.opening import Opening
@@ -50,9 +53,11 @@ class Shop:
         store: EventStore,
         models: ModelStore,
         bus: EventBus,
-        commands: CommandBus,
+        commands: CommandDispatcher,
         aggregates: Aggregates,
         projections: Sequence[ProjectionRunner],
+        watched: Sequence[ModelProgress] = (),
+        worker: CommandWorker | None = None,
         metrics: CollectorRegistry,
         opening: Opening,
         on_close: Sequence[Callable[[], None]],
@@ -63,6 +68,12 @@ class Shop:
         self.commands = commands
         self.aggregates = aggregates
         self.projections = {runner.name: runner for runner in projections}
+        """The projections that run in this process."""
+        self.progress: dict[str, ModelProgress] = {
+            progress.projection.name: progress for progress in (*projections, *watched)
+        }
+        """How far the read models are, those of projections elsewhere included."""
+        self._worker = worker
         self.metrics = metrics
         self._opening = opening
         self._on_close = on_close
@@ -71,7 +82,7 @@ class Shop:
 
     def start(self) -> None:
         """Start the threads; those that need the stores, once these are open."""
-        self._opening.start(self._start_projections)
+        self._opening.start(self._start_threads)
 
     def close(self, timeout: float = 8.0) -> None:
         """Stop the threads at a batch boundary, then close bus and stores; idempotent.
@@ -86,14 +97,18 @@ class Shop:
             runner.stop()
         until = time.monotonic() + timeout
         self._opening.close(timeout)
+        if self._worker is not None:
+            self._worker.close(max(0.0, until - time.monotonic()))
         for runner in self.projections.values():
             runner.close(max(0.0, until - time.monotonic()))
         for close in self._on_close:
             close()
 
-    def _start_projections(self) -> None:
+    def _start_threads(self) -> None:
         for runner in self.projections.values():
             runner.start()
+        if self._worker is not None:
+            self._worker.start()
 
     def __enter__(self) -> Self:
         self.start()
@@ -121,8 +136,12 @@ class Shop:
         What is under way is still carried out, until ``close``. Any thread may call it; idempotent.
         """
         self._ending.set()
-        for runner in self.projections.values():
-            runner.end_waits()
+        for progress in self.progress.values():
+            progress.end_waits()
+        if self._worker is not None:
+            self._worker.stop()
+        if isinstance(self.commands, RemoteCommandBus):
+            self.commands.stop()
 
     def wait_for(
         self, position: int, timeout: float, *, projections: Iterable[str] | None = None
@@ -132,9 +151,9 @@ class Shop:
         Those of the projections named, or all. Returns whether they have.
         """
         until = time.monotonic() + timeout
-        names = self.projections if projections is None else projections
+        names = self.progress if projections is None else projections
         return all(
-            self.projections[name].wait_for(position, max(0.0, until - time.monotonic()))
+            self.progress[name].wait_for(position, max(0.0, until - time.monotonic()))
             for name in names
         )
 
@@ -154,12 +173,15 @@ class Shop:
 
     def health(self) -> Health:
         """Look at the store and at every thread."""
-        statuses = tuple(runner.status() for runner in self.projections.values())
+        statuses: tuple[ProjectionStatus, ...] = tuple(
+            runner.status() for runner in self.projections.values()
+        )
         problems = [problem for status in statuses for problem in _problems(status)]
         head = None
         try:
             self.check_open()
             head = self.store.head()
+            statuses = tuple(progress.status() for progress in self.progress.values())
         except StoreError as error:
             problems.append(f"event store: {error}")
         if self.ending:

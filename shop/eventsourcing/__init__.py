@@ -8,6 +8,7 @@ from shop.eventsourcing.bus import EventBus, Subscription
 from shop.eventsourcing.command import (
     Command,
     CommandBus,
+    CommandDispatcher,
     CommandPayload,
     CommandResult,
     Module,
@@ -72,6 +73,7 @@ from shop.eventsourcing.runner import (
 )
 from shop.eventsourcing.snapshot import Snapshot, SnapshotStore
 from shop.eventsourcing.store import Commit, EventStore, Query, StoreInfo
+from shop.eventsourcing.watching import ModelProgress, ModelWatch
 from shop.eventsourcing.worker import CommandWorker
 
 __all__ = [
@@ -86,6 +88,7 @@ __all__ = [
     "CheckpointMovedError",
     "Command",
     "CommandBus",
+    "CommandDispatcher",
     "CommandError",
     "CommandIdReusedError",
     "CommandPayload",
@@ -111,9 +114,11 @@ __all__ = [
     "Keyed",
     "MessageTooLargeError",
     "Metadata",
+    "ModelProgress",
     "ModelReader",
     "ModelSession",
     "ModelStore",
+    "ModelWatch",
     "Module",
     "NoAnswerError",
     "NoResponderError",
