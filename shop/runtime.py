@@ -20,6 +20,7 @@ from shop.eventsourcing import (
     ModelProgress,
     ModelReader,
     ModelStore,
+    NoWorkerError,
     ProjectionRunner,
     ProjectionState,
     ProjectionStatus,
@@ -39,6 +40,8 @@ class Health(msgspec.Struct, frozen=True):
     """The event store's last position; ``None`` when it cannot be reached."""
     projections: tuple[ProjectionStatus, ...]
     problems: tuple[str, ...]
+    degraded: tuple[str, ...] = ()
+    """What does not work at the moment, while the rest does: it is ready all the same."""
 
 
 class Shop:
@@ -186,7 +189,13 @@ class Shop:
             problems.append(f"event store: {error}")
         if self.ending:
             problems.append("the shop is stopping")
-        return Health(not problems, head, statuses, tuple(problems))
+        degraded = []
+        if isinstance(self.commands, RemoteCommandBus) and head is not None:
+            try:
+                self.commands.check()
+            except (NoWorkerError, StoreError) as error:
+                degraded.append(str(error))
+        return Health(not problems, head, statuses, tuple(problems), tuple(degraded))
 
 
 def _problems(status: ProjectionStatus) -> list[str]:

@@ -85,6 +85,9 @@ def test_commands_go_to_a_worker_and_reads_wait_for_its_models(nats: str, tmp_pa
         assert (refused.status, refused.headers["Retry-After"]) == (503, "1")
         assert refused.json()["type"] == "urn:shop:problem:no-worker"
         assert created_products(tmp_path) == []
+        ready = web.request("GET", "/readyz")
+        assert (ready.status, ready.json()["ready"]) == (200, True)
+        assert "no worker" in ready.json()["degraded"][0]
         with start("worker", nats, tmp_path) as worker:
             await_worker(web)
             key = str(uuid4())
@@ -106,7 +109,7 @@ def test_commands_go_to_a_worker_and_reads_wait_for_its_models(nats: str, tmp_pa
             )
             assert (stale.status, stale.json()["version"]) == (412, 1)
             ready = web.request("GET", "/readyz")
-            assert ready.status == 200
+            assert (ready.status, ready.json()["degraded"]) == (200, [])
             assert {entry["state"] for entry in ready.json()["projections"]} == {"elsewhere"}
             assert web.request("GET", "/metrics").status == 200
             began = time.monotonic()

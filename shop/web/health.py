@@ -28,12 +28,13 @@ class ProjectionHealth(msgspec.Struct, frozen=True):
 
 
 class Readiness(msgspec.Struct, frozen=True):
-    """Whether the shop can do its work, and what is wrong otherwise."""
+    """Whether the shop can do its work, what is wrong otherwise, and what it does without."""
 
     ready: bool
     head: int | None
     projections: list[ProjectionHealth]
     problems: list[str]
+    degraded: list[str]
 
 
 def register_health(app: Flask, shop: Shop) -> None:
@@ -58,6 +59,7 @@ def register_health(app: Flask, shop: Shop) -> None:
                 for status in health.projections
             ],
             list(health.problems),
+            list(health.degraded),
         )
         return _answer(readiness, 200 if health.ready else 503)
 
