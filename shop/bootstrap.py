@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client import CollectorRegistry
 
@@ -36,8 +36,11 @@ from shop.projections.customer_order_history import CustomerOrderHistory
 from shop.projections.order_summary import OrderSummary
 from shop.projections.product_catalog import ProductCatalog
 from shop.projections.shop_stats import ShopStats
-from shop.runtime import Shop
+from shop.runtime import Service, Shop
 from shop.urls import BUSES, STORES, NatsUrl, checked_url, redacted, sqlite_path
+
+if TYPE_CHECKING:
+    from shop.backends.nats import NatsConnection
 
 MODULES: tuple[Module, ...] = (
     product.MODULE,
@@ -79,12 +82,24 @@ def open_event_store(url: str, registry: Registry[EventData]) -> EventStore:
     return _open(url).events(registry)
 
 
-def open_event_bus(url: str) -> EventBus:
-    """Open the event bus of a URL. The caller closes it. Raises ``ValueError`` as above."""
+def open_event_bus(url: str, registry: Registry[EventData] | None = None) -> EventBus:
+    """Open the event bus of a URL. The caller closes it. Raises ``ValueError`` as above.
+
+    Events of a ``registry``, by default the shop's, are understood when other processes publish
+    them. Servers that cannot be reached are no reason to fail.
+    """
     checked_url(url, BUSES)
     from shop.backends.memory import MemoryEventBus
 
-    return MemoryEventBus()
+    if url.startswith("memory:"):
+        return MemoryEventBus()
+    parts = NatsUrl.of(url)
+    from shop.backends.nats import NatsEventBus
+
+    connection = _nats_connection(parts, echo=False)
+    return NatsEventBus(
+        connection, MemoryEventBus(), registry or event_registry(), prefix=parts.prefix
+    )
 
 
 def bootstrap(settings: Settings, *, threads: int = 8) -> Shop:
@@ -149,6 +164,7 @@ def bootstrap(settings: Settings, *, threads: int = 8) -> Shop:
             worker=worker,
             metrics=metrics,
             opening=opening,
+            services=_services(settings.event_bus, store, bus, opened),
             on_close=[opened.pop_all().close],
         )
 
@@ -180,6 +196,44 @@ def _requests(url: str, opened: ExitStack) -> RequestBus | None:
 def _open(url: str) -> Backend:
     scheme = checked_url(url, STORES).partition(":")[0]
     return _OPENERS[scheme](url)
+
+
+def _services(url: str, store: EventStore, bus: EventBus, opened: ExitStack) -> list[Service]:
+    """What a bus needs running beside it. ``opened`` gets what is to be closed in the end."""
+    if not url.startswith("nats+jetstream:"):
+        return []
+    from shop.backends.nats import Relay, StreamConfig
+
+    parts = NatsUrl.of(url)
+    connection = _nats_connection(parts, echo=True)
+    opened.callback(connection.close)
+    stream = StreamConfig(
+        name=parts.stream,
+        storage=parts.storage,
+        replicas=parts.replicas,
+        max_age=parts.max_age,
+        max_bytes=parts.max_bytes,
+    )
+    return [
+        Relay(connection, store, bus, stream, prefix=parts.prefix, timeout=parts.timeout),
+    ]
+
+
+def _nats_connection(url: NatsUrl, *, echo: bool) -> NatsConnection:
+    from shop.backends.nats import Access, NatsConnection
+
+    access = Access(
+        servers=url.servers,
+        user=url.user,
+        password=url.password,
+        token=url.token,
+        nkey_seed_file=url.nkey_seed_file,
+        tls=url.tls,
+        tls_ca=url.tls_ca,
+        tls_cert=url.tls_cert,
+        tls_key=url.tls_key,
+    )
+    return NatsConnection(access, echo=echo, timeout=url.timeout)
 
 
 def _memory(url: str) -> Backend:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from prometheus_client import CollectorRegistry, Counter
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from shop.eventsourcing import (
@@ -81,18 +81,26 @@ class ShopCollector(Collector):
             "lag_seconds", "Age of the oldest event that the read models lack, 0 without one"
         )
         failed = _by_projection("failed", "1 when the projection stands still after a failure")
-        for status in health.projections:
-            labels = [status.name]
-            position.add_metric(labels, status.position)
-            failed.add_metric(labels, status.state is ProjectionState.FAILED)
+        for projection in health.projections:
+            labels = [projection.name]
+            position.add_metric(labels, projection.position)
+            failed.add_metric(labels, projection.state is ProjectionState.FAILED)
             if health.head is not None:
-                lag_events.add_metric(labels, max(0, health.head - status.position))
-            age = self._age(status.name, status.position)
+                lag_events.add_metric(labels, max(0, health.head - projection.position))
+            age = self._age(projection.name, projection.position)
             if age is not None:
                 lag_seconds.add_metric(labels, age)
         if health.head is not None:
             yield GaugeMetricFamily("shop_head", "The last position of the log", health.head)
         yield from (position, lag_events, lag_seconds, failed)
+        for status in self._shop.bus_statuses():
+            for name, value in status.figures.items():
+                kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+                yield kind(f"shop_bus_{name}", f"The event bus: {name.replace('_', ' ')}", value)
+            relayed = status.figures.get("relay_position")
+            if relayed is not None and health.head is not None:
+                lag = max(0, health.head - relayed)
+                yield GaugeMetricFamily("shop_bus_relay_lag", "Events not in the stream yet", lag)
 
     def _age(self, projection: str, position: int) -> float | None:
         names = self._shop.progress[projection].projection.event_names

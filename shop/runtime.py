@@ -6,13 +6,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Self
+from typing import Protocol, Self
 
 import msgspec
 from prometheus_client import CollectorRegistry
 
 from shop.eventsourcing import (
     Aggregates,
+    BusStatus,
     CommandDispatcher,
     CommandWorker,
     EventBus,
@@ -33,7 +34,11 @@ logger = logging.getLogger(__name__)
 
 
 class Health(msgspec.Struct, frozen=True):
-    """Whether the shop can do its work. ``problems`` has a line for each thing that is wrong."""
+    """Whether the shop can do its work.
+
+    ``problems`` has a line for each thing that keeps it from that, ``degraded`` one for each that
+    does not: it is slower meanwhile, or others do not hear of it.
+    """
 
     ready: bool
     head: int | None
@@ -42,6 +47,26 @@ class Health(msgspec.Struct, frozen=True):
     problems: tuple[str, ...]
     degraded: tuple[str, ...] = ()
     """What does not work at the moment, while the rest does: it is ready all the same."""
+
+
+class Service(Protocol):
+    """A thread that works beside the projections, once the stores are open."""
+
+    def start(self) -> None:
+        """Start the thread. Once."""
+        ...
+
+    def stop(self) -> None:
+        """Ask the thread to stop, without waiting for it."""
+        ...
+
+    def close(self, timeout: float) -> bool:
+        """Stop it, waiting at most ``timeout`` seconds; whether it ended. Idempotent."""
+        ...
+
+    def status(self) -> BusStatus:
+        """How it is doing."""
+        ...
 
 
 class Shop:
@@ -64,6 +89,7 @@ class Shop:
         metrics: CollectorRegistry,
         opening: Opening,
         on_close: Sequence[Callable[[], None]],
+        services: Sequence[Service] = (),
     ) -> None:
         self.store = store
         self.models = models
@@ -80,6 +106,7 @@ class Shop:
         self.metrics = metrics
         self._opening = opening
         self._on_close = on_close
+        self._services = services
         self._ending = threading.Event()
         self._closed = False
 
@@ -96,22 +123,26 @@ class Shop:
             return
         self._closed = True
         self.end_waits()
-        for runner in self.projections.values():
-            runner.stop()
+        threads = self._threads()
+        for thread in threads:
+            thread.stop()
         until = time.monotonic() + timeout
         self._opening.close(timeout)
         if self._worker is not None:
             self._worker.close(max(0.0, until - time.monotonic()))
-        for runner in self.projections.values():
-            runner.close(max(0.0, until - time.monotonic()))
+        for thread in threads:
+            thread.close(max(0.0, until - time.monotonic()))
         for close in self._on_close:
             close()
 
     def _start_threads(self) -> None:
-        for runner in self.projections.values():
-            runner.start()
+        for thread in self._threads():
+            thread.start()
         if self._worker is not None:
             self._worker.start()
+
+    def _threads(self) -> list[ProjectionRunner | Service]:
+        return [*self.projections.values(), *self._services]
 
     def __enter__(self) -> Self:
         self.start()
@@ -189,13 +220,17 @@ class Shop:
             problems.append(f"event store: {error}")
         if self.ending:
             problems.append("the shop is stopping")
-        degraded = []
+        degraded = [f"event bus: {s.problem}" for s in self.bus_statuses() if s.problem]
         if isinstance(self.commands, RemoteCommandBus) and head is not None:
             try:
                 self.commands.check()
             except (NoWorkerError, StoreError) as error:
                 degraded.append(str(error))
         return Health(not problems, head, statuses, tuple(problems), tuple(degraded))
+
+    def bus_statuses(self) -> list[BusStatus]:
+        """How the bus is doing, and what works for it."""
+        return [self.bus.status(), *(service.status() for service in self._services)]
 
 
 def _problems(status: ProjectionStatus) -> list[str]:

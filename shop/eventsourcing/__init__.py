@@ -4,7 +4,7 @@ It knows no shop, no database and no web framework. What an application needs is
 """
 
 from shop.eventsourcing.aggregate import Aggregate, aggregate, applies
-from shop.eventsourcing.bus import EventBus, Subscription
+from shop.eventsourcing.bus import BusStatus, EventBus, NamePatterns, Subscription
 from shop.eventsourcing.command import (
     Command,
     CommandBus,
@@ -84,6 +84,7 @@ __all__ = [
     "Aggregates",
     "BusClosedError",
     "BusError",
+    "BusStatus",
     "BusUnavailableError",
     "CheckpointMovedError",
     "Command",
@@ -120,6 +121,7 @@ __all__ = [
     "ModelStore",
     "ModelWatch",
     "Module",
+    "NamePatterns",
     "NoAnswerError",
     "NoResponderError",
     "NoWorkerError",

@@ -6,10 +6,50 @@ store when the bell rings, and now and then without it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Protocol, Self
 
+import msgspec
+
 from shop.eventsourcing.event import Event, EventData
+
+_PATTERN = re.compile(r"(?:(?:\*|[a-z0-9_]+)\.)*(?:\*|>|[a-z0-9_]+)")
+
+
+class NamePatterns:
+    """Names of events, some of which may be given by what they look like.
+
+    ``*`` stands for one word of a name (``shop.order.*``), and ``>`` at the end for one or more
+    (``shop.>``). Without any, they are all names. Immutable.
+    """
+
+    def __init__(self, patterns: Sequence[str]) -> None:
+        """Raises ``ValueError`` for what is no name and no pattern."""
+        for pattern in patterns:
+            if not _PATTERN.fullmatch(pattern):
+                raise ValueError(f"{pattern!r} is no name of events, nor a pattern of names")
+        self.patterns = tuple(dict.fromkeys(patterns))
+        self._names = frozenset(patterns)
+        self._wild = re.compile(
+            "|".join(
+                re.escape(pattern).replace(r"\*", r"[^.]+").replace(">", ".+")
+                for pattern in patterns
+                if "*" in pattern or ">" in pattern
+            )
+            or r"(?!)"
+        )
+
+    def __contains__(self, name: str) -> bool:
+        return not self._names or name in self._names or self._wild.fullmatch(name) is not None
+
+
+class BusStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """How a bus is doing. ``problem`` says what is wrong with it; the store is not affected."""
+
+    problem: str | None = None
+    figures: dict[str, float] = {}
+    """What can be counted and measured, by name; the names of what only grows end in ``_total``."""
 
 
 class Subscription(Protocol):
@@ -18,6 +58,14 @@ class Subscription(Protocol):
     @property
     def lost(self) -> int:
         """How many events found the queue full and were dropped."""
+        ...
+
+    @property
+    def hearsay(self) -> int:
+        """How many events so far were said by other processes to be stored.
+
+        Whoever relies on what such an event says looks into the store.
+        """
         ...
 
     @property
@@ -51,19 +99,36 @@ class Subscription(Protocol):
 
 
 class EventBus(Protocol):
-    """Hands each published event to everybody who subscribed to its name. Thread-safe."""
+    """Hands each published event to everybody who subscribed to its name. Thread-safe.
+
+    At most once: what is lost on the way is not sent again.
+    """
 
     def publish(self, events: Sequence[Event[EventData]]) -> None:
         """Queue the events for their subscribers, in order, without ever waiting for one."""
         ...
 
-    def subscribe(self, *names: str, capacity: int = 1024) -> Subscription:
+    def subscribe(self, *names: str, group: str = "", capacity: int = 1024) -> Subscription:
         """A subscription to events of these names, or to all when none is given.
 
-        At most ``capacity`` events wait in it; a further one is dropped and counted in ``lost``.
+        A name may be a pattern, see :class:`NamePatterns`. Of all subscriptions of the same
+        ``group``, in whatever process, one gets each event. At most ``capacity`` events wait in it;
+        a further one is dropped and counted in ``lost``.
         """
+        ...
+
+    def status(self) -> BusStatus:
+        """How the bus is doing."""
         ...
 
     def close(self) -> None:
         """Close all subscriptions; idempotent. Publishing afterwards does nothing."""
+        ...
+
+
+class LocalBus(EventBus, Protocol):
+    """The bus within a process, to which a bus between processes hands what it receives."""
+
+    def publish(self, events: Sequence[Event[EventData]], *, hearsay: bool = False) -> None:
+        """As :meth:`EventBus.publish`; ``hearsay`` tells that another process published them."""
         ...

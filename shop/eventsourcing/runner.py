@@ -110,6 +110,7 @@ class ProjectionRunner:
         self._failure: Failure | None = None
         self._backoff = Backoff(first=0.1, most=30.0)
         self._bell = bus.subscribe()
+        self._hearsay = 0
         self._thread = BackgroundThread(
             f"projection-{projection.name}", self._run, on_stop=self._end
         )
@@ -349,10 +350,14 @@ class ProjectionRunner:
     def _pass_by(self, events: list[Event[EventData]]) -> bool:
         """Whether these events concern nobody here and continue the progress: then move past them.
 
-        Positions have no gaps, so this needs no look into the store.
+        Positions have no gaps, so this needs no look into the store. But what another process says
+        might be wrong, or of another store.
         """
+        heard, self._hearsay = self._hearsay, self._bell.hearsay
         progress = self._progress
         if progress is None or self._paused or self._failure is not None:
+            return False
+        if self._hearsay != heard:
             return False
         first, last = events[0].position, events[-1].position
         if (

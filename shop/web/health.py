@@ -28,7 +28,10 @@ class ProjectionHealth(msgspec.Struct, frozen=True):
 
 
 class Readiness(msgspec.Struct, frozen=True):
-    """Whether the shop can do its work, what is wrong otherwise, and what it does without."""
+    """Whether the shop can do its work, and what is wrong otherwise.
+
+    ``degraded`` is what is wrong and does not keep it from its work.
+    """
 
     ready: bool
     head: int | None

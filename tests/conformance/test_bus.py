@@ -8,21 +8,31 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing
 from itertools import count
 from threading import Barrier, Thread
+from uuid import uuid4
 
 import pytest
 
 from shop.backends.memory import MemoryEventBus
+from shop.backends.nats import Access, NatsConnection, NatsEventBus
 from shop.eventsourcing import EventBus, Subscription
 from tests.conftest import Eventually
-from tests.notebook import AnyEvent, counted, note, noted, positions, stored, stream
+from tests.notebook import AnyEvent, counted, note, noted, positions, registry, stored, stream
 
 
 def memory(request: pytest.FixtureRequest) -> AbstractContextManager[EventBus]:
     return closing(MemoryEventBus())
 
 
+def core(request: pytest.FixtureRequest) -> AbstractContextManager[EventBus]:
+    connection = NatsConnection(Access(servers=[request.getfixturevalue("nats")]), echo=False)
+    assert connection.wait_connected(10)
+    prefix = f"test.{uuid4()}"
+    return closing(NatsEventBus(connection, MemoryEventBus(), registry(), prefix=prefix))
+
+
 BUSES: dict[str, Callable[[pytest.FixtureRequest], AbstractContextManager[EventBus]]] = {
-    "memory": memory
+    "memory": memory,
+    "nats": core,
 }
 
 
@@ -69,6 +79,55 @@ def test_a_subscription_to_names_gets_those_alone(bus: EventBus) -> None:
     assert take(both, 3) == published
     assert take(counts, 1) == [published[1]]
     assert neither.take(0) == []
+
+
+def test_a_name_may_be_given_by_what_it_looks_like(bus: EventBus) -> None:
+    ref = note()
+    published = stored([noted(ref, 1), counted(ref, 2), noted(ref, 3)])
+    words, rest = bus.subscribe("notebook.*"), bus.subscribe("notebook.>")
+    fewer, mixed = bus.subscribe("*"), bus.subscribe("shop.>", "*.counted")
+
+    bus.publish(published)
+
+    assert take(words, 3) == published
+    assert take(rest, 3) == published
+    assert take(mixed, 1) == [published[1]]
+    assert fewer.take(0) == []
+
+
+@pytest.mark.parametrize("pattern", ["", "shop.", ".noted", "shop.>.x", "no*ted.x", "a b", "a.>>"])
+def test_what_is_no_name_nor_pattern_is_refused(bus: EventBus, pattern: str) -> None:
+    with pytest.raises(ValueError, match="nor a pattern"):
+        bus.subscribe(pattern)
+
+
+def test_of_a_group_one_gets_each_event(bus: EventBus) -> None:
+    published = events(100)
+    everybody = bus.subscribe()
+    members = [bus.subscribe("notebook.>", "notebook.noted", group="workers") for _ in range(3)]
+    other = bus.subscribe(group="others")
+
+    bus.publish(published)
+
+    assert take(everybody, 100) == published
+    assert take(other, 100) == published
+    taken: list[AnyEvent] = []
+    deadline = time.monotonic() + 10
+    while len(taken) < 100 and time.monotonic() < deadline:
+        for member in members:
+            taken += member.take(0.01)
+    assert sorted(positions(taken)) == positions(published)
+
+
+def test_a_group_goes_on_without_a_member_that_was_closed(bus: EventBus) -> None:
+    published = events(10)
+    one, other = bus.subscribe(group="workers"), bus.subscribe(group="workers")
+
+    one.close()
+    bus.publish(published)
+
+    assert take(other, 10) == published
+    assert one.take(0) == []
 
 
 def test_what_was_published_before_is_not_received(bus: EventBus) -> None:

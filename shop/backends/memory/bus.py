@@ -3,77 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from typing import Self
+from collections.abc import Sequence
+from itertools import count
+from typing import NamedTuple
 
+from shop.eventsourcing.bus import BusStatus, NamePatterns
 from shop.eventsourcing.event import Event, EventData
+from shop.eventsourcing.event_queue import EventQueue
 
 
-class MemorySubscription:
-    """A bounded queue that one publisher side fills and one subscriber empties."""
-
-    def __init__(self, capacity: int, on_close: Callable[[MemorySubscription], None]) -> None:
-        self._capacity = capacity
-        self._on_close = on_close
-        self._filled = threading.Condition()
-        self._queue: deque[Event[EventData]] = deque()
-        self._woken = False
-        self._closed = False
-        self._lost = 0
-
-    @property
-    def lost(self) -> int:
-        """As :attr:`Subscription.lost`."""
-        return self._lost
-
-    @property
-    def closed(self) -> bool:
-        """As :attr:`Subscription.closed`."""
-        return self._closed
-
-    def put(self, events: Sequence[Event[EventData]]) -> None:
-        """Queue what there is room for and count the rest as lost. Never waits."""
-        with self._filled:
-            room = self._capacity - len(self._queue)
-            self._queue.extend(events[:room])
-            self._lost += max(0, len(events) - room)
-            self._filled.notify()
-
-    def take(self, timeout: float | None = None) -> list[Event[EventData]]:
-        """As :meth:`Subscription.take`."""
-        with self._filled:
-            self._filled.wait_for(lambda: self._queue or self._woken or self._closed, timeout)
-            self._woken = False
-            taken = list(self._queue)
-            self._queue.clear()
-            return taken
-
-    def wake(self) -> None:
-        """As :meth:`Subscription.wake`."""
-        with self._filled:
-            self._woken = True
-            self._filled.notify()
-
-    def __iter__(self) -> Iterator[Event[EventData]]:
-        while True:
-            taken = self.take()
-            yield from taken
-            if not taken and self._closed:
-                return
-
-    def close(self) -> None:
-        """As :meth:`Subscription.close`."""
-        with self._filled:
-            self._closed = True
-            self._filled.notify_all()
-        self._on_close(self)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
+class _Subscriber(NamedTuple):
+    queue: EventQueue
+    names: NamePatterns
 
 
 class MemoryEventBus:
@@ -82,36 +23,57 @@ class MemoryEventBus:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         # Replaced, never changed, so that publishing needs no lock.
-        self._subscribers: tuple[tuple[MemorySubscription, frozenset[str]], ...] = ()
+        self._subscribers: tuple[_Subscriber, ...] = ()
+        self._groups: dict[str, tuple[_Subscriber, ...]] = {}
+        self._turns = count()
         self._closed = False
 
-    def publish(self, events: Sequence[Event[EventData]]) -> None:
-        """As :meth:`EventBus.publish`."""
-        for subscription, names in self._subscribers:
-            wanted = [event for event in events if event.name in names] if names else events
+    def publish(self, events: Sequence[Event[EventData]], *, hearsay: bool = False) -> None:
+        """As :meth:`LocalBus.publish`."""
+        for queue, names in self._subscribers:
+            wanted = [event for event in events if event.name in names]
             if wanted:
-                subscription.put(wanted)
+                queue.put(wanted, hearsay=hearsay)
+        for members in self._groups.values():
+            for event in events:
+                wanting = [member.queue for member in members if event.name in member.names]
+                if wanting:
+                    turn = next(self._turns) % len(wanting)
+                    in_turn = wanting[turn:] + wanting[:turn]
+                    chosen = next((queue for queue in in_turn if queue.room), in_turn[0])
+                    chosen.put([event], hearsay=hearsay)
 
-    def subscribe(self, *names: str, capacity: int = 1024) -> MemorySubscription:
+    def subscribe(self, *names: str, group: str = "", capacity: int = 1024) -> EventQueue:
         """As :meth:`EventBus.subscribe`."""
-        if capacity < 1:
-            raise ValueError(f"capacity must be at least 1, it is {capacity}")
-        subscription = MemorySubscription(capacity, self._remove)
+        queue = EventQueue(capacity, self._remove)
+        subscriber = _Subscriber(queue, NamePatterns(names))
         with self._lock:
-            if not self._closed:
-                self._subscribers += ((subscription, frozenset(names)),)
+            if not self._closed and group:
+                members = self._groups.get(group, ())
+                self._groups = {**self._groups, group: (*members, subscriber)}
+            elif not self._closed:
+                self._subscribers += (subscriber,)
         if self._closed:
-            subscription.close()
-        return subscription
+            queue.close()
+        return queue
+
+    def status(self) -> BusStatus:
+        """As :meth:`EventBus.status`: nothing can be wrong with it."""
+        return BusStatus()
 
     def close(self) -> None:
         """As :meth:`EventBus.close`."""
         with self._lock:
             self._closed = True
-            subscribers = self._subscribers
-        for subscription, _ in subscribers:
-            subscription.close()
+            subscribers = [*self._subscribers, *sum(self._groups.values(), ())]
+        for queue, _ in subscribers:
+            queue.close()
 
-    def _remove(self, subscription: MemorySubscription) -> None:
+    def _remove(self, queue: EventQueue) -> None:
         with self._lock:
-            self._subscribers = tuple(s for s in self._subscribers if s[0] is not subscription)
+            self._subscribers = tuple(s for s in self._subscribers if s.queue is not queue)
+            left = {
+                group: tuple(s for s in members if s.queue is not queue)
+                for group, members in self._groups.items()
+            }
+            self._groups = {group: members for group, members in left.items() if members}

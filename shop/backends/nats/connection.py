@@ -26,6 +26,7 @@ from nats.aio.subscription import Subscription
 from shop.backends.nats.loop import EventLoopThread
 from shop.eventsourcing.errors import (
     BusClosedError,
+    BusError,
     BusUnavailableError,
     MessageTooLargeError,
     NoAnswerError,
@@ -118,11 +119,17 @@ class NatsConnection:
     ``echo`` tells whether what is published through it comes back to its own subscriptions.
     ``timeout``, in seconds, is how long a server may take to answer when connecting. Each method
     raises :class:`BusClosedError` after ``close``. All of them may be called by any thread but
-    the loop's. It owns the loop's thread.
+    the loop's. It owns the loop's thread, unless it was given a ``loop``.
     """
 
     def __init__(
-        self, access: Access, *, name: str = "shop", echo: bool = True, timeout: float = 5.0
+        self,
+        access: Access,
+        *,
+        name: str = "shop",
+        echo: bool = True,
+        timeout: float = 5.0,
+        loop: EventLoopThread | None = None,
     ) -> None:
         self._access = access
         self._name = name
@@ -131,6 +138,7 @@ class NatsConnection:
         self._client: Client | None = None
         self._lost = asyncio.Event()
         self._under_way: set[asyncio.Task[Any]] = set()
+        self._spawned: set[asyncio.Task[None]] = set()
         self._listenings: set[Listening] = set()
         self._changed = threading.Condition()
         self._problem: str | None = "not connected yet"
@@ -139,8 +147,10 @@ class NatsConnection:
         self._connects = 0
         self._on_connect: list[Callable[[], None]] = []
         self._keeper: asyncio.Task[None] | None = None
-        self._loop = EventLoopThread(f"{name}-nats")
-        self._loop.start()
+        self._owns_loop = loop is None
+        self._loop = loop or EventLoopThread("nats")
+        if self._owns_loop:
+            self._loop.start()
         self._loop.call(self._begin)
 
     @property
@@ -157,6 +167,12 @@ class NatsConnection:
     def connects(self) -> int:
         """How often a connection was made."""
         return self._connects
+
+    def another(self, *, echo: bool) -> NatsConnection:
+        """A connection of its own to the same servers, on the same loop. Close it before this."""
+        return NatsConnection(
+            self._access, name=self._name, echo=echo, timeout=self._timeout, loop=self._loop
+        )
 
     def on_connect(self, function: Callable[[], None]) -> None:
         """Call a function on the loop whenever a connection was made; it must not block."""
@@ -253,13 +269,31 @@ class NatsConnection:
         """
         return self._run(self._use(use, timeout), timeout=timeout + 5)
 
-    def call(self, function: Callable[[], None]) -> None:
+    def spawn(self, use: Callable[[Client], Coroutine[Any, Any, None]]) -> None:
+        """As :meth:`run`, but without waiting for its end, which may be at any time.
+
+        It is not run where there is no connection, and cancelled when that breaks. What it raises
+        on purpose is not told to anybody. May also be called on the loop.
+        """
+
+        async def guarded() -> None:
+            with suppress(BusError):
+                await self._use(use, None)
+
+        def begin() -> None:
+            task = asyncio.get_running_loop().create_task(guarded())
+            self._spawned.add(task)  # the loop itself would forget it
+            task.add_done_callback(self._spawned.discard)
+
+        self._loop.call(begin)
+
+    def call(self, function: Callable[[], object]) -> None:
         """Have the loop call a function of this package soon; it must not block."""
         self._loop.call(function)
 
     @property
     def client(self) -> Client | None:
-        """The client of the connection there is. On the loop only."""
+        """The client of the connection there is. To be used on the loop only."""
         return self._client
 
     def close(self, timeout: float = 2.0) -> None:
@@ -273,7 +307,8 @@ class NatsConnection:
         until = time.monotonic() + timeout
         with suppress(TimeoutError, BusClosedError):
             self._loop.run(self._end(timeout / 2), timeout=timeout)
-        self._loop.close(max(0.1, until - time.monotonic()))
+        if self._owns_loop:
+            self._loop.close(max(0.1, until - time.monotonic()))
         with self._changed:
             self._problem = "closed"
             self._changed.notify_all()
@@ -290,7 +325,9 @@ class NatsConnection:
             raise BusClosedError("the connection is closed")
         return self._loop.run(coroutine, timeout=timeout)
 
-    async def _use(self, use: Callable[[Client], Coroutine[Any, Any, T]], timeout: float) -> T:
+    async def _use(
+        self, use: Callable[[Client], Coroutine[Any, Any, T]], timeout: float | None
+    ) -> T:
         client = self._client
         if client is None:
             raise BusUnavailableError(f"NATS: {self._problem}")
@@ -303,7 +340,8 @@ class NatsConnection:
         except nats.errors.NoRespondersError as error:
             raise NoResponderError("NATS: nobody answers requests for this subject") from error
         except TimeoutError as error:
-            raise NoAnswerError(f"NATS: no answer within {timeout:g} s") from error
+            seconds = self._timeout if timeout is None else timeout
+            raise NoAnswerError(f"NATS: no answer within {seconds:g} s") from error
         except nats.errors.Error as error:
             raise NoAnswerError(f"NATS: {error}") from error
         except asyncio.CancelledError:
@@ -381,9 +419,12 @@ class NatsConnection:
             error_cb=failed,
             closed_cb=closed,
         )
-        for listening in tuple(self._listenings):
-            await listening.attach(client)
-        await client.flush(timeout=self._timeout)  # type: ignore[arg-type]  # a float will do
+        attached: set[Listening] = set()
+        while missing := self._listenings - attached:  # more may come in the meantime
+            for listening in missing:
+                await listening.attach(client)
+            attached |= missing
+            await client.flush(timeout=self._timeout)  # type: ignore[arg-type]  # a float will do
         self._error = None
         self._client = client
         self._connects += 1

@@ -1,0 +1,131 @@
+"""How an event travels between processes: as a JSON object that any program can read."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from shop.eventsourcing.errors import EventDecodeError, EventSourcingError, PayloadError
+from shop.eventsourcing.event import AggregateRef, Event, EventData, Metadata
+from shop.eventsourcing.registry import Registry
+
+
+class EnvelopeError(EventSourcingError):
+    """A message is no event."""
+
+
+class OmittedDataError(EventSourcingError):
+    """A message tells of an event without its data, which was too large."""
+
+    def __init__(self, event_id: UUID, position: int) -> None:
+        super().__init__(
+            f"the data of event {event_id} at position {position} is in the store only"
+        )
+        self.event_id = event_id
+        self.position = position
+
+
+class _Envelope(msgspec.Struct, frozen=True):
+    position: Annotated[int, Meta(ge=1)]
+    id: UUID
+    name: str
+    schema: int
+    time: Annotated[datetime, Meta(tz=True)]
+    aggregate: str
+    aggregate_id: UUID
+    version: Annotated[int, Meta(ge=1)]
+    data: Any
+    metadata: Metadata
+    href: str | UnsetType = UNSET
+
+
+class _Received(_Envelope, frozen=True):
+    data: msgspec.Raw
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(_Received).decode
+
+
+def encode_event(event: Event[EventData], *, omit_data: bool = False) -> bytes:
+    """A stored event as JSON.
+
+    With ``omit_data``, for a message that must be short, ``data`` is null, and ``href`` says where
+    the shop serves the whole event.
+    """
+    aggregate = event.aggregate
+    return _encode(
+        _Envelope(
+            event.position,
+            event.id,
+            event.name,
+            event.data.wire.version,
+            event.time,
+            aggregate.name,
+            aggregate.id,
+            event.version,
+            None if omit_data else event.data,
+            event.metadata,
+            f"/events/{event.id}" if omit_data else UNSET,
+        )
+    )
+
+
+def decode_event(registry: Registry[EventData], message: bytes) -> Event[EventData]:
+    """The event of a message.
+
+    Raises :class:`EnvelopeError` where it is none, :class:`OmittedDataError` where it came without
+    its data, and :class:`EventDecodeError` where this program cannot read the data.
+    """
+    try:
+        envelope = _decode(message)
+    except msgspec.DecodeError as error:
+        raise EnvelopeError(f"this is no event: {error}") from error
+    if envelope.href is not UNSET:
+        raise OmittedDataError(envelope.id, envelope.position)
+    try:
+        data = registry.decode(envelope.name, envelope.schema, bytes(envelope.data))
+    except PayloadError as error:
+        raise EventDecodeError(
+            envelope.id, envelope.name, envelope.position, error.reason
+        ) from error
+    return Event(
+        envelope.id,
+        envelope.name,
+        envelope.time,
+        AggregateRef(envelope.aggregate, envelope.aggregate_id),
+        envelope.version,
+        data,
+        envelope.metadata,
+        envelope.position,
+    )
+
+
+def event_schemas(registry: Registry[EventData]) -> dict[str, Any]:
+    """A JSON Schema (2020-12) that describes the messages of all events.
+
+    Its ``$defs`` hold the schema of the data of each event, under the event's name.
+    """
+    classes = sorted(registry, key=lambda cls: cls.wire.name)
+    schemas, components = msgspec.json.schema_components(
+        [_Envelope, *classes], ref_template="#/$defs/{name}"
+    )
+    envelope = components.pop("_Envelope")
+    definitions = {}
+    messages = []
+    for cls, schema in zip(classes, schemas[1:], strict=True):
+        name = cls.wire.name
+        definitions[name] = components.pop(schema["$ref"].rpartition("/")[2])
+        specific = {"name": {"const": name}, "schema": {"const": cls.wire.version}}
+        data = {"anyOf": [{"$ref": f"#/$defs/{name}"}, {"type": "null"}]}
+        messages.append({"properties": {**specific, "data": data}})
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **{key: value for key, value in envelope.items() if key != "title"},
+        "oneOf": messages,
+        "$defs": definitions | components,
+    }

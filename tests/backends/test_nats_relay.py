@@ -1,0 +1,261 @@
+"""The relay: afterwards the stream holds every event once, in order, whatever was killed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import nats as nats_py
+import pytest
+
+from shop.backends.memory import MemoryEventBus, MemoryEventStore
+from shop.backends.nats import Access, NatsConnection, Relay, StreamConfig
+from shop.backends.sqlite import Database, SqliteEventStore
+from shop.eventsourcing import EventStore, PublishingStore
+from tests.conftest import Eventually
+from tests.notebook import note, noted, registry, stream
+from tests.real.nats import NatsServer
+
+RELAYING = """
+import sys
+from pathlib import Path
+from shop.backends.memory import MemoryEventBus
+from shop.backends.nats import Access, NatsConnection, Relay, StreamConfig
+from shop.backends.sqlite import Database, SqliteEventStore
+from tests.notebook import registry
+
+path, address, prefix, name = sys.argv[1:]
+store = SqliteEventStore(Database(Path(path)), registry(), owns_database=True)
+relay = Relay(
+    NatsConnection(Access(servers=[address])),
+    store,
+    MemoryEventBus(),
+    StreamConfig(name=name),
+    prefix=prefix,
+    poll=0.02,
+)
+relay.start()
+print("relaying", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def server() -> Iterator[NatsServer]:
+    with NatsServer() as server:
+        yield server
+
+
+class Node:
+    """A store with its bus and its relay, as each process has them."""
+
+    def __init__(self, address: str, store: EventStore, name: str, **options: Any) -> None:
+        self.bus = MemoryEventBus()
+        self.store = PublishingStore(store, self.bus)
+        self.connection = NatsConnection(Access(servers=[address]))
+        self.relay = Relay(
+            self.connection,
+            self.store,
+            self.bus,
+            StreamConfig(name=name, **options),
+            prefix=name,
+            poll=0.2,
+            timeout=2.0,
+        )
+
+    def append(self, count: int) -> None:
+        for _ in range(count):
+            self.store.append([noted(note(), 1)])
+
+    def close(self) -> None:
+        self.relay.close(5)
+        self.connection.close()
+
+
+def messages(address: str, name: str) -> list[tuple[int, str, dict[str, Any]]]:
+    """What the stream holds: position, id and envelope of each message, as anybody reads them."""
+
+    async def read() -> list[tuple[int, str, dict[str, Any]]]:
+        client = await nats_py.connect(address, max_reconnect_attempts=3)
+        try:
+            js = client.jetstream()
+            last = (await js.stream_info(name)).state.last_seq
+            found = []
+            for sequence in range(1, last + 1):
+                message = await js.get_msg(name, seq=sequence)
+                headers = message.headers or {}
+                position = int(headers.get("Shop-Position", 0))
+                data = json.loads(message.data or b"{}") if position else {}
+                found.append((position, headers.get("Nats-Msg-Id", ""), data))
+            return found
+        finally:
+            await client.close()
+
+    return asyncio.run(read())
+
+
+def relayed(address: str, name: str, store: EventStore) -> bool:
+    """Whether the stream holds every event of the store once, in order, and nothing else."""
+    try:
+        found = messages(address, name)
+    except (nats_py.errors.Error, OSError):
+        return False
+    return [(p, id) for p, id, _ in found] == [(e.position, str(e.id)) for e in store.read()]
+
+
+def test_every_event_is_in_the_stream_once_in_order_as_json(
+    nats: str, eventually: Eventually
+) -> None:
+    name = f"t{uuid4().hex}"
+    with closing(Node(nats, MemoryEventStore(registry()), name)) as node:
+        node.append(3)
+        node.relay.start()
+        node.append(700)
+        eventually(lambda: node.relay.position == 703)
+
+        assert relayed(nats, name, node.store)
+        assert node.relay.status().problem is None
+        first = next(iter(node.store.read()))
+        _, _, envelope = messages(nats, name)[0]
+        assert envelope["name"] == "notebook.noted"
+        assert envelope["aggregate_id"] == str(first.aggregate.id)
+        assert envelope["position"] == 1
+
+
+def test_an_event_that_is_too_large_goes_without_its_data(
+    nats: str, eventually: Eventually
+) -> None:
+    name = f"t{uuid4().hex}"
+    with closing(Node(nats, MemoryEventStore(registry()), name)) as node:
+        node.relay.start()
+        large = noted(note(), 1, "x" * 2_000_000)
+        node.store.append([large])
+        node.append(1)
+        eventually(lambda: node.relay.position == 2)
+
+        envelope = messages(nats, name)[0][2]
+        assert envelope["data"] is None
+        assert envelope["href"] == f"/events/{large.id}"
+        assert relayed(nats, name, node.store)
+
+
+def test_what_others_put_into_the_stream_stops_no_relay(nats: str, eventually: Eventually) -> None:
+    name = f"t{uuid4().hex}"
+    with closing(Node(nats, MemoryEventStore(registry()), name)) as node:
+        node.relay.start()
+        node.append(2)
+        eventually(lambda: node.relay.position == 2)
+        node.connection.request(f"{name}.events.notebook.noted", b"rubbish", timeout=5)
+        node.append(2)
+        eventually(lambda: node.relay.position == 4)
+
+        assert [position for position, _, _ in messages(nats, name)] == [1, 2, 0, 3, 4]
+
+
+def test_several_relays_do_not_come_between_each_other(
+    nats: str, eventually: Eventually, tmp_path: Path
+) -> None:
+    name = f"t{uuid4().hex}"
+    with SqliteEventStore(Database(tmp_path / "x.db"), registry(), owns_database=True) as store:
+        nodes = [Node(nats, store, name) for _ in range(3)]
+        try:
+            for node in nodes:
+                node.relay.start()
+            for _ in range(30):
+                for node in nodes:
+                    node.append(5)
+            eventually(lambda: relayed(nats, name, store))
+        finally:
+            for node in nodes:
+                node.close()
+
+
+def test_a_killed_and_emptied_server_is_filled_again(
+    server: NatsServer, eventually: Eventually
+) -> None:
+    name = f"t{uuid4().hex}"
+    with closing(Node(server.address, MemoryEventStore(registry()), name)) as node:
+        node.relay.start()
+        node.append(100)
+        eventually(lambda: node.relay.position == 100)
+
+        server.kill()
+        node.append(100)
+        eventually(lambda: node.relay.status().problem is not None)
+        server.start()
+        eventually(lambda: relayed(server.address, name, node.store))
+
+        server.kill()
+        shutil.rmtree(server.store)
+        server.start()
+        eventually(lambda: relayed(server.address, name, node.store))
+
+
+def test_a_killed_relay_is_followed_by_another(
+    server: NatsServer, eventually: Eventually, tmp_path: Path
+) -> None:
+    name, path = f"t{uuid4().hex}", tmp_path / "x.db"
+    with SqliteEventStore(Database(path), registry(), owns_database=True) as store:
+        for _ in range(3):
+            arguments = [sys.executable, "-c", RELAYING, str(path), server.address, name, name]
+            with subprocess.Popen(
+                arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            ) as process:
+                assert process.stdout is not None
+                process.stdout.readline()
+                for _ in range(20):
+                    store.append(stream(note(), 50))
+                process.kill()
+        with closing(Node(server.address, store, name)) as node:
+            node.relay.start()
+            eventually(lambda: relayed(server.address, name, store))
+
+
+def test_the_stream_of_another_store_is_left_alone(nats: str, eventually: Eventually) -> None:
+    name = f"t{uuid4().hex}"
+    with closing(Node(nats, MemoryEventStore(registry()), name)) as node:
+        node.append(5)
+        node.relay.start()
+        eventually(lambda: node.relay.position == 5)
+    with closing(Node(nats, MemoryEventStore(registry()), name)) as other:
+        other.append(9)
+        other.relay.start()
+        eventually(lambda: "another event store" in str(other.relay.status().problem))
+    assert len(messages(nats, name)) == 5
+
+
+def test_the_stream_is_made_as_asked_and_changed_when_that_changes(
+    nats: str, eventually: Eventually
+) -> None:
+    name = f"t{uuid4().hex}"
+    store = MemoryEventStore(registry())
+
+    def configured() -> tuple[Any, Any]:
+        async def read() -> tuple[Any, Any]:
+            client = await nats_py.connect(nats)
+            try:
+                config = (await client.jetstream().stream_info(name)).config
+                return config.max_age, config.max_bytes
+            finally:
+                await client.close()
+
+        return asyncio.run(read())
+
+    with closing(Node(nats, store, name, max_age=3600.0)) as node:
+        node.append(1)
+        node.relay.start()
+        eventually(lambda: node.relay.position == 1)
+        assert configured() == (3600.0, -1)
+    with closing(Node(nats, store, name, max_bytes=10_000_000)) as node:
+        node.relay.start()
+        node.append(1)
+        eventually(lambda: node.relay.position == 2)
+        assert configured() == (0.0, 10_000_000)
