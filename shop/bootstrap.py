@@ -14,15 +14,20 @@ from shop.domain import customer, email, order, pricing, product
 from shop.eventsourcing import (
     Aggregates,
     CommandBus,
+    CommandDispatcher,
+    CommandWorker,
     EventBus,
     EventData,
     EventStore,
     ModelStore,
+    ModelWatch,
     Module,
     Projection,
     ProjectionRunner,
     PublishingStore,
     Registry,
+    RemoteCommandBus,
+    RequestBus,
     SnapshotStore,
     StoreFormatError,
 )
@@ -147,13 +152,16 @@ def open_durable_subscription(
         yield subscription
 
 
-def bootstrap(settings: Settings) -> Shop:
+def bootstrap(settings: Settings, *, threads: int = 8) -> Shop:
     """Put the shop together. Entering it starts its threads, leaving it stops and closes all.
+
+    So many threads carry out the commands of other processes, where there is a bus for them.
 
     Raises what :func:`open_event_store` raises, and :class:`StoreFormatError` where the store
     holds events that this program cannot read, naming them. A database server that cannot be
     reached is no reason to fail: the shop answers that it is not ready, and begins when it can.
     """
+    settings.check_role()
     with ExitStack() as opened:  # closes, last first, what was opened before something failed
         registry = event_registry()
         backend = open_backend(settings.event_store)
@@ -176,20 +184,43 @@ def bootstrap(settings: Settings) -> Shop:
         metrics = CollectorRegistry()
         published = PublishingStore(MeteredStore(store, metrics), bus)
         aggregates = Aggregates(published, model_backend.snapshots)
+        requests = _requests(settings.event_bus, opened)
+        here = settings.role != "web"
+        commands: CommandDispatcher
+        worker = None
+        if here:
+            commands = local = CommandBus(published, aggregates, MODULES)
+            if requests is not None:
+                worker = CommandWorker(local, published, registry, requests, threads=threads)
+        else:
+            assert requests is not None, "the role was checked"
+            commands = RemoteCommandBus(requests, published, MODULES)
+        watched = [ModelWatch(p, published, models, bus) for p in PROJECTIONS if not here]
         return Shop(
             store=published,
             models=models,
             bus=bus,
-            commands=CommandBus(published, aggregates, MODULES),
+            commands=commands,
             aggregates=aggregates,
-            projections=[
-                ProjectionRunner(projection, published, models, bus) for projection in PROJECTIONS
-            ],
+            projections=[ProjectionRunner(p, published, models, bus) for p in PROJECTIONS if here],
+            watched=watched,
+            worker=worker,
             metrics=metrics,
             opening=opening,
-            services=_services(settings.event_bus, store, bus, opened),
+            services=_services(settings.event_bus, store, bus, opened) if here else [],
             on_close=[opened.pop_all().close],
         )
+
+
+def _requests(url: str, opened: ExitStack) -> RequestBus | None:
+    """What carries commands to other processes; ``None`` in memory."""
+    if url == "memory://":
+        return None
+    from shop.backends.nats import NatsRequests
+
+    at = NatsUrl.of(url)
+    connection = opened.enter_context(_nats_connection(at, echo=True))
+    return NatsRequests(connection, prefix=f"{at.prefix}.")
 
 
 def open_backend(url: str) -> Backend:

@@ -11,7 +11,7 @@ import msgspec
 
 from shop.urls import BUSES, STORES, checked_url, redacted
 
-ROLES = ("all",)
+ROLES = ("all", "web", "worker")
 
 
 class ConfigurationError(Exception):
@@ -34,7 +34,7 @@ class Settings(msgspec.Struct, frozen=True):
     payment_deadline: float = 1800.0
     """Seconds from placing an order to its cancellation when it is not paid."""
     role: str = "all"
-    """What this process does."""
+    """What this process does: ``web`` serves HTTP, ``worker`` the rest, ``all`` both."""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
@@ -66,7 +66,29 @@ class Settings(msgspec.Struct, frozen=True):
         if problems:
             raise ConfigurationError(problems)
         values.setdefault("model_store", values.get("event_store", cls().event_store))
-        return cls(**values)
+        settings = cls(**values)
+        settings.check_role()
+        return settings
+
+    def check_role(self) -> None:
+        """Raise :class:`ConfigurationError` where processes of this role could not work together.
+
+        One that serves HTTP alone needs others, and they need what both can reach.
+        """
+        if self.role == "all":
+            return
+        problems = [
+            f"SHOP_{field.upper()}: it is {url}, which is in the memory of one process alone;"
+            f" with SHOP_ROLE={self.role} {why}"
+            for field, url, why in (
+                ("event_bus", self.event_bus, "commands go over NATS: nats://HOST:4222"),
+                ("event_store", self.event_store, "other processes use it as well"),
+                ("model_store", self.model_store, "other processes use it as well"),
+            )
+            if url == "memory://"
+        ]
+        if problems:
+            raise ConfigurationError(problems)
 
     def lines(self) -> list[str]:
         """The settings as lines of ``SHOP_<FIELD>=<value>``, with passwords blotted out."""

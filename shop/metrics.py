@@ -103,7 +103,7 @@ class ShopCollector(Collector):
                 yield GaugeMetricFamily("shop_bus_relay_lag", "Events not in the stream yet", lag)
 
     def _age(self, projection: str, position: int) -> float | None:
-        names = self._shop.projections[projection].projection.event_names
+        names = self._shop.progress[projection].projection.event_names
         try:
             lacking = next(iter(self._shop.store.read(Query(names=names, after=position, limit=1))))
         except StopIteration:

@@ -14,14 +14,18 @@ from prometheus_client import CollectorRegistry
 from shop.eventsourcing import (
     Aggregates,
     BusStatus,
-    CommandBus,
+    CommandDispatcher,
+    CommandWorker,
     EventBus,
     EventStore,
+    ModelProgress,
     ModelReader,
     ModelStore,
+    NoWorkerError,
     ProjectionRunner,
     ProjectionState,
     ProjectionStatus,
+    RemoteCommandBus,
     StoreError,
 )
 from shop.opening import Opening
@@ -42,6 +46,7 @@ class Health(msgspec.Struct, frozen=True):
     projections: tuple[ProjectionStatus, ...]
     problems: tuple[str, ...]
     degraded: tuple[str, ...] = ()
+    """What does not work at the moment, while the rest does: it is ready all the same."""
 
 
 class Service(Protocol):
@@ -76,9 +81,11 @@ class Shop:
         store: EventStore,
         models: ModelStore,
         bus: EventBus,
-        commands: CommandBus,
+        commands: CommandDispatcher,
         aggregates: Aggregates,
         projections: Sequence[ProjectionRunner],
+        watched: Sequence[ModelProgress] = (),
+        worker: CommandWorker | None = None,
         metrics: CollectorRegistry,
         opening: Opening,
         on_close: Sequence[Callable[[], None]],
@@ -90,6 +97,12 @@ class Shop:
         self.commands = commands
         self.aggregates = aggregates
         self.projections = {runner.name: runner for runner in projections}
+        """The projections that run in this process."""
+        self.progress: dict[str, ModelProgress] = {
+            progress.projection.name: progress for progress in (*projections, *watched)
+        }
+        """How far the read models are, those of projections elsewhere included."""
+        self._worker = worker
         self.metrics = metrics
         self._opening = opening
         self._on_close = on_close
@@ -99,7 +112,7 @@ class Shop:
 
     def start(self) -> None:
         """Start the threads; those that need the stores, once these are open."""
-        self._opening.start(self._start_projections)
+        self._opening.start(self._start_threads)
 
     def close(self, timeout: float = 8.0) -> None:
         """Stop the threads at a batch boundary, then close bus and stores; idempotent.
@@ -115,14 +128,18 @@ class Shop:
             thread.stop()
         until = time.monotonic() + timeout
         self._opening.close(timeout)
+        if self._worker is not None:
+            self._worker.close(max(0.0, until - time.monotonic()))
         for thread in threads:
             thread.close(max(0.0, until - time.monotonic()))
         for close in self._on_close:
             close()
 
-    def _start_projections(self) -> None:
+    def _start_threads(self) -> None:
         for thread in self._threads():
             thread.start()
+        if self._worker is not None:
+            self._worker.start()
 
     def _threads(self) -> list[ProjectionRunner | Service]:
         return [*self.projections.values(), *self._services]
@@ -153,8 +170,12 @@ class Shop:
         What is under way is still carried out, until ``close``. Any thread may call it; idempotent.
         """
         self._ending.set()
-        for runner in self.projections.values():
-            runner.end_waits()
+        for progress in self.progress.values():
+            progress.end_waits()
+        if self._worker is not None:
+            self._worker.stop()
+        if isinstance(self.commands, RemoteCommandBus):
+            self.commands.stop()
 
     def wait_for(
         self, position: int, timeout: float, *, projections: Iterable[str] | None = None
@@ -164,9 +185,9 @@ class Shop:
         Those of the projections named, or all. Returns whether they have.
         """
         until = time.monotonic() + timeout
-        names = self.projections if projections is None else projections
+        names = self.progress if projections is None else projections
         return all(
-            self.projections[name].wait_for(position, max(0.0, until - time.monotonic()))
+            self.progress[name].wait_for(position, max(0.0, until - time.monotonic()))
             for name in names
         )
 
@@ -186,17 +207,25 @@ class Shop:
 
     def health(self) -> Health:
         """Look at the store and at every thread."""
-        statuses = tuple(runner.status() for runner in self.projections.values())
+        statuses: tuple[ProjectionStatus, ...] = tuple(
+            runner.status() for runner in self.projections.values()
+        )
         problems = [problem for status in statuses for problem in _problems(status)]
         head = None
         try:
             self.check_open()
             head = self.store.head()
+            statuses = tuple(progress.status() for progress in self.progress.values())
         except StoreError as error:
             problems.append(f"event store: {error}")
         if self.ending:
             problems.append("the shop is stopping")
         degraded = [f"event bus: {s.problem}" for s in self.bus_statuses() if s.problem]
+        if isinstance(self.commands, RemoteCommandBus) and head is not None:
+            try:
+                self.commands.check()
+            except (NoWorkerError, StoreError) as error:
+                degraded.append(str(error))
         return Health(not problems, head, statuses, tuple(problems), tuple(degraded))
 
     def bus_statuses(self) -> list[BusStatus]:

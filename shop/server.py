@@ -16,7 +16,7 @@ import waitress
 from flask import Flask
 
 from shop.bootstrap import bootstrap
-from shop.config import Settings
+from shop.config import ConfigurationError, Settings
 from shop.draining import stop_on_signals
 from shop.process import clear_failures, log_to_stderr
 from shop.runtime import Shop
@@ -36,6 +36,8 @@ ADJUSTMENTS: Mapping[str, Any] = {
 
 CLOSING = 3.0
 """Seconds that the shop's threads have to end, after the server has."""
+WORKER_CLOSING = 8.0
+"""The same for a worker, whose commands under way are its threads' work."""
 
 
 def start_app(environ: Mapping[str, str], *, threads: int = 8) -> Flask:
@@ -47,29 +49,48 @@ def start_app(environ: Mapping[str, str], *, threads: int = 8) -> Flask:
     when the process ends. Bad configuration and stores that cannot be used end the process, with a
     message on stderr and the exit codes of :mod:`shop.process`.
     """
+    with clear_failures():
+        settings = Settings.from_env(environ)
+        if settings.role == "worker":
+            raise ConfigurationError(
+                ["SHOP_ROLE: a worker serves no HTTP: start it with `python -m shop serve`"]
+            )
+    return create_app(_start(settings, threads, CLOSING), long_waits=max(1, threads // 4))
+
+
+def _start(settings: Settings, threads: int, closing: float) -> Shop:
     log_to_stderr(logging.INFO)
     sys.excepthook = _tell_address_errors
     at_stop = ExitStack()
     if threading.current_thread() is threading.main_thread():
         stop_on_signals(at_stop.close)  # before all that takes time: signals may come already
     with clear_failures():
-        shop = bootstrap(Settings.from_env(environ))
+        shop = bootstrap(settings, threads=threads)
     at_stop.callback(shop.end_waits)
-    atexit.register(_close, shop)
+    atexit.register(_close, shop, closing)
     shop.start()
-    return create_app(shop, long_waits=max(1, threads // 4))
+    return shop
 
 
 def serve(environ: Mapping[str, str], *, listen: str, threads: int) -> None:
-    """Serve the shop that the environment describes until a signal says stop."""
+    """Serve the shop that the environment describes until a signal says stop.
+
+    A worker serves commands only, with so many threads, and listens nowhere.
+    """
+    with clear_failures():
+        settings = Settings.from_env(environ)
+    if settings.role == "worker":
+        _start(settings, threads, WORKER_CLOSING)
+        logger.info("carrying out commands with %d threads", threads)
+        threading.Event().wait()  # a signal ends it
     app = start_app(environ, threads=threads)
     server = waitress.create_server(app, listen=listen, threads=threads, **ADJUSTMENTS)
     server.print_listen("Serving on http://{}:{}")
     server.run()
 
 
-def _close(shop: Shop) -> None:
-    shop.close(CLOSING)
+def _close(shop: Shop, closing: float) -> None:
+    shop.close(closing)
     logger.info("stopped")
 
 

@@ -52,7 +52,7 @@ class Watched(type(os.environ)):
         return super().__getitem__(key)
 
 # What these do is their affair.
-import flask, nats.aio.client, prometheus_client, rich.progress, waitress
+import flask, nats.aio.client, prometheus_client, psycopg, pymongo, rich.progress, waitress
 os.environ.__class__ = Watched
 threading.Thread.start = lambda thread: done.append(f"thread {thread.name}")
 sys.addaudithook(watch)
@@ -89,9 +89,10 @@ def test_importing_any_module_does_nothing(tmp_path: Path) -> None:
     [
         ("memory://", []),
         ("sqlite:///x.db", ["sqlite3"]),
+        ("postgresql://127.0.0.1:1/x?timeout=0.1", ["psycopg"]),
         ("mongodb://127.0.0.1:1/x?timeout=0.1", ["pymongo"]),
     ],
-    ids=["memory", "sqlite", "mongodb"],
+    ids=["memory", "sqlite", "postgresql", "mongodb"],
 )
 def test_a_driver_is_imported_when_its_url_is_used(
     url: str, drivers: list[str], tmp_path: Path

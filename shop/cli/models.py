@@ -71,7 +71,7 @@ def _verify(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 
 def _chosen(shop: Shop, names: Sequence[str]) -> Sequence[str]:
-    known = list(shop.projections)
+    known = list(shop.progress)
     for name in names:
         if name not in known:
             fail(f"there is no projection {name!r}; known: {', '.join(known)}", EXIT_MISUSED)
@@ -85,7 +85,7 @@ def _shadow(shop: Shop, name: str) -> Shadow:
             " `python -m shop serve`, and it builds them",
             EXIT_FAILED,
         )
-    return Shadow(shop.projections[name].projection, shop.store, shop.models)
+    return Shadow(shop.progress[name].projection, shop.store, shop.models)
 
 
 def _verdict(differences: Sequence[Difference]) -> str:

@@ -8,6 +8,7 @@ from shop.eventsourcing.bus import BusStatus, EventBus, NamePatterns, Subscripti
 from shop.eventsourcing.command import (
     Command,
     CommandBus,
+    CommandDispatcher,
     CommandPayload,
     CommandResult,
     Module,
@@ -34,6 +35,8 @@ from shop.eventsourcing.errors import (
     MessageTooLargeError,
     NoAnswerError,
     NoResponderError,
+    NoWorkerError,
+    OutcomeUnknownError,
     PayloadError,
     ProjectionError,
     ReplicationError,
@@ -44,6 +47,7 @@ from shop.eventsourcing.errors import (
     StoreUnavailableError,
     UnknownCommandError,
     VerificationError,
+    WorkerFailedError,
 )
 from shop.eventsourcing.event import AggregateRef, Event, EventData, Metadata, event, new_id
 from shop.eventsourcing.fold import FoldError
@@ -60,7 +64,9 @@ from shop.eventsourcing.projection import AggregateProjection, Projection, handl
 from shop.eventsourcing.publishing import PublishingStore
 from shop.eventsourcing.rebuild import Difference, Shadow
 from shop.eventsourcing.registry import Payload, Registry
+from shop.eventsourcing.remote import RemoteCommandBus
 from shop.eventsourcing.repository import Aggregates, Repository, UnitOfWork
+from shop.eventsourcing.requests import RequestBus
 from shop.eventsourcing.runner import (
     Failure,
     ProjectionRunner,
@@ -70,6 +76,8 @@ from shop.eventsourcing.runner import (
 )
 from shop.eventsourcing.snapshot import Snapshot, SnapshotStore
 from shop.eventsourcing.store import Commit, EventStore, Query, StoreInfo
+from shop.eventsourcing.watching import ModelProgress, ModelWatch
+from shop.eventsourcing.worker import CommandWorker
 
 __all__ = [
     "Aggregate",
@@ -85,12 +93,14 @@ __all__ = [
     "CheckpointMovedError",
     "Command",
     "CommandBus",
+    "CommandDispatcher",
     "CommandError",
     "CommandIdReusedError",
     "CommandPayload",
     "CommandRejected",
     "CommandResult",
     "CommandTimeoutError",
+    "CommandWorker",
     "Commit",
     "CommitInDoubtError",
     "CommitReusedError",
@@ -110,13 +120,17 @@ __all__ = [
     "Keyed",
     "MessageTooLargeError",
     "Metadata",
+    "ModelProgress",
     "ModelReader",
     "ModelSession",
     "ModelStore",
+    "ModelWatch",
     "Module",
     "NamePatterns",
     "NoAnswerError",
     "NoResponderError",
+    "NoWorkerError",
+    "OutcomeUnknownError",
     "Payload",
     "PayloadError",
     "Projection",
@@ -129,8 +143,10 @@ __all__ = [
     "ReadModel",
     "Reading",
     "Registry",
+    "RemoteCommandBus",
     "ReplicationError",
     "Repository",
+    "RequestBus",
     "Schedule",
     "Shadow",
     "Snapshot",
@@ -145,6 +161,7 @@ __all__ = [
     "UnitOfWork",
     "UnknownCommandError",
     "VerificationError",
+    "WorkerFailedError",
     "aggregate",
     "applies",
     "command",

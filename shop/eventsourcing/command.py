@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -130,6 +130,19 @@ class Module(msgspec.Struct, frozen=True):
 
     events: tuple[type[EventData], ...] = ()
     handlers: Mapping[type[CommandPayload], Handler] = {}
+
+
+class CommandDispatcher(Protocol):
+    """Has commands carried out, here or elsewhere. Thread-safe."""
+
+    @property
+    def registry(self) -> Registry[CommandPayload]:
+        """The commands that there are."""
+        ...
+
+    def dispatch(self, command: Command[CommandPayload], *, timeout: float = 10.0) -> CommandResult:
+        """As :meth:`CommandBus.dispatch`; elsewhere, as :meth:`RemoteCommandBus.dispatch`."""
+        ...
 
 
 class CommandBus:

@@ -174,6 +174,7 @@ class CommandTimeoutError(CommandError):
         )
         self.name = name
         self.attempts = attempts
+        self.seconds = seconds
 
 
 class CommandIdReusedError(CommandError):
@@ -182,6 +183,41 @@ class CommandIdReusedError(CommandError):
     def __init__(self, command_id: UUID) -> None:
         super().__init__(f"command id {command_id} was used before, for another command or payload")
         self.command_id = command_id
+
+
+class NoWorkerError(CommandError):
+    """No worker took a command on: none is there, or all were busy. Nothing was written."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"no worker took {name} on: {reason}")
+        self.name = name
+        self.reason = reason
+
+
+class OutcomeUnknownError(EventSourcingError):
+    """A worker was given a command and did not answer in time: it may have been done, or not.
+
+    Dispatched again with the same id it is done once, and its outcome is known then.
+    """
+
+    def __init__(self, command_id: UUID, name: str, seconds: float) -> None:
+        super().__init__(
+            f"no worker answered in {seconds:.1f} s what became of {name}: it may have been done;"
+            f" sent again with the same command id, {command_id}, it is done once"
+        )
+        self.command_id = command_id
+        self.name = name
+        self.seconds = seconds
+
+
+class WorkerFailedError(EventSourcingError):
+    """A command failed in a worker, by an error that nobody foresaw; the worker's log has it."""
+
+    def __init__(self, command_id: UUID, name: str, detail: str) -> None:
+        super().__init__(f"command {command_id} ({name}) failed in a worker: {detail}")
+        self.command_id = command_id
+        self.name = name
+        self.detail = detail
 
 
 class ProjectionError(EventSourcingError):

@@ -50,6 +50,7 @@ class ProjectionState(StrEnum):
     PAUSED = "paused"
     FAILED = "failed"
     STOPPED = "stopped"
+    ELSEWHERE = "elsewhere"
 
 
 class Failure(msgspec.Struct, frozen=True):

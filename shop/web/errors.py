@@ -17,6 +17,8 @@ from shop.eventsourcing import (
     CommandRejected,
     CommandTimeoutError,
     EventSourcingError,
+    NoWorkerError,
+    OutcomeUnknownError,
     PayloadError,
     StaleVersionError,
     StoreClosedError,
@@ -121,6 +123,21 @@ def _unavailable(error: EventSourcingError) -> Problem:
     return Problem(503, "unavailable", "try again in a moment", headers=RETRY_AFTER)
 
 
+def _no_worker(error: NoWorkerError) -> Problem:
+    logger.warning("a command could not be done: %s", error)
+    detail = f"no worker took {error.name} on, nothing was done: try again in a moment"
+    return Problem(503, "no-worker", detail, headers=RETRY_AFTER)
+
+
+def _outcome_unknown(error: OutcomeUnknownError) -> Problem:
+    logger.warning("a command was not answered: %s", error)
+    detail = (
+        "no worker answered in time what became of the command: sent again with its command_id as"
+        " Idempotency-Key (id in a batch), it is done once"
+    )
+    return Problem(503, "outcome-unknown", detail, headers=RETRY_AFTER, command_id=error.command_id)
+
+
 def _http(error: HTTPException) -> Problem:
     """From what Flask and Werkzeug raise themselves."""
     status = error.code or 500
@@ -142,6 +159,8 @@ _TRANSLATIONS: Mapping[type[Exception], Callable[[Any], Problem]] = {
     CommandIdReusedError: lambda error: Problem(422, "command-id-reused", str(error)),
     PayloadError: _payload,
     CommandTimeoutError: lambda error: Problem(503, "busy", str(error), headers=RETRY_AFTER),
+    NoWorkerError: _no_worker,
+    OutcomeUnknownError: _outcome_unknown,
     StoreUnavailableError: _unavailable,
     StoreClosedError: _unavailable,
     HTTPException: _http,

@@ -153,12 +153,12 @@ def _query(cls: type[msgspec.Struct]) -> msgspec.Struct:
 def _position(read: Read, shop: Shop) -> int:
     if read.projection is None:
         return shop.store.head()
-    return shop.projections[read.projection].position
+    return shop.progress[read.projection].position
 
 
 def _committed(read: Read, shop: Shop) -> int:
     """The position that the stored models must have, as far as this process knows."""
-    return shop.projections[read.projection].committed if read.projection else 0
+    return shop.progress[read.projection].committed if read.projection else 0
 
 
 def _await(read: Read, shop: Shop, waits: Waits) -> None:

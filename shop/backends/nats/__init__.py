@@ -4,6 +4,7 @@ from shop.backends.nats.bus import NatsEventBus
 from shop.backends.nats.connection import Access, NatsConnection
 from shop.backends.nats.durable import Delivery, DurableSubscription
 from shop.backends.nats.relay import Relay, RelayError, StreamConfig
+from shop.backends.nats.requests import NatsRequests
 
 __all__ = [
     "Access",
@@ -11,6 +12,7 @@ __all__ = [
     "DurableSubscription",
     "NatsConnection",
     "NatsEventBus",
+    "NatsRequests",
     "Relay",
     "RelayError",
     "StreamConfig",

@@ -107,6 +107,11 @@ class Listening:
         if self._attached is not None and self._attached[0] is client:
             await self._attached[1].unsubscribe()
 
+    async def drain(self, client: Client) -> None:
+        """As :meth:`detach`, but hand over what is on its way. On the loop only."""
+        if self._attached is not None and self._attached[0] is client:
+            await self._attached[1].drain()  # type: ignore[no-untyped-call]  # nats-py has no types
+
 
 class NatsConnection:
     """A connection to one of several servers, made in the background and anew when it breaks.
@@ -250,6 +255,17 @@ class NatsConnection:
         with suppress(BusClosedError):
             self._run(remove(), timeout=self._timeout + 5)
 
+    async def drain(self, listening: Listening) -> None:
+        """End it at the server, and then here, once all that was on its way has been handed over.
+
+        On the loop only.
+        """
+        self._listenings.discard(listening)
+        client = self._client
+        if client is not None:
+            with suppress(nats.errors.Error, TimeoutError):
+                await listening.drain(client)
+
     def run(self, use: Callable[[Client], Coroutine[Any, Any, T]], *, timeout: float) -> T:
         """Run a coroutine of this package with the client and return its result.
 
@@ -275,6 +291,15 @@ class NatsConnection:
             task.add_done_callback(self._spawned.discard)
 
         self._loop.call(begin)
+
+    def call(self, function: Callable[[], object]) -> None:
+        """Have the loop call a function of this package soon; it must not block."""
+        self._loop.call(function)
+
+    @property
+    def client(self) -> Client | None:
+        """The client of the connection there is. To be used on the loop only."""
+        return self._client
 
     def close(self, timeout: float = 2.0) -> None:
         """Send what was published, end the connection and the thread; idempotent.

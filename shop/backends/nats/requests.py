@@ -1,0 +1,115 @@
+"""Requests over NATS, for :mod:`shop.eventsourcing.requests`."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+import nats.errors
+
+from shop.backends.nats.connection import Listening, Message, NatsConnection, check_size
+from shop.eventsourcing.requests import Request
+
+
+class NatsRequests:
+    """Carries requests over a connection, which it does not own. Thread-safe."""
+
+    def __init__(self, connection: NatsConnection, *, prefix: str = "") -> None:
+        """``prefix`` is what all subjects begin with."""
+        self._connection = connection
+        self._prefix = prefix
+
+    def request(self, subject: str, data: bytes, *, timeout: float) -> bytes:
+        """As :meth:`RequestBus.request`."""
+        return self._connection.request(self._prefix + subject, data, timeout=timeout).data
+
+    def serve(
+        self, subjects: Sequence[str], group: str, receive: Callable[[Request], None]
+    ) -> NatsService:
+        """As :meth:`RequestBus.serve`; ``receive`` is called on the loop."""
+        answers = _Answers(self._connection)
+
+        def deliver(message: Message) -> None:
+            receive(NatsRequest(answers, message))
+
+        return NatsService(
+            self._connection,
+            [
+                self._connection.listen(self._prefix + subject, deliver, group=group)
+                for subject in subjects
+            ],
+        )
+
+
+class NatsRequest:
+    """As :class:`Request`."""
+
+    def __init__(self, answers: _Answers, message: Message) -> None:
+        self._answers = answers
+        self._message = message
+
+    @property
+    def data(self) -> bytes:
+        """As :attr:`Request.data`."""
+        return self._message.data
+
+    def answer(self, data: bytes) -> None:
+        """As :meth:`Request.answer`."""
+        if self._message.reply:
+            self._answers.send(self._message.reply, data)
+
+
+class _Answers:
+    """Sends answers without anybody waiting for it."""
+
+    def __init__(self, connection: NatsConnection) -> None:
+        self._connection = connection
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    def send(self, subject: str, data: bytes) -> None:
+        client = self._connection.client
+        if client is not None:
+            check_size(client, subject, data, None)
+        self._connection.call(lambda: self._begin(subject, data))
+
+    def _begin(self, subject: str, data: bytes) -> None:
+        task = asyncio.get_running_loop().create_task(self._send(subject, data))
+        self._under_way.add(task)  # the loop itself holds on to it but weakly
+        task.add_done_callback(self._under_way.discard)
+
+    async def _send(self, subject: str, data: bytes) -> None:
+        client = self._connection.client
+        if client is not None:
+            with suppress(nats.errors.Error):  # whoever asked will ask again
+                await client.publish(subject, data)
+
+
+class NatsService:
+    """As :class:`Service`."""
+
+    def __init__(self, connection: NatsConnection, listenings: Sequence[Listening]) -> None:
+        self._connection = connection
+        self._listenings = listenings
+        self._leaving: asyncio.Task[None] | None = None
+        self._left = threading.Event()
+
+    def leave(self) -> None:
+        """As :meth:`Service.leave`."""
+        self._connection.call(self._begin)
+
+    def close(self, timeout: float) -> None:
+        """As :meth:`Service.close`."""
+        self.leave()
+        self._left.wait(timeout)
+
+    def _begin(self) -> None:
+        if self._leaving is None:
+            self._leaving = asyncio.get_running_loop().create_task(self._leave())
+
+    async def _leave(self) -> None:
+        try:
+            await asyncio.gather(*map(self._connection.drain, self._listenings))
+        finally:
+            self._left.set()

@@ -1,0 +1,301 @@
+"""How commands and their outcomes travel between processes: JSON, readable with any tool.
+
+Who reads a message passes over members that it does not know, so that members can be added while
+processes of two versions are running.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, TypeAlias
+from uuid import UUID
+
+import msgspec
+
+from shop.eventsourcing.command import Command, CommandPayload, CommandResult
+from shop.eventsourcing.errors import (
+    AggregateNotFoundError,
+    CommandIdReusedError,
+    CommandRejected,
+    CommandTimeoutError,
+    EventSourcingError,
+    PayloadError,
+    StaleVersionError,
+    StoreUnavailableError,
+    UnknownCommandError,
+)
+from shop.eventsourcing.event import AggregateRef, Event, EventData, Metadata
+from shop.eventsourcing.registry import Registry
+
+GROUP = "workers"
+"""The group of those who carry commands out: one of them gets each."""
+
+
+def command_subject(store: UUID, name: str) -> str:
+    """Where a command is sent to: it reaches only workers that know it and use the same store."""
+    return f"commands.{store}.{name}"
+
+
+class CommandMessage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A command on its way to a worker.
+
+    ``timeout`` is how many seconds it was given when it was sent, and ``deadline`` when they are
+    over by the clock of the worker, as far as the sender knows it.
+    """
+
+    id: UUID
+    name: str
+    schema: int
+    payload: msgspec.Raw
+    timeout: float
+    deadline: datetime
+    aggregate_id: UUID | None = None
+    expected_version: int | None = None
+    correlation_id: UUID | None = None
+    causation_id: UUID | None = None
+    actor: str | None = None
+
+    @classmethod
+    def of(
+        cls, command: Command[CommandPayload], payload: bytes, *, timeout: float, deadline: datetime
+    ) -> CommandMessage:
+        """The message for a command whose payload is encoded already."""
+        return cls(
+            command.id,
+            command.payload.wire.name,
+            command.payload.wire.version,
+            msgspec.Raw(payload),
+            timeout,
+            deadline,
+            command.aggregate_id,
+            command.expected_version,
+            command.correlation_id,
+            command.causation_id,
+            command.actor,
+        )
+
+    def command(self, registry: Registry[CommandPayload]) -> Command[CommandPayload]:
+        """The command. Raises :class:`PayloadError`, or ``ValueError`` without an id it needs."""
+        return Command(
+            self.id,
+            registry.decode(self.name, self.schema, bytes(self.payload)),
+            self.aggregate_id,
+            self.expected_version,
+            self.correlation_id,
+            self.causation_id,
+            self.actor,
+        )
+
+    def left(self) -> float:
+        """The seconds that are left, 0 or less when nobody waits for it any more."""
+        return min(self.timeout, (self.deadline - datetime.now(UTC)).total_seconds())
+
+
+class EventMessage(msgspec.Struct, frozen=True):
+    """An event that a command recorded. ``schema`` is the version of its data's schema."""
+
+    position: int
+    id: UUID
+    name: str
+    schema: int
+    time: datetime
+    aggregate: str
+    aggregate_id: UUID
+    version: int
+    data: msgspec.Raw
+    metadata: Metadata
+
+
+class AnyAnswer(msgspec.Struct, frozen=True, tag_field="outcome"):
+    """What a worker answers; ``Answer`` is one of them."""
+
+
+class Done(AnyAnswer, frozen=True, tag="done"):
+    """The command was carried out. ``events`` is ``None`` where they do not fit into a message."""
+
+    command_id: UUID
+    aggregate: AggregateRef
+    version: int
+    position: int
+    size: int
+    events: list[EventMessage] | None
+    replayed: bool
+
+    @classmethod
+    def of(cls, result: CommandResult, registry: Registry[EventData]) -> Done:
+        """The message for a result."""
+        events = [
+            EventMessage(
+                event.position,
+                event.id,
+                event.name,
+                event.data.wire.version,
+                event.time,
+                event.aggregate.name,
+                event.aggregate.id,
+                event.version,
+                msgspec.Raw(registry.encode(event.data)),
+                event.metadata,
+            )
+            for event in result.events
+        ]
+        return cls(
+            result.command_id,
+            result.aggregate,
+            result.version,
+            result.position,
+            len(events),
+            events,
+            result.replayed,
+        )
+
+    def result(self, events: tuple[Event[EventData], ...]) -> CommandResult:
+        """The result with these events."""
+        return CommandResult(
+            self.command_id, self.aggregate, self.version, self.position, events, self.replayed
+        )
+
+
+class Present(AnyAnswer, frozen=True, tag="present"):
+    """A worker is there: the answer to an empty request."""
+
+
+class NotTaken(AnyAnswer, frozen=True, tag="not-taken"):
+    """The worker has not begun with the command and will not; another may."""
+
+    reason: str
+
+
+class Expired(AnyAnswer, frozen=True, tag="expired"):
+    """The command came after its deadline by the worker's clock, which it tells; not begun."""
+
+    now: datetime
+
+
+class Failed(AnyAnswer, frozen=True, tag="failed"):
+    """An error that nobody foresaw."""
+
+    detail: str
+
+
+class _Rejected(AnyAnswer, frozen=True, tag="rejected"):
+    code: str
+    detail: str
+
+
+class _PayloadInvalid(AnyAnswer, frozen=True, tag="payload-invalid"):
+    name: str
+    reason: str
+    path: str
+
+
+class _AggregateNotFound(AnyAnswer, frozen=True, tag="aggregate-not-found"):
+    aggregate: AggregateRef
+
+
+class _VersionStale(AnyAnswer, frozen=True, tag="version-stale"):
+    aggregate: AggregateRef
+    expected: int
+    actual: int
+
+
+class _CommandIdReused(AnyAnswer, frozen=True, tag="command-id-reused"):
+    command_id: UUID
+
+
+class _TimedOut(AnyAnswer, frozen=True, tag="timed-out"):
+    name: str
+    attempts: int
+    seconds: float
+
+
+class _CommandUnknown(AnyAnswer, frozen=True, tag="command-unknown"):
+    name: str
+
+
+class _StoreUnavailable(AnyAnswer, frozen=True, tag="store-unavailable"):
+    message: str
+
+
+# The members of each answer are the arguments of the error's constructor.
+_ERRORS: Mapping[type[EventSourcingError], type[AnyAnswer]] = {
+    CommandRejected: _Rejected,
+    PayloadError: _PayloadInvalid,
+    AggregateNotFoundError: _AggregateNotFound,
+    StaleVersionError: _VersionStale,
+    CommandIdReusedError: _CommandIdReused,
+    CommandTimeoutError: _TimedOut,
+    UnknownCommandError: _CommandUnknown,
+    StoreUnavailableError: _StoreUnavailable,
+}
+_ERRORS_BACK: Mapping[type[AnyAnswer], type[EventSourcingError]] = {
+    answer: error for error, answer in _ERRORS.items()
+}
+
+Answer: TypeAlias = (
+    Done
+    | Present
+    | NotTaken
+    | Expired
+    | Failed
+    | _Rejected
+    | _PayloadInvalid
+    | _AggregateNotFound
+    | _VersionStale
+    | _CommandIdReused
+    | _TimedOut
+    | _CommandUnknown
+    | _StoreUnavailable
+)
+
+
+def answer_of(error: Exception) -> AnyAnswer:
+    """What says that a command came to this error."""
+    for kind, answer in _ERRORS.items():
+        if isinstance(error, kind):
+            members: list[Any] = [
+                # The one error that has nothing but its message.
+                str(error) if member == "message" else getattr(error, member)
+                for member in answer.__struct_fields__
+            ]
+            return answer(*members)
+    return Failed(f"{type(error).__name__}: {error}")
+
+
+def error_of(answer: AnyAnswer) -> EventSourcingError | None:
+    """The error that an answer stands for; ``None`` where it stands for none."""
+    error = _ERRORS_BACK.get(type(answer))
+    return None if error is None else error(*msgspec.structs.astuple(answer))
+
+
+def events_of(
+    messages: list[EventMessage], registry: Registry[EventData]
+) -> list[Event[EventData]]:
+    """The events, typed. Raises :class:`PayloadError` for what this program does not know."""
+    return [
+        Event(
+            message.id,
+            message.name,
+            message.time,
+            AggregateRef(message.aggregate, message.aggregate_id),
+            message.version,
+            registry.decode(message.name, message.schema, bytes(message.data)),
+            message.metadata,
+            message.position,
+        )
+        for message in messages
+    ]
+
+
+encode_message = msgspec.json.Encoder().encode
+decode_command = msgspec.json.Decoder(CommandMessage).decode
+_ANSWER: msgspec.json.Decoder[Answer] = msgspec.json.Decoder(Answer)
+
+
+def decode_answer(data: bytes) -> Answer:
+    """An answer; of a kind that is unknown here, :class:`Failed`."""
+    try:
+        return _ANSWER.decode(data)
+    except msgspec.DecodeError as error:
+        return Failed(f"the answer cannot be read: {error}")

@@ -1,0 +1,168 @@
+"""Commands for other processes: dispatched here, carried out by a worker."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from shop.eventsourcing.command import Command, CommandPayload, CommandResult, Module
+from shop.eventsourcing.command_wire import (
+    Answer,
+    CommandMessage,
+    Done,
+    Expired,
+    Failed,
+    NotTaken,
+    command_subject,
+    decode_answer,
+    encode_message,
+    error_of,
+    events_of,
+)
+from shop.eventsourcing.errors import (
+    BusClosedError,
+    BusUnavailableError,
+    MessageTooLargeError,
+    NoAnswerError,
+    NoResponderError,
+    NoWorkerError,
+    OutcomeUnknownError,
+    PayloadError,
+    UnknownCommandError,
+    WorkerFailedError,
+)
+from shop.eventsourcing.registry import Registry
+from shop.eventsourcing.requests import RequestBus
+from shop.eventsourcing.retry import Backoff
+from shop.eventsourcing.store import EventStore, Query
+
+logger = logging.getLogger(__name__)
+
+PATIENCE = 1.0
+"""Seconds to wait for the answer to a command before it is sent again, at first."""
+MOST_PATIENCE = 2.0
+"""The same, after the first time."""
+
+
+class RemoteCommandBus:
+    """Has workers carry out commands, as :class:`CommandBus` does itself. Thread-safe.
+
+    The workers are those that use the same event store. A command that was not answered in time is
+    sent again under its own id, which is why it is done once all the same.
+    """
+
+    def __init__(
+        self,
+        bus: RequestBus,
+        store: EventStore,
+        modules: Iterable[Module],
+    ) -> None:
+        modules = tuple(modules)
+        self._bus = bus
+        self._store = store
+        self._events = Registry([event for module in modules for event in module.events])
+        self._identity: UUID | None = None
+        self._ahead = timedelta()  # by how much the workers' clocks are, at most
+        self._stopping = threading.Event()
+        self.registry: Registry[CommandPayload] = Registry(
+            [payload for module in modules for payload in module.handlers]
+        )
+
+    def dispatch(self, command: Command[CommandPayload], *, timeout: float = 10.0) -> CommandResult:
+        """Have a worker carry out a command: as :meth:`CommandBus.dispatch`, with the same errors.
+
+        And these:
+
+        - :class:`NoWorkerError`: there is none, or all were busy; nothing was written
+        - :class:`OutcomeUnknownError`: nobody answered for ``timeout`` seconds what became of it
+        - :class:`WorkerFailedError`: a bug, the worker met an error that nobody foresaw
+        """
+        name = command.payload.wire.name
+        if name not in self.registry or self.registry[name] is not type(command.payload):
+            raise UnknownCommandError(name)
+        payload = self.registry.encode(command.payload)
+        subject = self._subject(name)
+        until = time.monotonic() + timeout
+        patience, backoff = PATIENCE, Backoff(first=0.01, most=0.5)
+        given_to_somebody, reason = False, ""
+        while True:
+            left = max(0.0, until - time.monotonic())
+            message = CommandMessage.of(
+                command,
+                payload,
+                timeout=left,
+                deadline=datetime.now(UTC) + self._ahead + timedelta(seconds=left),
+            )
+            try:
+                answer = self._ask(subject, message, min(patience, left))
+            except (NoResponderError, BusUnavailableError, BusClosedError) as error:
+                if not given_to_somebody:
+                    raise NoWorkerError(name, str(error)) from error
+            except NoAnswerError as error:
+                given_to_somebody = True
+                patience = MOST_PATIENCE
+                logger.warning("command %s (%s) is sent again: %s", command.id, name, error)
+            except MessageTooLargeError as error:
+                raise PayloadError(name, str(error)) from error
+            else:
+                if isinstance(answer, Expired):
+                    self._allow_for(answer.now)
+                    reason = "it came too late"
+                elif isinstance(answer, NotTaken):
+                    reason = answer.reason
+                else:
+                    return self._outcome(command, answer)
+            pause = min(backoff.next_delay(), max(0.0, until - time.monotonic()))
+            if self._stopping.wait(pause) or time.monotonic() >= until:
+                if given_to_somebody:
+                    raise OutcomeUnknownError(command.id, name, timeout)
+                raise NoWorkerError(name, reason)
+
+    def check(self, *, timeout: float = 0.5) -> None:
+        """Raise :class:`NoWorkerError` unless a worker answers within ``timeout`` seconds."""
+        name = next(iter(self.registry)).wire.name
+        try:
+            self._bus.request(self._subject(name), b"", timeout=timeout)
+        except (NoResponderError, NoAnswerError, BusUnavailableError, BusClosedError) as error:
+            raise NoWorkerError("commands", str(error)) from error
+
+    def stop(self) -> None:
+        """Have nobody wait any more for a worker that does not answer; idempotent.
+
+        Each command is still sent once, and its answer waited for as long as for any first one.
+        """
+        self._stopping.set()
+
+    def _subject(self, name: str) -> str:
+        if self._identity is None:
+            self._identity = self._store.info().identity
+        return command_subject(self._identity, name)
+
+    def _ask(self, subject: str, message: CommandMessage, timeout: float) -> Answer:
+        return decode_answer(self._bus.request(subject, encode_message(message), timeout=timeout))
+
+    def _allow_for(self, now: datetime) -> None:
+        """Reckon with the clock of a worker that took a command in time for being too late."""
+        ahead = now - datetime.now(UTC)
+        if ahead > self._ahead:
+            self._ahead = ahead
+            if ahead > timedelta(seconds=1):
+                logger.warning("the clock of a worker is %s ahead of the one here", ahead)
+
+    def _outcome(self, command: Command[CommandPayload], answer: Answer) -> CommandResult:
+        if isinstance(answer, Done):
+            if answer.events is not None:
+                events = events_of(answer.events, self._events)
+            else:
+                first = answer.position - answer.size + 1
+                events = list(self._store.read(Query(after=first - 1, to=answer.position)))
+            return answer.result(tuple(events))
+        error = error_of(answer)
+        if error is not None:
+            raise error
+        detail = answer.detail if isinstance(answer, Failed) else f"it answered {answer}"
+        raise WorkerFailedError(command.id, command.payload.wire.name, detail)

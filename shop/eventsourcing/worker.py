@@ -1,0 +1,165 @@
+"""Carrying out the commands that other processes dispatch."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from datetime import UTC, datetime
+
+import msgspec
+
+from shop.eventsourcing.command import CommandBus
+from shop.eventsourcing.command_wire import (
+    GROUP,
+    AnyAnswer,
+    CommandMessage,
+    Done,
+    Expired,
+    Failed,
+    NotTaken,
+    Present,
+    answer_of,
+    command_subject,
+    decode_command,
+    encode_message,
+)
+from shop.eventsourcing.errors import MessageTooLargeError, StoreClosedError
+from shop.eventsourcing.event import EventData
+from shop.eventsourcing.registry import Registry
+from shop.eventsourcing.requests import Request, RequestBus, Service
+from shop.eventsourcing.store import EventStore
+from shop.eventsourcing.threads import BackgroundThread
+
+logger = logging.getLogger(__name__)
+
+_WAITING_PER_THREAD = 8
+
+
+class CommandWorker:
+    """Serves the commands of other processes with a few threads of its own, which it owns.
+
+    It joins the workers of its event store, of which one gets each command. No more than eight
+    commands for each thread wait here: further ones are left to other workers, or to be sent again
+    in a moment. All methods may be called by any thread.
+    """
+
+    def __init__(
+        self,
+        commands: CommandBus,
+        store: EventStore,
+        events: Registry[EventData],
+        bus: RequestBus,
+        *,
+        threads: int = 8,
+    ) -> None:
+        self._commands = commands
+        self._store = store
+        self._events = events
+        self._bus = bus
+        self._most = threads * _WAITING_PER_THREAD
+        self._waiting: deque[Request] = deque()
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._service: Service | None = None
+        self._threads = [
+            BackgroundThread(f"command-worker-{number}", self._run, on_stop=self.stop)
+            for number in range(1, threads + 1)
+        ]
+
+    def start(self) -> None:
+        """Start the threads and join the workers. Once."""
+        for thread in self._threads:
+            thread.start()
+        identity = self._store.info().identity
+        subjects = [command_subject(identity, cls.wire.name) for cls in self._commands.registry]
+        service = self._bus.serve(subjects, GROUP, self._receive)
+        with self._changed:
+            self._service = service
+            stopped_meanwhile = self._stopping
+        if stopped_meanwhile:
+            service.leave()
+
+    def stop(self) -> None:
+        """Leave the workers and take no command on any more, without waiting; idempotent.
+
+        Those under way are finished. The others are left to other workers.
+        """
+        with self._changed:
+            if self._stopping:
+                return
+            self._stopping = True
+            left = list(self._waiting)
+            self._waiting.clear()
+            service = self._service
+            self._changed.notify_all()
+        if service is not None:
+            service.leave()
+        for request in left:
+            _answer(request, NotTaken("the worker is stopping"))
+
+    def close(self, timeout: float) -> None:
+        """Stop, and wait at most ``timeout`` seconds for the commands under way; idempotent."""
+        until = time.monotonic() + timeout
+        self.stop()
+        for thread in self._threads:
+            thread.close(max(0.0, until - time.monotonic()))
+        if self._service is not None:
+            self._service.close(max(0.0, until - time.monotonic()))
+
+    def _receive(self, request: Request) -> None:
+        """Take a request on, or say at once that another worker should. Never blocks."""
+        if not request.data:
+            _answer(request, Present())
+            return
+        with self._changed:
+            if not self._stopping and len(self._waiting) < self._most:
+                self._waiting.append(request)
+                self._changed.notify()
+                return
+            stopping = self._stopping
+        _answer(request, NotTaken("the worker is stopping" if stopping else "the worker is busy"))
+
+    def _run(self, stopping: threading.Event) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._stopping)
+                if not self._waiting:
+                    return
+                request = self._waiting.popleft()
+            try:
+                message = decode_command(request.data)
+            except msgspec.DecodeError as error:
+                logger.error("a command was received that cannot be read: %s", error)
+                _answer(request, Failed(f"the command cannot be read: {error}"))
+                continue
+            self._serve(request, message)
+
+    def _serve(self, request: Request, message: CommandMessage) -> None:
+        left = message.left()
+        if left <= 0:
+            _answer(request, Expired(datetime.now(UTC)))
+            return
+        try:
+            command = message.command(self._commands.registry)
+            done = Done.of(self._commands.dispatch(command, timeout=left), self._events)
+        except StoreClosedError:
+            _answer(request, NotTaken("the worker is stopping"))
+        except Exception as error:  # whoever waits for the command is told
+            answer = answer_of(error)
+            if isinstance(answer, Failed):
+                logger.exception("command %s (%s) failed", message.id, message.name)
+            _answer(request, answer)
+        else:
+            try:
+                request.answer(encode_message(done))
+            except MessageTooLargeError:
+                _answer(request, msgspec.structs.replace(done, events=None))
+
+
+def _answer(request: Request, answer: AnyAnswer) -> None:
+    try:
+        request.answer(encode_message(answer))
+    except MessageTooLargeError as error:
+        logger.error("an answer could not be sent: %s", error)
