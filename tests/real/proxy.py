@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from contextlib import suppress
@@ -14,11 +15,11 @@ Moment = Literal["before", "after"]
 class CuttingProxy:
     """Passes bytes to a server on this machine and back.
 
-    ``cut`` has the next requests that hold ``marker`` cut off: either they do not reach the server
-    any more, or it carries them out and its answer is lost.
+    ``cut`` has the next requests that ``marker`` is found in cut off: either they do not reach the
+    server any more, or it carries them out and its answer is lost.
     """
 
-    def __init__(self, port: int, marker: bytes) -> None:
+    def __init__(self, port: int, marker: re.Pattern[bytes]) -> None:
         self._server_port = port
         self._marker = marker
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -89,7 +90,7 @@ class CuttingProxy:
         _end(server)
 
     def _moment_of(self, request: bytes) -> Moment | None:
-        if self._marker not in request:
+        if not self._marker.search(request):
             return None
         with self._lock:
             if not self._moments:

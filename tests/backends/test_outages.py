@@ -1,11 +1,13 @@
-"""MongoDB: servers that go away, come back, hang, step down, or lose the connection."""
+"""Servers of stores that go away, come back, hang, step down, or lose the connection."""
 
 from __future__ import annotations
 
 import random
+import re
+import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from uuid import UUID, uuid4
@@ -24,15 +26,24 @@ from shop.eventsourcing import (
     StoreUnavailableError,
 )
 from tests.backends.conftest import Start
-from tests.backends.cutting_proxy import CuttingProxy
 from tests.conftest import Eventually
 from tests.notebook import note, noted, positions, registry, stream
 from tests.real.mongodb import MongoServer
+from tests.real.postgres import PostgresServer
+from tests.real.proxy import CuttingProxy
+
+Server = PostgresServer | MongoServer
+
+SERVERS: dict[str, Callable[[], Server]] = {
+    "postgres": PostgresServer,
+    "mongodb": lambda: MongoServer(replica_set=False),
+    "mongodb_replica_set": lambda: MongoServer(replica_set=True),
+}
 
 
-@pytest.fixture(params=[False, True], ids=["standalone", "replica set"])
-def server(request: pytest.FixtureRequest) -> Iterator[MongoServer]:
-    with MongoServer(replica_set=request.param) as server:
+@pytest.fixture(params=SERVERS)
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    with SERVERS[request.param]() as server:
         yield server
 
 
@@ -97,16 +108,16 @@ class Writers:
 
 
 def test_a_shop_starts_before_its_server_and_begins_when_that_does(
-    standalone: MongoServer, eventually: Eventually
+    server: Server, eventually: Eventually
 ) -> None:
-    standalone.stop()
-    with bootstrap(Settings(event_store=standalone.url("shop", "timeout=0.3"))) as shop:
+    server.stop()
+    with bootstrap(Settings(event_store=server.url("shop", "timeout=0.3"))) as shop:
         health = shop.health()
         assert not health.ready
-        assert "within 0.3 s" in str(health.problems)
-        with pytest.raises(StoreUnavailableError, match=f"127.0.0.1:{standalone.port}/shop"):
+        assert "not open yet" in str(health.problems)
+        with pytest.raises(StoreUnavailableError, match=f"127.0.0.1:{server.port}/shop"):
             shop.commands.dispatch(Command.new(CreateProduct("Mouse", 2999, 50)))
-        standalone.start()
+        server.start()
         eventually(lambda: shop.health().ready)
         created = shop.commands.dispatch(Command.new(CreateProduct("Mouse", 2999, 50)))
         assert shop.wait_for(created.position, 10)
@@ -127,7 +138,7 @@ def test_a_wrong_password_is_told_at_once_and_not_shown(standalone: MongoServer)
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
 def test_a_server_that_is_restarted_under_load_loses_and_doubles_nothing(
-    server: MongoServer, how: str, eventually: Eventually
+    server: Server, how: str, eventually: Eventually
 ) -> None:
     with (
         open_event_store(server.url("shop", "timeout=1"), registry()) as store,
@@ -135,7 +146,7 @@ def test_a_server_that_is_restarted_under_load_loses_and_doubles_nothing(
     ):
         for _ in range(2):
             writers.go_on(eventually)
-            server.stop() if how == "stop" else server.kill()
+            server.stop(signal.SIGINT) if how == "stop" else server.kill()
             server.start()
         writers.go_on(eventually)
     with open_event_store(server.url("shop"), registry()) as store:
@@ -161,32 +172,35 @@ def test_a_primary_that_steps_down_is_survived(
 
 
 def test_a_server_that_hangs_is_waited_for_no_longer_than_is_said(
-    standalone: MongoServer, monkeypatch: pytest.MonkeyPatch
+    server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shop.backends.mongodb.database._ANSWER", 0.5)
-    with open_event_store(standalone.url("shop", "timeout=0.5"), registry()) as store:
+    monkeypatch.setattr("shop.backends.mongodb.database._ANSWER", 0.5)  # PostgreSQL: by timeout
+    with open_event_store(server.url("shop", "timeout=0.5"), registry()) as store:
         store.append(stream(note(), 1))
-        standalone.pause()
+        server.pause()
         began = time.monotonic()
         with pytest.raises(StoreUnavailableError):
             store.head()
         assert time.monotonic() - began < 6
-        standalone.resume()
+        server.resume()
         assert store.append(stream(note(), 1)).first == 2
 
 
-def proxied(server: MongoServer, proxy: CuttingProxy) -> str:
+def proxied(server: Server, proxy: CuttingProxy) -> str:
     """The URL of the server by way of a proxy."""
-    return f"mongodb://127.0.0.1:{proxy.port}/shop?directConnection=true"
+    if isinstance(server, MongoServer):
+        return f"mongodb://127.0.0.1:{proxy.port}/shop?directConnection=true"
+    return server.url("shop").replace(f":{server.port}", f":{proxy.port}")
 
 
-INSERT = b"\x02insert\0"
+STORING = re.compile(rb'\x02insert\0|"aggregate_id"|COMMIT')
+"""What a request that stores an append has in it: for MongoDB; for PostgreSQL, of two kinds."""
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_an_append_that_is_cut_off_is_done_once(server: MongoServer, moment: str) -> None:
+def test_an_append_that_is_cut_off_is_done_once(server: Server, moment: str) -> None:
     with (
-        CuttingProxy(server.port, INSERT) as proxy,
+        CuttingProxy(server.port, STORING) as proxy,
         open_event_store(proxied(server, proxy), registry()) as store,
     ):
         store.append([noted(note(), 1)])
@@ -202,11 +216,11 @@ def test_an_append_that_is_cut_off_is_done_once(server: MongoServer, moment: str
         assert len(list(store.read())) == store.head() == 3
 
 
-def test_appends_that_are_cut_off_hundreds_of_times_are_done_once(server: MongoServer) -> None:
+def test_appends_that_are_cut_off_hundreds_of_times_are_done_once(server: Server) -> None:
     """By ten clients: after a cut, the driver asks its server at most every half second."""
     chance = random.Random(5)
     with ExitStack() as opened:
-        proxy = opened.enter_context(CuttingProxy(server.port, INSERT))
+        proxy = opened.enter_context(CuttingProxy(server.port, STORING))
         clients = []
         for _ in range(10):
             store = opened.enter_context(open_event_store(proxied(server, proxy), registry()))
@@ -228,20 +242,20 @@ def test_appends_that_are_cut_off_hundreds_of_times_are_done_once(server: MongoS
 
 
 def test_a_writer_that_is_killed_or_stopped_keeps_nobody_waiting(
-    standalone: MongoServer, start_on_store: Start
+    server: Server, start_on_store: Start
 ) -> None:
-    """There are no locks: who is stopped in the middle of an append holds nothing."""
-    url = standalone.url("shop")
+    """MongoDB has no locks; PostgreSQL goes on with what was sent, and lets go of its lock."""
+    url = server.url("shop")
     with open_event_store(url, registry()) as store:
         writer = start_on_store("append_for_ever", url)
         for number in range(10):
             last = int(writer.hear())
-            writer.process.send_signal(19)
+            writer.process.send_signal(signal.SIGSTOP)
             began = time.monotonic()
             assert store.append(stream(note(), 1)).first > last
             assert time.monotonic() - began < 5
             if number < 9:
-                writer.process.send_signal(18)
+                writer.process.send_signal(signal.SIGCONT)
         writer.process.kill()
         writer.process.wait()
         head = store.append(stream(note(), 1)).last

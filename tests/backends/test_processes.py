@@ -1,4 +1,4 @@
-"""MongoDB under several processes at once."""
+"""Stores of every kind under several processes at once."""
 
 from __future__ import annotations
 
@@ -10,19 +10,34 @@ import pytest
 from shop.bootstrap import open_event_store
 from shop.eventsourcing import AggregateRef, Query
 from tests.backends.conftest import Start
-from tests.conftest import NewUrl
 from tests.notebook import registry
+from tests.stores import DURABLE
 
 PROCESSES, THREADS = 4, 4
 
 
-@pytest.mark.parametrize(("kind", "commits"), [("mongodb", 60), ("mongodb_replica_set", 60)])
+# As many as each kind takes in a few seconds: with a quarter of them to one aggregate, processes
+# stand in each other's way all the time.
+COMMITS = {"sqlite": 60, "postgres": 100, "mongodb": 60, "mongodb_replica_set": 60}
+
+
+@pytest.fixture(params=DURABLE)
+def kind(request: pytest.FixtureRequest) -> str:
+    """Each kind of store in turn."""
+    kind: str = request.param
+    return kind
+
+
+@pytest.fixture
+def url(kind: str, request: pytest.FixtureRequest) -> str:
+    return DURABLE[kind](request)()
+
+
 def test_processes_that_write_to_one_log_keep_one_order(
-    kind: str, commits: int, request: pytest.FixtureRequest, start_on_store: Start
+    kind: str, url: str, start_on_store: Start
 ) -> None:
-    """Nearly a thousand commits, a quarter of them to one aggregate, followed by two readers."""
-    new_url: NewUrl = request.getfixturevalue(kind)
-    url, shared = new_url(), uuid4()
+    """A quarter of the commits are to one aggregate; two readers follow."""
+    commits, shared = COMMITS[kind], uuid4()
     writers = [start_on_store("write", url, THREADS, commits, shared) for _ in range(PROCESSES)]
     followers = [start_on_store("follow", url) for _ in range(2)]
     for program in (*writers, *followers):
@@ -49,12 +64,7 @@ def test_processes_that_write_to_one_log_keep_one_order(
         assert len(versions[ours]) == PROCESSES * THREADS * -(-commits // 4)
 
 
-@pytest.mark.parametrize("kind", ["mongodb", "mongodb_replica_set"])
-def test_processes_may_create_one_store_at_once(
-    kind: str, request: pytest.FixtureRequest, start_on_store: Start
-) -> None:
-    new_url: NewUrl = request.getfixturevalue(kind)
-    url = new_url()
+def test_processes_may_create_one_store_at_once(url: str, start_on_store: Start) -> None:
     creators = [start_on_store("create", url) for _ in range(4)]
     for creator in creators:
         assert creator.hear() == "ready"
