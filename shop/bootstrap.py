@@ -191,7 +191,7 @@ def bootstrap(settings: Settings, *, threads: int = 8) -> Shop:
         if here:
             commands = local = CommandBus(published, aggregates, MODULES)
             if requests is not None:
-                worker = CommandWorker(local, published, registry, requests, threads=threads)
+                worker = CommandWorker(local, published, requests, threads=threads)
         else:
             assert requests is not None, "the role was checked"
             commands = RemoteCommandBus(requests, published, MODULES)

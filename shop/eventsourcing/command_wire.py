@@ -14,6 +14,7 @@ from uuid import UUID
 import msgspec
 
 from shop.eventsourcing.command import Command, CommandPayload, CommandResult
+from shop.eventsourcing.envelope import encode_event
 from shop.eventsourcing.errors import (
     AggregateNotFoundError,
     CommandIdReusedError,
@@ -25,7 +26,7 @@ from shop.eventsourcing.errors import (
     StoreUnavailableError,
     UnknownCommandError,
 )
-from shop.eventsourcing.event import AggregateRef, Event, EventData, Metadata
+from shop.eventsourcing.event import AggregateRef, Event, EventData
 from shop.eventsourcing.registry import Registry
 
 GROUP = "workers"
@@ -92,61 +93,34 @@ class CommandMessage(msgspec.Struct, frozen=True, omit_defaults=True):
         return min(self.timeout, (self.deadline - datetime.now(UTC)).total_seconds())
 
 
-class EventMessage(msgspec.Struct, frozen=True):
-    """An event that a command recorded. ``schema`` is the version of its data's schema."""
-
-    position: int
-    id: UUID
-    name: str
-    schema: int
-    time: datetime
-    aggregate: str
-    aggregate_id: UUID
-    version: int
-    data: msgspec.Raw
-    metadata: Metadata
-
-
 class AnyAnswer(msgspec.Struct, frozen=True, tag_field="outcome"):
     """What a worker answers; ``Answer`` is one of them."""
 
 
 class Done(AnyAnswer, frozen=True, tag="done"):
-    """The command was carried out. ``events`` is ``None`` where they do not fit into a message."""
+    """The command was carried out.
+
+    ``events`` have the form that they have on the bus; ``None`` where they do not fit in.
+    """
 
     command_id: UUID
     aggregate: AggregateRef
     version: int
     position: int
     size: int
-    events: list[EventMessage] | None
+    events: list[msgspec.Raw] | None
     replayed: bool
 
     @classmethod
-    def of(cls, result: CommandResult, registry: Registry[EventData]) -> Done:
+    def of(cls, result: CommandResult) -> Done:
         """The message for a result."""
-        events = [
-            EventMessage(
-                event.position,
-                event.id,
-                event.name,
-                event.data.wire.version,
-                event.time,
-                event.aggregate.name,
-                event.aggregate.id,
-                event.version,
-                msgspec.Raw(registry.encode(event.data)),
-                event.metadata,
-            )
-            for event in result.events
-        ]
         return cls(
             result.command_id,
             result.aggregate,
             result.version,
             result.position,
-            len(events),
-            events,
+            len(result.events),
+            [msgspec.Raw(encode_event(event)) for event in result.events],
             result.replayed,
         )
 
@@ -267,25 +241,6 @@ def error_of(answer: AnyAnswer) -> EventSourcingError | None:
     """The error that an answer stands for; ``None`` where it stands for none."""
     error = _ERRORS_BACK.get(type(answer))
     return None if error is None else error(*msgspec.structs.astuple(answer))
-
-
-def events_of(
-    messages: list[EventMessage], registry: Registry[EventData]
-) -> list[Event[EventData]]:
-    """The events, typed. Raises :class:`PayloadError` for what this program does not know."""
-    return [
-        Event(
-            message.id,
-            message.name,
-            message.time,
-            AggregateRef(message.aggregate, message.aggregate_id),
-            message.version,
-            registry.decode(message.name, message.schema, bytes(message.data)),
-            message.metadata,
-            message.position,
-        )
-        for message in messages
-    ]
 
 
 encode_message = msgspec.json.Encoder().encode

@@ -21,8 +21,8 @@ from shop.eventsourcing.command_wire import (
     decode_answer,
     encode_message,
     error_of,
-    events_of,
 )
+from shop.eventsourcing.envelope import decode_event
 from shop.eventsourcing.errors import (
     BusClosedError,
     BusUnavailableError,
@@ -156,7 +156,7 @@ class RemoteCommandBus:
     def _outcome(self, command: Command[CommandPayload], answer: Answer) -> CommandResult:
         if isinstance(answer, Done):
             if answer.events is not None:
-                events = events_of(answer.events, self._events)
+                events = [decode_event(self._events, bytes(event)) for event in answer.events]
             else:
                 first = answer.position - answer.size + 1
                 events = list(self._store.read(Query(after=first - 1, to=answer.position)))

@@ -26,8 +26,6 @@ from shop.eventsourcing.command_wire import (
     encode_message,
 )
 from shop.eventsourcing.errors import MessageTooLargeError, StoreClosedError
-from shop.eventsourcing.event import EventData
-from shop.eventsourcing.registry import Registry
 from shop.eventsourcing.requests import Request, RequestBus, Service
 from shop.eventsourcing.store import EventStore
 from shop.eventsourcing.threads import BackgroundThread
@@ -49,14 +47,12 @@ class CommandWorker:
         self,
         commands: CommandBus,
         store: EventStore,
-        events: Registry[EventData],
         bus: RequestBus,
         *,
         threads: int = 8,
     ) -> None:
         self._commands = commands
         self._store = store
-        self._events = events
         self._bus = bus
         self._most = threads * _WAITING_PER_THREAD
         self._waiting: deque[Request] = deque()
@@ -143,7 +139,7 @@ class CommandWorker:
             return
         try:
             command = message.command(self._commands.registry)
-            done = Done.of(self._commands.dispatch(command, timeout=left), self._events)
+            done = Done.of(self._commands.dispatch(command, timeout=left))
         except StoreClosedError:
             _answer(request, NotTaken("the worker is stopping"))
         except Exception as error:  # whoever waits for the command is told

@@ -58,7 +58,6 @@ from tests.eventsourcing.bank import (
     Withdraw,
     account,
     booked,
-    registry,
 )
 from tests.eventsourcing.conftest import Stores
 from tests.real.nats import NatsServer
@@ -93,7 +92,7 @@ class Workers:
     ) -> CommandWorker:
         commands = CommandBus(self._stores.events, Aggregates(self._stores.events), [module])
         worker = CommandWorker(
-            commands, self._stores.events, registry(), bus or self._requests(), threads=threads
+            commands, self._stores.events, bus or self._requests(), threads=threads
         )
         worker.start()
         self._running.callback(worker.close, 5)
@@ -518,7 +517,7 @@ class TestStopping:
         self, remote: RemoteCommandBus, memory_stores: Stores, requests: Requests
     ) -> None:
         commands = CommandBus(memory_stores.events, Aggregates(memory_stores.events), [BANK])
-        worker = CommandWorker(commands, memory_stores.events, registry(), requests())
+        worker = CommandWorker(commands, memory_stores.events, requests())
         worker.stop()
         worker.start()
         worker.close(5)
