@@ -105,8 +105,8 @@ def test_a_result_arrives_whole_with_typed_events() -> None:
         answer = decode_answer(encode_message(Done.of(sent)))
         assert isinstance(answer, Done)
         assert answer.events is not None
-        events = tuple(decode_event(registry(), bytes(event)) for event in answer.events)
-        assert answer.result(events) == sent
+        returned = tuple(decode_event(registry(), bytes(event)) for event in answer.events)
+        assert answer.result(returned) == sent
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
