@@ -193,8 +193,8 @@ def proxied(server: Server, proxy: CuttingProxy) -> str:
     return server.url("shop").replace(f":{server.port}", f":{proxy.port}")
 
 
-STORING = re.compile(rb'\x02insert\0|"aggregate_id"|COMMIT')
-"""What a request that stores an append has in it: for MongoDB; for PostgreSQL, of two kinds."""
+STORING = re.compile(rb'\x02insert\0|"digest"')
+"""What a request that stores an append has in it, for MongoDB or for PostgreSQL."""
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])

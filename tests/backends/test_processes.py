@@ -18,7 +18,7 @@ PROCESSES, THREADS = 4, 4
 
 # As many as each kind takes in a few seconds: with a quarter of them to one aggregate, processes
 # stand in each other's way all the time.
-COMMITS = {"sqlite": 60, "postgres": 100, "mongodb": 60, "mongodb_replica_set": 60}
+COMMITS = {"sqlite": 60, "postgres": 60, "mongodb": 60, "mongodb_replica_set": 60}
 
 
 @pytest.fixture(params=DURABLE)

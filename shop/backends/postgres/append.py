@@ -1,4 +1,4 @@
-"""Appending to the log: several appends in one transaction, mostly in one round trip."""
+"""Appending to the log: several appends in one transaction, in one round trip."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from psycopg import errors
 
 from shop.backends.postgres.connections import Connection
 from shop.backends.postgres.names import Names
-from shop.eventsourcing.append import PreparedAppend, decide
-from shop.eventsourcing.errors import EventIdReusedError
+from shop.eventsourcing.append import PreparedAppend, check_replicas, decide
+from shop.eventsourcing.errors import CommitReusedError, ConcurrencyError, EventIdReusedError
 from shop.eventsourcing.event import AggregateRef
 from shop.eventsourcing.store import Commit
 
@@ -57,56 +57,66 @@ class Append(msgspec.Struct, frozen=True):
         return cls(prepared, rows, new_kinds)
 
 
-def append_at_once(
-    connection: Connection, names: Names, appends: Sequence[Append]
-) -> list[Commit] | None:
-    """Do all the appends by one call, which is a transaction of its own.
-
-    None when something stands in the way, or when the appends are not as simple as most are;
-    nothing is written then.
-    """
-    expected = _expected(appends)
-    if expected is None or any(append.new_kinds or not append.rows for append in appends):
-        return None
-    try:
-        last = _insert(connection, names, expected, appends)
-    except errors.UniqueViolation:
-        return None  # an event's id is taken: to be looked at one by one
-    return None if last is None else _commits(appends, last)
-
-
-def append_carefully(
+def append_all(
     connection: Connection, names: Names, appends: Sequence[Append]
 ) -> list[Commit | Exception]:
-    """Look first, then insert what is in order. Within a transaction.
+    """Do the appends one after the other, each with its own outcome.
 
-    The lock of the order is held, so what is found out at the beginning stays true but for what
-    these appends change themselves. Raises :class:`EventIdReusedError` for all of them.
+    All that fit together are done by one call, which is a transaction. Where it refuses, a look
+    tells which of them cannot be done; it is done again with the others. No lock is held meanwhile.
     """
-    connection.execute("SELECT pg_advisory_xact_lock(%s)", (names.lock,))
-    prepared = [append.prepared for append in appends]
-    outcomes = decide(prepared, *_look(connection, names, prepared))
-    accepted = [
-        (append, outcome)
-        for append, outcome in zip(appends, outcomes, strict=True)
-        if isinstance(outcome, Commit) and not outcome.replayed
-    ]
-    with_events = [append for append, commit in accepted if commit.size]
-    if with_events:
+    outcomes: dict[int, Commit | Exception] = {}
+    while len(outcomes) < len(appends):
+        batch, expected = _fitting(
+            {n: append for n, append in enumerate(appends) if n not in outcomes}
+        )
         try:
-            _insert(connection, names, {}, with_events)
+            head = _call(connection, names, list(batch.values()), expected)
+        except errors.UniqueViolation as error:
+            reused = _reused(error)
+            outcomes |= {
+                n: reused
+                for n, append in batch.items()
+                if any(event.id == reused.event_id for event in append.prepared.events)
+            }
+            continue
+        if head is None:
+            outcomes |= _refused(connection, names, batch)
+            continue
+        for n, append in batch.items():
+            commit = Commit(
+                append.prepared.commit_id,
+                head + 1,
+                head + len(append.rows),
+                append.prepared.digest,
+            )
+            outcomes[n], head = commit, commit.last
+    return [outcomes[n] for n in range(len(appends))]
+
+
+def replicate_all(
+    connection: Connection, names: Names, appends: Sequence[Append], commits: Sequence[Commit]
+) -> None:
+    """Do the appends so that they become these commits. Raises as ``EventStore.replicate``."""
+    prepared = [append.prepared for append in appends]
+    while True:
+        outcomes = decide(prepared, *_look(connection, names, prepared))
+        check_replicas(commits, outcomes)
+        left = {
+            n: append
+            for n, (append, outcome) in enumerate(zip(appends, outcomes, strict=True))
+            if isinstance(outcome, Commit) and not outcome.replayed
+        }
+        if not left:
+            return
+        batch, expected = _fitting(left)
+        after = commits[min(left)].first - 1
+        try:
+            # It refuses what somebody else has made wrong since the look.
+            if _call(connection, names, list(batch.values()), expected, after=after) is not None:
+                return
         except errors.UniqueViolation as error:
             raise _reused(error) from error
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            f"INSERT INTO {names.table('empty_commits')} VALUES (%s, %s, %s)",
-            [(c.id, c.last, c.digest) for _, c in accepted if not c.size],
-        )
-        cursor.executemany(
-            f"INSERT INTO {names.table('event_kinds')} VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
-            {kind for append, _ in accepted for kind in append.new_kinds},
-        )
-    return outcomes
 
 
 def find_commits(connection: Connection, names: Names, ids: Sequence[UUID]) -> dict[UUID, Commit]:
@@ -125,7 +135,14 @@ def find_commits(connection: Connection, names: Names, ids: Sequence[UUID]) -> d
 def _look(
     connection: Connection, names: Names, appends: Sequence[PreparedAppend]
 ) -> tuple[int, dict[AggregateRef, int], dict[UUID, Commit]]:
-    """The head, the versions of all aggregates concerned, and the commits that are known."""
+    """The head, the versions of all aggregates concerned, and the commits that are known.
+
+    In this order: a commit that is done meanwhile may be missing among the versions and be there
+    among the commits, but not the other way round.
+    """
+    [(head,)] = connection.execute(
+        f"SELECT coalesce(max(position), 0) FROM {names.events}", binary=True
+    )
     refs = list({ref for append in appends for ref in append.expected})
     versions = connection.execute(
         "SELECT wanted.number, (SELECT known.version"
@@ -137,9 +154,6 @@ def _look(
         (_encode(refs).decode(),),
         binary=True,
     ).fetchall()
-    [(head,)] = connection.execute(
-        f"SELECT coalesce(max(position), 0) FROM {names.events}", binary=True
-    )
     return (
         head,
         {refs[number - 1]: version or 0 for number, version in versions},
@@ -147,64 +161,100 @@ def _look(
     )
 
 
-def _insert(
+def _fitting(
+    appends: Mapping[int, Append],
+) -> tuple[dict[int, Append], dict[AggregateRef, int]]:
+    """Those of the appends that can be done in one go, and the versions that aggregates must have
+    before. Others contradict an earlier one: what becomes of it is to be seen first.
+    """
+    fitting: dict[int, Append] = {}
+    expected: dict[AggregateRef, int] = {}
+    reached: dict[AggregateRef, int] = {}
+    ids: set[UUID] = set()
+    for n, append in appends.items():
+        wanted = append.prepared.expected
+        if append.prepared.commit_id in ids or any(
+            reached.get(ref, version) != version for ref, version in wanted.items()
+        ):
+            continue
+        fitting[n] = append
+        ids.add(append.prepared.commit_id)
+        for ref, version in wanted.items():
+            expected.setdefault(ref, version)
+            reached[ref] = version
+        for event in append.prepared.events:
+            reached[event.aggregate] = event.version
+    return fitting, expected
+
+
+def _call(
     connection: Connection,
     names: Names,
-    expected: Mapping[AggregateRef, int],
     appends: Sequence[Append],
+    expected: Mapping[AggregateRef, int],
+    *,
+    after: int | None = None,
 ) -> int | None:
-    """Call the schema's function; the last position, or nothing where it refused."""
+    """Call the schema's function; the head that it found, or nothing where it refused.
+
+    With ``after`` it also refuses when the head is another one.
+    """
     wanted = [
         {"aggregate": ref.name, "id": ref.id, "version": version}
         for ref, version in expected.items()
     ]
     rows = [row for append in appends for row in append.rows]
-    last: int | None
-    [(last,)] = connection.execute(
-        f"SELECT {names.table('append')}(%s, %s::uuid[], %s)",
+    kinds = {kind for append in appends for kind in append.new_kinds}
+    empty = []
+    number = 0
+    for append in appends:
+        number += len(append.rows)
+        if not append.rows:
+            prepared = append.prepared
+            empty.append(
+                {"id": prepared.commit_id, "after": number, "digest": prepared.digest.hex()}
+            )
+    head: int | None
+    [(head,)] = connection.execute(
+        f"SELECT {names.table('append')}(%s, %s::uuid[], %s, %s, %s, %s)",
         (
             _encode(wanted).decode(),
             # A list of UUIDs would be the dearest parameter of all.
             f"{{{','.join(str(append.prepared.commit_id) for append in appends)}}}",
             _encode(rows).decode(),
+            _encode(empty).decode() if empty else None,
+            _encode(list(kinds)).decode() if kinds else None,
+            after,
         ),
         binary=True,
     )
-    return last
+    return head
 
 
-def _expected(appends: Sequence[Append]) -> dict[AggregateRef, int] | None:
-    """The version that each aggregate must have before the appends, if they can all be done."""
-    expected: dict[AggregateRef, int] = {}
-    reached: dict[AggregateRef, int] = {}
-    for append in appends:
-        for ref, version in append.prepared.expected.items():
-            if reached.setdefault(ref, version) != version:
-                return None
-            expected.setdefault(ref, version)
-        for event in append.prepared.events:
-            reached[event.aggregate] = event.version
-    return expected
+def _refused(
+    connection: Connection, names: Names, batch: Mapping[int, Append]
+) -> dict[int, Commit | Exception]:
+    """Outcomes of those that cannot be done by what is stored. None where that has changed."""
+    prepared = {n: append.prepared for n, append in batch.items()}
+    _, versions, commits = _look(connection, names, list(prepared.values()))
+    outcomes: dict[int, Commit | Exception] = {}
+    for n, append in prepared.items():
+        try:
+            if append.commit_id in commits:
+                outcomes[n] = append.replay(commits[append.commit_id])
+            else:
+                append.check(versions)
+        except (CommitReusedError, ConcurrencyError) as error:
+            outcomes[n] = error
+    return outcomes
 
 
-def _commits(appends: Sequence[Append], last: int) -> list[Commit]:
-    """What the appends became, the last event of all being at this position."""
-    first = last + 1 - sum(len(append.rows) for append in appends)
-    commits = []
-    for append in appends:
-        commits.append(
-            Commit(
-                append.prepared.commit_id,
-                first,
-                first + len(append.rows) - 1,
-                append.prepared.digest,
-            )
-        )
-        first += len(append.rows)
-    return commits
+def _reused(error: errors.UniqueViolation) -> EventIdReusedError:
+    """The error for an event whose id is taken, which PostgreSQL names in its detail.
 
-
-def _reused(error: errors.UniqueViolation) -> Exception:
-    """The error for an event whose id is taken, which PostgreSQL names in its detail."""
+    Raises the error itself where it is about something else.
+    """
     id = re.search(r"Key \(id\)=\(([0-9a-f-]{36})\)", error.diag.message_detail or "")
-    return EventIdReusedError(UUID(id[1])) if id else error
+    if id is None:
+        raise error
+    return EventIdReusedError(UUID(id[1]))

@@ -12,18 +12,17 @@ import psycopg
 
 from shop.backends.postgres.append import (
     Append,
-    append_at_once,
-    append_carefully,
+    append_all,
     find_commits,
+    replicate_all,
 )
 from shop.backends.postgres.connections import Row
 from shop.backends.postgres.database import Database
 from shop.backends.postgres.query import plan
-from shop.eventsourcing.append import PreparedAppend, check_replicas, until_certain
+from shop.eventsourcing.append import PreparedAppend, until_certain
 from shop.eventsourcing.decoding import decode_rows
 from shop.eventsourcing.errors import (
     CommitInDoubtError,
-    EventIdReusedError,
     StoreError,
     StoreUnavailableError,
 )
@@ -94,18 +93,16 @@ class PostgresEventStore:
         return Append.of(prepared, kinds - self._known_kinds)
 
     def _commit(self, group: Sequence[Entry[Append]]) -> None:
-        """Commit a group in one transaction, or each alone where one undid it for all."""
-        appends = [entry.work for entry in group]
+        """Commit a group together, or each alone where the server cannot take one of them."""
         try:
-            outcomes = self._append_all(appends)
+            outcomes = self._append_all([entry.work for entry in group])
         except StoreUnavailableError:
             raise
-        except (EventIdReusedError, StoreError) as error:
+        except StoreError:
             if len(group) == 1:
-                group[0].error = error
-                return
+                raise
             for entry in group:
-                self._commit([entry])
+                self._commit_alone(entry)
             return
         for entry, outcome in zip(group, outcomes, strict=True):
             if isinstance(outcome, Exception):
@@ -113,16 +110,18 @@ class PostgresEventStore:
             else:
                 entry.result = outcome
 
+    def _commit_alone(self, entry: Entry[Append]) -> None:
+        try:
+            self._commit([entry])
+        except StoreError as error:
+            entry.error = error
+
     def _append_all(self, appends: Sequence[Append]) -> Sequence[Commit | Exception]:
         with self._database.connection() as connection:
             try:
-                at_once = append_at_once(connection, self._names, appends)
-                if at_once is not None:
-                    return at_once
-                with connection.transaction():
-                    return append_carefully(connection, self._names, appends)
+                return append_all(connection, self._names, appends)
             except psycopg.Error as error:
-                if connection.closed or connection.broken:
+                if connection.closed:
                     reason = self._database.translation(error)
                     raise CommitInDoubtError(
                         f"{reason}; whether what was to be stored is stored is not known"
@@ -178,9 +177,8 @@ class PostgresEventStore:
         appends = [
             self._prepared(events, commit.id, commit.digest, None) for commit, events in commits
         ]
-        with self._database.transaction() as connection:
-            outcomes = append_carefully(connection, self._names, appends)
-            check_replicas([commit for commit, _ in commits], outcomes)
+        with self._database.connection() as connection:
+            replicate_all(connection, self._names, appends, [commit for commit, _ in commits])
 
     def info(self) -> StoreInfo:
         """As :meth:`EventStore.info`."""

@@ -65,14 +65,28 @@ MIGRATIONS = (
     );
 
     -- Appends what it is given, if all aggregates are at the versions expected and none of the
-    -- commits is known; returns the position of the last event then, and else null. One call is
-    -- one round trip, and its statements see what was committed before the lock was had.
-    CREATE FUNCTION {schema}.{prefix}append(expected json, commits uuid[], events json)
+    -- commits is known; returns the head that it found then, and else null. One call is one round
+    -- trip, and its statements see what was committed before the lock was had. Commits without
+    -- events (``empty``) are told after how many events of the call they come; ``known_head``, if
+    -- given, must be the head.
+    CREATE FUNCTION {schema}.{prefix}append(
+        expected json, commits uuid[], events json, empty json, kinds json, known_head bigint)
     RETURNS bigint LANGUAGE plpgsql AS $$
     DECLARE head bigint; unchecked text;
     BEGIN
         PERFORM pg_advisory_xact_lock({lock});
         SELECT coalesce(max(position), 0) INTO head FROM {schema}.{prefix}events;
+        IF known_head <> head
+            OR EXISTS (SELECT FROM {schema}.{prefix}events WHERE commit_id = ANY (commits))
+            OR EXISTS (SELECT FROM {schema}.{prefix}empty_commits WHERE id = ANY (commits))
+            OR EXISTS (
+                SELECT FROM json_to_recordset(expected)
+                    AS wanted(aggregate text, id uuid, version bigint)
+                WHERE wanted.version IS DISTINCT FROM coalesce((
+                    SELECT known.version FROM {schema}.{prefix}events AS known
+                    WHERE known.aggregate_id = wanted.id AND known.aggregate = wanted.aggregate
+                    ORDER BY known.version DESC LIMIT 1), 0))
+        THEN RETURN NULL; END IF;
         unchecked := set_config('shop.appending', 'on', true);
         INSERT INTO {schema}.{prefix}events
         SELECT head + number, id, name, schema_version, time, aggregate, aggregate_id,
@@ -81,20 +95,19 @@ MIGRATIONS = (
                 time timestamptz, aggregate text, aggregate_id uuid, version bigint, data text,
                 metadata text, commit_id uuid, commit_size integer, digest text))
             WITH ORDINALITY AS new(id, name, schema_version, time, aggregate, aggregate_id,
-                version, data, metadata, commit_id, commit_size, digest, number)
-        WHERE NOT EXISTS (
-                SELECT FROM {schema}.{prefix}events WHERE commit_id = ANY (commits))
-            AND NOT EXISTS (
-                SELECT FROM {schema}.{prefix}empty_commits WHERE id = ANY (commits))
-            AND NOT EXISTS (
-                SELECT FROM json_to_recordset(expected)
-                    AS wanted(aggregate text, id uuid, version bigint)
-                WHERE wanted.version IS DISTINCT FROM coalesce((
-                    SELECT known.version FROM {schema}.{prefix}events AS known
-                    WHERE known.aggregate_id = wanted.id AND known.aggregate = wanted.aggregate
-                    ORDER BY known.version DESC LIMIT 1), 0));
+                version, data, metadata, commit_id, commit_size, digest, number);
         unchecked := set_config('shop.appending', 'off', true);
-        RETURN CASE WHEN FOUND THEN head + json_array_length(events) END;
+        IF empty IS NOT NULL THEN
+            INSERT INTO {schema}.{prefix}empty_commits
+            SELECT id, head + after, decode(digest, 'hex')
+            FROM json_to_recordset(empty) AS new(id uuid, after bigint, digest text);
+        END IF;
+        IF kinds IS NOT NULL THEN
+            INSERT INTO {schema}.{prefix}event_kinds
+            SELECT kind ->> 0, kind ->> 1, (kind ->> 2)::integer
+            FROM json_array_elements(kinds) AS kind ON CONFLICT DO NOTHING;
+        END IF;
+        RETURN head;
     END $$;
 
     -- The log is append-only and without gaps, whoever writes to it. What the function above has
