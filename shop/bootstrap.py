@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from prometheus_client import CollectorRegistry
 
 from shop.config import Settings
-from shop.domain import customer, email, order, pricing, product
+from shop.domain import customer, email, order, payment_workflow, pricing, product
+from shop.domain.payment_workflow import PaymentWorkflow
 from shop.eventsourcing import (
     Aggregates,
     CommandBus,
@@ -24,6 +25,9 @@ from shop.eventsourcing import (
     Registry,
     SnapshotStore,
     StoreFormatError,
+    Workflow,
+    WorkflowList,
+    WorkflowRunner,
 )
 from shop.metrics import MeteredStore
 from shop.opening import Opening
@@ -40,6 +44,7 @@ MODULES: tuple[Module, ...] = (
     customer.MODULE,
     email.MODULE,
     order.MODULE,
+    payment_workflow.MODULE,
 )
 
 PROJECTIONS: tuple[Projection, ...] = (
@@ -47,7 +52,13 @@ PROJECTIONS: tuple[Projection, ...] = (
     ShopStats(),
     OrderSummary(),
     CustomerOrderHistory(),
+    WorkflowList(),
 )
+
+
+def workflows(settings: Settings) -> Sequence[Workflow[Any]]:
+    """All workflows of the shop."""
+    return (PaymentWorkflow(deadline=settings.payment_deadline),)
 
 
 class Backend(NamedTuple):
@@ -118,15 +129,28 @@ def bootstrap(settings: Settings) -> Shop:
         metrics = CollectorRegistry()
         published = PublishingStore(MeteredStore(store, metrics), bus)
         aggregates = Aggregates(published, model_backend.snapshots)
+        commands = CommandBus(published, aggregates, MODULES)
+        projections = {p.name: ProjectionRunner(p, published, models, bus) for p in PROJECTIONS}
         return Shop(
             store=published,
             models=models,
             bus=bus,
-            commands=CommandBus(published, aggregates, MODULES),
+            commands=commands,
             aggregates=aggregates,
-            projections=[
-                ProjectionRunner(projection, published, models, bus) for projection in PROJECTIONS
+            projections=list(projections.values()),
+            workflows=[
+                WorkflowRunner(
+                    workflow,
+                    events=published,
+                    models=models,
+                    bus=bus,
+                    aggregates=aggregates,
+                    commands=commands,
+                    listing=projections[WorkflowList.name],
+                )
+                for workflow in workflows(settings)
             ],
+            payment_deadline=settings.payment_deadline,
             metrics=metrics,
             opening=opening,
             on_close=[opened.pop_all().close],

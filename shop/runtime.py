@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Self
 
 import msgspec
@@ -16,12 +16,18 @@ from shop.eventsourcing import (
     CommandBus,
     EventBus,
     EventStore,
+    Filter,
     ModelReader,
     ModelStore,
     ProjectionRunner,
     ProjectionState,
     ProjectionStatus,
     StoreError,
+    WorkflowEntry,
+    WorkflowList,
+    WorkflowRunner,
+    WorkflowRunnerStatus,
+    WorkflowStatus,
 )
 from shop.opening import Opening
 
@@ -29,12 +35,18 @@ logger = logging.getLogger(__name__)
 
 
 class Health(msgspec.Struct, frozen=True):
-    """Whether the shop can do its work. ``problems`` has a line for each thing that is wrong."""
+    """Whether the shop can do its work. ``problems`` has a line for each thing that is wrong.
+
+    Parked workflows are none: they wait for somebody to look at them, and the others go on.
+    """
 
     ready: bool
     head: int | None
     """The event store's last position; ``None`` when it cannot be reached."""
     projections: tuple[ProjectionStatus, ...]
+    workflows: tuple[WorkflowRunnerStatus, ...]
+    parked: Mapping[str, int] | None
+    """How many instances of each workflow are parked; ``None`` when that cannot be read."""
     problems: tuple[str, ...]
 
 
@@ -53,6 +65,8 @@ class Shop:
         commands: CommandBus,
         aggregates: Aggregates,
         projections: Sequence[ProjectionRunner],
+        workflows: Sequence[WorkflowRunner],
+        payment_deadline: float,
         metrics: CollectorRegistry,
         opening: Opening,
         on_close: Sequence[Callable[[], None]],
@@ -63,6 +77,9 @@ class Shop:
         self.commands = commands
         self.aggregates = aggregates
         self.projections = {runner.name: runner for runner in projections}
+        self.workflows = {runner.name: runner for runner in workflows}
+        self.payment_deadline = payment_deadline
+        """Seconds from placing an order to its cancellation when it is not paid."""
         self.metrics = metrics
         self._opening = opening
         self._on_close = on_close
@@ -71,7 +88,7 @@ class Shop:
 
     def start(self) -> None:
         """Start the threads; those that need the stores, once these are open."""
-        self._opening.start(self._start_projections)
+        self._opening.start(self._start_threads)
 
     def close(self, timeout: float = 8.0) -> None:
         """Stop the threads at a batch boundary, then close bus and stores; idempotent.
@@ -82,18 +99,22 @@ class Shop:
             return
         self._closed = True
         self.end_waits()
-        for runner in self.projections.values():
-            runner.stop()
+        threads = self._threads()
+        for thread in threads:
+            thread.stop()
         until = time.monotonic() + timeout
         self._opening.close(timeout)
-        for runner in self.projections.values():
-            runner.close(max(0.0, until - time.monotonic()))
+        for thread in threads:
+            thread.close(max(0.0, until - time.monotonic()))
         for close in self._on_close:
             close()
 
-    def _start_projections(self) -> None:
-        for runner in self.projections.values():
-            runner.start()
+    def _start_threads(self) -> None:
+        for thread in self._threads():
+            thread.start()
+
+    def _threads(self) -> list[ProjectionRunner | WorkflowRunner]:
+        return [*self.workflows.values(), *self.projections.values()]
 
     def __enter__(self) -> Self:
         self.start()
@@ -155,16 +176,31 @@ class Shop:
     def health(self) -> Health:
         """Look at the store and at every thread."""
         statuses = tuple(runner.status() for runner in self.projections.values())
+        workflows = tuple(runner.status() for runner in self.workflows.values())
         problems = [problem for status in statuses for problem in _problems(status)]
-        head = None
+        problems += [problem for status in workflows for problem in _workflow_problems(status)]
+        head = parked = None
         try:
             self.check_open()
             head = self.store.head()
+            parked = self._parked()
         except StoreError as error:
             problems.append(f"event store: {error}")
         if self.ending:
             problems.append("the shop is stopping")
-        return Health(not problems, head, statuses, tuple(problems))
+        return Health(not problems, head, statuses, workflows, parked, tuple(problems))
+
+    def _parked(self) -> Mapping[str, int]:
+        counts = dict.fromkeys(self.workflows, 0)
+        reader = self.reader(WorkflowList.name)
+        filter = Filter(equal={"status": WorkflowStatus.PARKED}, limit=500)
+        while True:
+            found = reader.find(WorkflowEntry, filter).value
+            for keyed in found:
+                counts[keyed.model.workflow] = counts.get(keyed.model.workflow, 0) + 1
+            if len(found) < filter.limit:
+                return counts
+            filter = msgspec.structs.replace(filter, after=found[-1].key)
 
 
 def _problems(status: ProjectionStatus) -> list[str]:
@@ -177,3 +213,19 @@ def _problems(status: ProjectionStatus) -> list[str]:
     if status.state in {ProjectionState.STOPPED, ProjectionState.PAUSED}:
         return [f"projection {status.name} is {status.state}"]
     return []
+
+
+def _workflow_problems(status: WorkflowRunnerStatus) -> list[str]:
+    """What keeps a workflow from working. One that is catching up works: it is late at most."""
+    name = status.reactions.name
+    reactions, timers = status.reactions, status.timers
+    problems = []
+    for thread, state, failure in (
+        (f"workflow {name}", reactions.state, reactions.failure),
+        (f"the timers of {name}", timers.state, timers.failure),
+    ):
+        if failure is not None:
+            problems.append(f"{thread} failed: {failure.error}")
+        elif state in {ProjectionState.STOPPED, ProjectionState.PAUSED}:
+            problems.append(f"{thread} stopped")
+    return problems

@@ -1,4 +1,4 @@
-"""The toolkit: events, stores, aggregates, commands and projections.
+"""The toolkit: events, stores, aggregates, commands, projections and workflows.
 
 It knows no shop, no database and no web framework. What an application needs is exported here.
 """
@@ -61,8 +61,33 @@ from shop.eventsourcing.runner import (
 )
 from shop.eventsourcing.snapshot import Snapshot, SnapshotStore
 from shop.eventsourcing.store import Commit, EventStore, Query, StoreInfo
+from shop.eventsourcing.timers import TimerStatus
+from shop.eventsourcing.workflow import (
+    Workflow,
+    WorkflowError,
+    reacts_to,
+    when_due,
+    when_refused,
+)
+from shop.eventsourcing.workflow_instance import (
+    WORKFLOW_EVENTS,
+    CommandRefused,
+    Phase,
+    TimerFired,
+    TimerSet,
+    WorkflowInstance,
+)
+from shop.eventsourcing.workflow_list import (
+    PendingTimer,
+    WorkflowEntry,
+    WorkflowFailure,
+    WorkflowList,
+    WorkflowStatus,
+)
+from shop.eventsourcing.workflow_runner import WorkflowRunner, WorkflowRunnerStatus
 
 __all__ = [
+    "WORKFLOW_EVENTS",
     "Aggregate",
     "AggregateNotFoundError",
     "AggregateProjection",
@@ -74,6 +99,7 @@ __all__ = [
     "CommandError",
     "CommandIdReusedError",
     "CommandPayload",
+    "CommandRefused",
     "CommandRejected",
     "CommandResult",
     "CommandTimeoutError",
@@ -100,6 +126,8 @@ __all__ = [
     "Module",
     "Payload",
     "PayloadError",
+    "PendingTimer",
+    "Phase",
     "Projection",
     "ProjectionError",
     "ProjectionRunner",
@@ -123,12 +151,27 @@ __all__ = [
     "StoreInfo",
     "StoreUnavailableError",
     "Subscription",
+    "TimerFired",
+    "TimerSet",
+    "TimerStatus",
     "UnitOfWork",
     "UnknownCommandError",
+    "Workflow",
+    "WorkflowEntry",
+    "WorkflowError",
+    "WorkflowFailure",
+    "WorkflowInstance",
+    "WorkflowList",
+    "WorkflowRunner",
+    "WorkflowRunnerStatus",
+    "WorkflowStatus",
     "aggregate",
     "applies",
     "command",
     "event",
     "handles",
     "new_id",
+    "reacts_to",
+    "when_due",
+    "when_refused",
 ]

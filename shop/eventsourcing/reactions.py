@@ -150,7 +150,7 @@ class Reactions:
             self._react(instance, trigger, now)
         except (StoreError, CommandTimeoutError):
             raise  # no fault of the workflow's: it is tried again
-        except Exception as error:  # whatever a handler raises has its instance parked
+        except Exception as error:  # noqa: BLE001 - whatever a handler raises has its instance parked
             if work.trusted:
                 return self._decide(id, trigger, now, trust=False, waited=waited)
             work = self._aggregates.work()

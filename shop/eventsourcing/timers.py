@@ -12,7 +12,6 @@ from typing import Any
 import msgspec
 
 from shop.eventsourcing.bus import EventBus
-from shop.eventsourcing.event import Event, EventData
 from shop.eventsourcing.model import Filter, ModelReader, ModelStore
 from shop.eventsourcing.repository import Aggregates
 from shop.eventsourcing.retry import Backoff, ConflictRetry
@@ -30,15 +29,16 @@ _PATIENCE = 10.0
 
 
 class Look(msgspec.Struct, frozen=True):
-    """What a look at the timers found.
+    """What a look at the timers found, at a time by the store's clock.
 
-    ``position`` is that of the log once those that were due have fired, ``None`` where none was.
-    ``wait`` is in how many seconds the next is due, ``None`` where no timer is set.
+    ``due`` is when the earliest one is or was due, ``None`` where none is set. Where it was due,
+    ``position`` is that of the log once it, and others, had fired.
     """
 
+    now: datetime
+    due: datetime | None = None
     position: int | None = None
     fired: int = 0
-    wait: float | None = None
 
 
 class Timers:
@@ -58,7 +58,7 @@ class Timers:
         batch: int = 200,
     ) -> None:
         self._instances = workflow.instances
-        self._of_workflow = {"workflow": workflow.name}
+        self._own = {"workflow": workflow.name}
         self._events = events
         self._reader = ModelReader(models, WorkflowList.name)
         self._aggregates = aggregates
@@ -70,21 +70,20 @@ class Timers:
         Costs the same however many timers are set: only those that are due are looked at.
         """
         earliest = self._earliest(1)
-        if not earliest:
-            return Look()
         now = self._events.now()
-        wait = (earliest[0].time - now).total_seconds()
-        if wait > 0:
-            return Look(wait=wait)
+        if not earliest:
+            return Look(now)
+        if earliest[0].time > now:
+            return Look(now, earliest[0].time)
         due = [timer for timer in self._earliest(self._batch) if timer.time <= now]
         retry = ConflictRetry(timeout=_PATIENCE)
         for attempt in retry:
             with attempt:
                 fired = self._fire(due, now, trust=retry.attempts == 1)
-        return Look(position=self._events.head(), fired=fired)
+        return Look(now, earliest[0].time, self._events.head(), fired)
 
     def _earliest(self, count: int) -> Sequence[Timer]:
-        found = self._reader.find(Timer, Filter(equal=self._of_workflow, limit=count))
+        found = self._reader.find(Timer, Filter(equal=self._own, limit=count))
         return [keyed.model for keyed in found.value]
 
     def _fire(self, due: Sequence[Timer], now: datetime, *, trust: bool) -> int:
@@ -94,21 +93,26 @@ class Timers:
         those as they were last seen, since the commit finds out where that is wrong.
         """
         work = self._aggregates.work(trust=trust)
-        for id in {timer.id for timer in due}:
-            work.find(self._instances, id).fire(now)
-        work.commit()
+        instances = [work.find(self._instances, id) for id in {timer.id for timer in due}]
+        for instance in instances:
+            instance.fire(now)
+        if any(instance.changes for instance in instances):
+            work.commit()
+        elif work.trusted:
+            return self._fire(due, now, trust=False)
         return len(work.events)
 
 
 class TimerStatus(msgspec.Struct, frozen=True):
     """How the thread of a workflow's timers gets on.
 
-    ``due`` is when the earliest timer was due when it looked last, ``None`` without one; ``fired``
-    is how many timers it has fired.
+    ``due`` is when the earliest timer was due when it looked last, ``None`` without one; ``late``
+    by how many seconds that was over then; ``fired`` how many timers it has fired.
     """
 
     state: ProjectionState
     due: datetime | None
+    late: float
     fired: int
     failure: Failure | None = None
 
@@ -117,15 +121,14 @@ class TimerThread:
     """Owns the thread that fires the timers of one workflow.
 
     It sleeps until the earliest one is due, at most ``poll`` seconds, and less when the bus tells
-    of an earlier one. When the store cannot be reached it tries again with backoff. All methods may
-    be called by any thread. ``listing`` keeps the models in which the timers are found.
+    of an earlier one. When that fails it tries again with backoff; ``status`` tells. ``listing``
+    keeps the models in which the timers are found. All methods may be called by any thread.
     """
 
     def __init__(
         self,
         workflow: Workflow[Any],
         timers: Timers,
-        events: EventStore,
         bus: EventBus,
         listing: ProjectionRunner,
         *,
@@ -133,12 +136,11 @@ class TimerThread:
     ) -> None:
         self._name = workflow.name
         self._timers = timers
-        self._events = events
         self._listing = listing
         self._poll = poll
         self._bell = bus.subscribe(TimerSet.wire.name)
         self._backoff = Backoff(first=0.1, most=5.0)
-        self._due: datetime | None = None
+        self._look: Look | None = None
         self._fired = 0
         self._failure: Failure | None = None
         self._thread = BackgroundThread(
@@ -147,12 +149,13 @@ class TimerThread:
 
     def status(self) -> TimerStatus:
         """How it gets on."""
-        failure = self._failure
+        failure, look = self._failure, self._look
+        state = ProjectionState.FAILED if failure else ProjectionState.RUNNING
         if not self._thread.alive:
             state = ProjectionState.STOPPED
-        else:
-            state = ProjectionState.FAILED if failure else ProjectionState.RUNNING
-        return TimerStatus(state, self._due, self._fired, failure)
+        due = look.due if look else None
+        late = max(0.0, (look.now - due).total_seconds()) if look and due else 0.0
+        return TimerStatus(state, due, late, self._fired, failure)
 
     def start(self) -> None:
         """Start the thread. Once."""
@@ -168,6 +171,7 @@ class TimerThread:
 
     def _run(self, stopping: threading.Event) -> None:
         while not stopping.is_set() and not self._bell.closed:
+            began = time.monotonic()
             try:
                 look = self._timers.fire()
             except Exception as error:  # noqa: BLE001 - the thread outlives it, `status` shows it
@@ -175,17 +179,53 @@ class TimerThread:
                 stopping.wait(self._backoff.next_delay())
                 continue
             self._recover()
+            self._look = look
             self._fired += look.fired
-            if look.position is not None:
-                # Until the models know what has fired, they would only tell of it again.
-                self._listing.wait_for(look.position, self._poll)
+            position = look.position
             if not look.fired:
-                self._sleep(look.wait)
+                position = self._sleep(began, look)
+            if position is not None:
+                # What has fired must not be found again, and what was set must be found.
+                self._listing.wait_for(position, self._poll)
 
-    def _sleep(self, wait: float | None) -> None:
-        """Wait until the next timer is due in so many seconds, or one that was set meanwhile."""
-        began = time.monotonic()
-        until = began + min(self._poll, self._poll if wait is None else wait)
+    def _sleep(self, began: float, look: Look) -> int | None:
+        """Sleep until the next timer is due, or one that is set meanwhile.
+
+        Returns the position of the last that was set, if any was. Timers that the models told of
+        though they had fired are no reason to look again before the time.
+        """
+
+        def when(due: datetime) -> float:
+            return began + (due - look.now).total_seconds()
+
+        until = began + self._poll
+        if look.due is not None and look.position is None:
+            until = min(until, when(look.due))
+        position = look.position
         while (left := until - time.monotonic()) > 0 and not self._bell.closed:
             for event in self._bell.take(left):
-                until = min(until, began + self._seconds_to(event))
+                if isinstance(event.data, TimerSet) and event.aggregate.name == self._name:
+                    until = min(until, when(event.data.due))
+                    position = event.position
+        return position
+
+    def _recover(self) -> None:
+        if self._failure is not None:
+            logger.info("the timers of %s go on", self._name)
+        self._failure = None
+        self._backoff.reset()
+
+    def _fail(self, error: Exception) -> None:
+        known = self._failure
+        self._failure = Failure(
+            error=f"{type(error).__name__}: {error}",
+            since=known.since if known else datetime.now(UTC),
+            attempts=known.attempts + 1 if known else 1,
+        )
+        logger.error(
+            "the timers of %s failed (attempt %d): %s",
+            self._name,
+            self._failure.attempts,
+            error,
+            exc_info=error if known is None else None,
+        )
