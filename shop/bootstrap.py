@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prometheus_client import CollectorRegistry
 
 from shop.config import Settings
-from shop.domain import customer, email, order, pricing, product
+from shop.domain import customer, email, order, payment_workflow, pricing, product
+from shop.domain.payment_workflow import PaymentWorkflow
 from shop.eventsourcing import (
     Aggregates,
     CommandBus,
-    CommandDispatcher,
     CommandWorker,
     EventBus,
     EventData,
@@ -30,6 +30,9 @@ from shop.eventsourcing import (
     RequestBus,
     SnapshotStore,
     StoreFormatError,
+    Workflow,
+    WorkflowList,
+    WorkflowRunner,
 )
 from shop.metrics import MeteredStore
 from shop.opening import Opening
@@ -49,6 +52,7 @@ MODULES: tuple[Module, ...] = (
     customer.MODULE,
     email.MODULE,
     order.MODULE,
+    payment_workflow.MODULE,
 )
 
 PROJECTIONS: tuple[Projection, ...] = (
@@ -56,7 +60,13 @@ PROJECTIONS: tuple[Projection, ...] = (
     ShopStats(),
     OrderSummary(),
     CustomerOrderHistory(),
+    WorkflowList(),
 )
+
+
+def workflows(settings: Settings) -> Sequence[Workflow[Any]]:
+    """All workflows of the shop."""
+    return (PaymentWorkflow(deadline=settings.payment_deadline),)
 
 
 class Backend(NamedTuple):
@@ -185,29 +195,48 @@ def bootstrap(settings: Settings, *, threads: int = 8) -> Shop:
         published = PublishingStore(MeteredStore(store, metrics), bus)
         aggregates = Aggregates(published, model_backend.snapshots)
         requests = _requests(settings.event_bus, opened)
-        here = settings.role != "web"
-        commands: CommandDispatcher
-        worker = None
-        if here:
-            commands = local = CommandBus(published, aggregates, MODULES)
-            if requests is not None:
-                worker = CommandWorker(local, published, requests, threads=threads)
-        else:
+        if settings.role == "web":
             assert requests is not None, "the role was checked"
-            commands = RemoteCommandBus(requests, published, MODULES)
-        watched = [ModelWatch(p, published, models, bus) for p in PROJECTIONS if not here]
+            return Shop(
+                store=published,
+                models=models,
+                bus=bus,
+                commands=RemoteCommandBus(requests, published, MODULES),
+                aggregates=aggregates,
+                watched=[ModelWatch(p, published, models, bus) for p in PROJECTIONS],
+                payment_deadline=settings.payment_deadline,
+                metrics=metrics,
+                opening=opening,
+                on_close=[opened.pop_all().close],
+            )
+        commands = CommandBus(published, aggregates, MODULES)
+        projections = {p.name: ProjectionRunner(p, published, models, bus) for p in PROJECTIONS}
         return Shop(
             store=published,
             models=models,
             bus=bus,
             commands=commands,
             aggregates=aggregates,
-            projections=[ProjectionRunner(p, published, models, bus) for p in PROJECTIONS if here],
-            watched=watched,
-            worker=worker,
+            projections=list(projections.values()),
+            workflows=[
+                WorkflowRunner(
+                    workflow,
+                    events=published,
+                    models=models,
+                    bus=bus,
+                    aggregates=aggregates,
+                    commands=commands,
+                    listing=projections[WorkflowList.name],
+                )
+                for workflow in workflows(settings)
+            ],
+            worker=None
+            if requests is None
+            else CommandWorker(commands, published, requests, threads=threads),
+            payment_deadline=settings.payment_deadline,
             metrics=metrics,
             opening=opening,
-            services=_services(settings.event_bus, store, bus, opened) if here else [],
+            services=_services(settings.event_bus, store, bus, opened),
             on_close=[opened.pop_all().close],
         )
 

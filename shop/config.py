@@ -13,6 +13,8 @@ from shop.urls import BUSES, STORES, checked_url, redacted
 
 ROLES = ("all", "web", "worker")
 
+_MOST_SECONDS = 10 * 366 * 24 * 3600  # so that what is due then has a date
+
 
 class ConfigurationError(Exception):
     """Some of the configuration is wrong; ``problems`` has a line for each bad value."""
@@ -101,8 +103,8 @@ def _positive_seconds(text: str) -> float:
         seconds = float(text)
     except ValueError:
         raise ValueError("it is no number of seconds, such as 1800") from None
-    if not 0 < seconds < float("inf"):
-        raise ValueError("it is no positive number of seconds")
+    if not 0 < seconds <= _MOST_SECONDS:
+        raise ValueError(f"it is no number of seconds from more than 0 to {_MOST_SECONDS}")
     return seconds
 
 

@@ -22,7 +22,7 @@ from shop.eventsourcing import (
     Query,
     StoreError,
 )
-from shop.runtime import Shop
+from shop.runtime import Health, Shop
 
 
 class MeteredStore(DelegatingStore):
@@ -73,7 +73,7 @@ class ShopCollector(Collector):
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """The head of the log, and how far each projection is behind it."""
+        """The head of the log, how far projections are behind it, how workflows get on."""
         health = self._shop.health()
         position = _by_projection("position", "The position that the read models have reached")
         lag_events = _by_projection("lag_events", "Events in the log beyond that position")
@@ -101,6 +101,7 @@ class ShopCollector(Collector):
             if relayed is not None and health.head is not None:
                 lag = max(0, health.head - relayed)
                 yield GaugeMetricFamily("shop_bus_relay_lag", "Events not in the stream yet", lag)
+        yield from _workflows(health)
 
     def _age(self, projection: str, position: int) -> float | None:
         names = self._shop.progress[projection].projection.event_names
@@ -111,6 +112,32 @@ class ShopCollector(Collector):
         except StoreError:
             return None
         return max(0.0, (datetime.now(UTC) - lacking.time).total_seconds())
+
+
+def _workflows(health: Health) -> Iterator[Metric]:
+    def gauge(name: str, documentation: str) -> GaugeMetricFamily:
+        return GaugeMetricFamily(f"shop_workflow_{name}", documentation, labels=["workflow"])
+
+    position = gauge("position", "The position that the workflow has reacted to")
+    lag = gauge("lag_events", "Events in the log beyond that position")
+    failed = gauge("failed", "1 when the workflow or its timers stand still after a failure")
+    late = gauge("timers_late_seconds", "How long the earliest timer is due already")
+    fired = CounterMetricFamily(
+        "shop_workflow_timers_fired", "Timers fired by this process", labels=["workflow"]
+    )
+    parked = gauge("parked", "Instances that stand still since they failed")
+    for status in health.workflows:
+        reactions, timers = status.reactions, status.timers
+        labels = [reactions.name]
+        position.add_metric(labels, reactions.position)
+        if health.head is not None:
+            lag.add_metric(labels, max(0, health.head - reactions.position))
+        failed.add_metric(labels, ProjectionState.FAILED in {reactions.state, timers.state})
+        late.add_metric(labels, timers.late)
+        fired.add_metric(labels, timers.fired)
+        if health.parked is not None:
+            parked.add_metric(labels, health.parked[reactions.name])
+    yield from (position, lag, failed, late, fired, parked)
 
 
 def _by_projection(name: str, documentation: str) -> GaugeMetricFamily:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol, Self
 
 import msgspec
@@ -18,6 +18,7 @@ from shop.eventsourcing import (
     CommandWorker,
     EventBus,
     EventStore,
+    Filter,
     ModelProgress,
     ModelReader,
     ModelStore,
@@ -27,6 +28,11 @@ from shop.eventsourcing import (
     ProjectionStatus,
     RemoteCommandBus,
     StoreError,
+    WorkflowEntry,
+    WorkflowList,
+    WorkflowRunner,
+    WorkflowRunnerStatus,
+    WorkflowStatus,
 )
 from shop.opening import Opening
 
@@ -38,12 +44,17 @@ class Health(msgspec.Struct, frozen=True):
 
     ``problems`` has a line for each thing that keeps it from that, ``degraded`` one for each that
     does not: it is slower meanwhile, or others do not hear of it.
+
+    Parked workflows are none: they wait for somebody to look at them, and the others go on.
     """
 
     ready: bool
     head: int | None
     """The event store's last position; ``None`` when it cannot be reached."""
     projections: tuple[ProjectionStatus, ...]
+    workflows: tuple[WorkflowRunnerStatus, ...]
+    parked: Mapping[str, int] | None
+    """How many instances of each workflow are parked; ``None`` when that cannot be read."""
     problems: tuple[str, ...]
     degraded: tuple[str, ...] = ()
     """What does not work at the moment, while the rest does: it is ready all the same."""
@@ -83,9 +94,11 @@ class Shop:
         bus: EventBus,
         commands: CommandDispatcher,
         aggregates: Aggregates,
-        projections: Sequence[ProjectionRunner],
+        projections: Sequence[ProjectionRunner] = (),
         watched: Sequence[ModelProgress] = (),
+        workflows: Sequence[WorkflowRunner] = (),
         worker: CommandWorker | None = None,
+        payment_deadline: float,
         metrics: CollectorRegistry,
         opening: Opening,
         on_close: Sequence[Callable[[], None]],
@@ -103,6 +116,9 @@ class Shop:
         }
         """How far the read models are, those of projections elsewhere included."""
         self._worker = worker
+        self.workflows = {runner.name: runner for runner in workflows}
+        self.payment_deadline = payment_deadline
+        """Seconds from placing an order to its cancellation when it is not paid."""
         self.metrics = metrics
         self._opening = opening
         self._on_close = on_close
@@ -141,8 +157,8 @@ class Shop:
         if self._worker is not None:
             self._worker.start()
 
-    def _threads(self) -> list[ProjectionRunner | Service]:
-        return [*self.projections.values(), *self._services]
+    def _threads(self) -> list[ProjectionRunner | WorkflowRunner | Service]:
+        return [*self.workflows.values(), *self.projections.values(), *self._services]
 
     def __enter__(self) -> Self:
         self.start()
@@ -210,12 +226,15 @@ class Shop:
         statuses: tuple[ProjectionStatus, ...] = tuple(
             runner.status() for runner in self.projections.values()
         )
+        workflows = tuple(runner.status() for runner in self.workflows.values())
         problems = [problem for status in statuses for problem in _problems(status)]
-        head = None
+        problems += [problem for status in workflows for problem in _workflow_problems(status)]
+        head = parked = None
         try:
             self.check_open()
             head = self.store.head()
             statuses = tuple(progress.status() for progress in self.progress.values())
+            parked = self._parked()
         except StoreError as error:
             problems.append(f"event store: {error}")
         if self.ending:
@@ -226,11 +245,25 @@ class Shop:
                 self.commands.check()
             except (NoWorkerError, StoreError) as error:
                 degraded.append(str(error))
-        return Health(not problems, head, statuses, tuple(problems), tuple(degraded))
+        return Health(
+            not problems, head, statuses, workflows, parked, tuple(problems), tuple(degraded)
+        )
 
     def bus_statuses(self) -> list[BusStatus]:
         """How the bus is doing, and what works for it."""
         return [self.bus.status(), *(service.status() for service in self._services)]
+
+    def _parked(self) -> Mapping[str, int]:
+        counts = dict.fromkeys(self.workflows, 0)
+        reader = self.reader(WorkflowList.name)
+        filter = Filter(equal={"status": WorkflowStatus.PARKED}, limit=500)
+        while True:
+            found = reader.find(WorkflowEntry, filter).value
+            for keyed in found:
+                counts[keyed.model.workflow] = counts.get(keyed.model.workflow, 0) + 1
+            if len(found) < filter.limit:
+                return counts
+            filter = msgspec.structs.replace(filter, after=found[-1].key)
 
 
 def _problems(status: ProjectionStatus) -> list[str]:
@@ -243,3 +276,19 @@ def _problems(status: ProjectionStatus) -> list[str]:
     if status.state in {ProjectionState.STOPPED, ProjectionState.PAUSED}:
         return [f"projection {status.name} is {status.state}"]
     return []
+
+
+def _workflow_problems(status: WorkflowRunnerStatus) -> list[str]:
+    """What keeps a workflow from working. One that is catching up works: it is late at most."""
+    name = status.reactions.name
+    reactions, timers = status.reactions, status.timers
+    problems = []
+    for thread, state, failure in (
+        (f"workflow {name}", reactions.state, reactions.failure),
+        (f"the timers of {name}", timers.state, timers.failure),
+    ):
+        if failure is not None:
+            problems.append(f"{thread} failed: {failure.error}")
+        elif state in {ProjectionState.STOPPED, ProjectionState.PAUSED}:
+            problems.append(f"{thread} stopped")
+    return problems

@@ -1,4 +1,4 @@
-"""The toolkit: events, stores, aggregates, commands and projections.
+"""The toolkit: events, stores, aggregates, commands, projections and workflows.
 
 It knows no shop, no database and no web framework. What an application needs is exported here.
 """
@@ -76,10 +76,35 @@ from shop.eventsourcing.runner import (
 )
 from shop.eventsourcing.snapshot import Snapshot, SnapshotStore
 from shop.eventsourcing.store import Commit, EventStore, Query, StoreInfo
+from shop.eventsourcing.timers import TimerStatus
 from shop.eventsourcing.watching import ModelProgress, ModelWatch
 from shop.eventsourcing.worker import CommandWorker
+from shop.eventsourcing.workflow import (
+    Workflow,
+    WorkflowError,
+    reacts_to,
+    when_due,
+    when_refused,
+)
+from shop.eventsourcing.workflow_instance import (
+    WORKFLOW_EVENTS,
+    CommandRefused,
+    Phase,
+    TimerFired,
+    TimerSet,
+    WorkflowInstance,
+)
+from shop.eventsourcing.workflow_list import (
+    PendingTimer,
+    WorkflowEntry,
+    WorkflowFailure,
+    WorkflowList,
+    WorkflowStatus,
+)
+from shop.eventsourcing.workflow_runner import WorkflowRunner, WorkflowRunnerStatus
 
 __all__ = [
+    "WORKFLOW_EVENTS",
     "Aggregate",
     "AggregateNotFoundError",
     "AggregateProjection",
@@ -97,6 +122,7 @@ __all__ = [
     "CommandError",
     "CommandIdReusedError",
     "CommandPayload",
+    "CommandRefused",
     "CommandRejected",
     "CommandResult",
     "CommandTimeoutError",
@@ -133,6 +159,8 @@ __all__ = [
     "OutcomeUnknownError",
     "Payload",
     "PayloadError",
+    "PendingTimer",
+    "Phase",
     "Projection",
     "ProjectionError",
     "ProjectionRunner",
@@ -158,14 +186,29 @@ __all__ = [
     "StoreInfo",
     "StoreUnavailableError",
     "Subscription",
+    "TimerFired",
+    "TimerSet",
+    "TimerStatus",
     "UnitOfWork",
     "UnknownCommandError",
     "VerificationError",
     "WorkerFailedError",
+    "Workflow",
+    "WorkflowEntry",
+    "WorkflowError",
+    "WorkflowFailure",
+    "WorkflowInstance",
+    "WorkflowList",
+    "WorkflowRunner",
+    "WorkflowRunnerStatus",
+    "WorkflowStatus",
     "aggregate",
     "applies",
     "command",
     "event",
     "handles",
     "new_id",
+    "reacts_to",
+    "when_due",
+    "when_refused",
 ]

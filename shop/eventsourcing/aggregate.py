@@ -110,23 +110,31 @@ def applies(event_class: type[EventData]) -> Callable[[F], F]:
 
 
 def aggregate(name: str) -> Callable[[type[A]], type[A]]:
-    """Give an aggregate class its wire name and collect its appliers."""
+    """Give an aggregate class its wire name and collect its appliers, inherited ones too."""
 
     def decorate(cls: type[A]) -> type[A]:
         appliers: dict[type[EventData], Callable[[Any, Any], None]] = {}
-        for method in vars(cls).values():
-            event_class = getattr(method, "applies", None)
-            if event_class is None:
-                continue
-            if event_class in appliers:
-                raise ValueError(f"{cls.__qualname__} applies {event_class.__qualname__} twice")
-            appliers[event_class] = method
+        for base in reversed(cls.__mro__):
+            appliers |= _appliers(base)
         cls.kind = name
         cls.appliers = appliers
         cls.shape = shape_of(cls)
         return cls
 
     return decorate
+
+
+def _appliers(cls: type) -> dict[type[EventData], Callable[[Any, Any], None]]:
+    """The appliers that a class defines itself."""
+    appliers: dict[type[EventData], Callable[[Any, Any], None]] = {}
+    for method in vars(cls).values():
+        event_class = getattr(method, "applies", None)
+        if event_class is None:
+            continue
+        if event_class in appliers:
+            raise ValueError(f"{cls.__qualname__} applies {event_class.__qualname__} twice")
+        appliers[event_class] = method
+    return appliers
 
 
 def shape_of(cls: type) -> str:

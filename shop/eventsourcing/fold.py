@@ -79,8 +79,7 @@ class Fold:
             models=self._projection.models,
         )
         if len(events) > 1:
-            # Most models have the id of the aggregate that they are about.
-            ids = frozenset(str(event.aggregate.id) for event in events)
+            ids = frozenset(id for event in events for id in self._projection.model_ids(event))
             session.preload(self._projection.collections, ids)
         for event in self._projection.relevant(events):
             session.position = event.position

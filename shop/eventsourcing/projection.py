@@ -19,7 +19,7 @@ clock, chance or another service. A rebuild must come to the same models.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, ClassVar, TypeVar
 from uuid import UUID
@@ -113,6 +113,13 @@ class Projection:
     def relevant(self, events: Sequence[Event[EventData]]) -> Sequence[Event[EventData]]:
         """Those of a batch that :meth:`apply` must see: by default all."""
         return events
+
+    def model_ids(self, event: Event[EventData]) -> Iterable[str]:
+        """Ids of models that the event is likely to change: a batch loads those together.
+
+        By default that of the aggregate, which most models share.
+        """
+        return (str(event.aggregate.id),)
 
     def apply(self, event: Event[EventData], models: ModelSession) -> None:
         """Change the models as the event asks."""

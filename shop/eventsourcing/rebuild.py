@@ -9,6 +9,7 @@ import msgspec
 
 from shop.eventsourcing.errors import CheckpointMovedError, ProjectionError
 from shop.eventsourcing.fold import Fold, Progress
+from shop.eventsourcing.follower import Follower
 from shop.eventsourcing.model import Checkpoint, Collection, Filter, ModelStore, StoredModel
 from shop.eventsourcing.projection import Projection
 from shop.eventsourcing.store import EventStore
@@ -17,7 +18,7 @@ ProgressListener = Callable[[int, int], None]
 """Told the position reached, and the one to reach."""
 
 
-def claim_generation(projection: Projection, models: ModelStore, store: UUID) -> Checkpoint:
+def claim_generation(projection: Follower, models: ModelStore, store: UUID) -> Checkpoint:
     """The checkpoint of new, empty models, in a generation that nobody else writes to.
 
     It stands beside the live one, in the place of the last one that was claimed, whose owner's
@@ -33,7 +34,7 @@ def claim_generation(projection: Projection, models: ModelStore, store: UUID) ->
     return claimed
 
 
-def _shadow_of(projection: Projection) -> str:
+def _shadow_of(projection: Follower) -> str:
     """The name of the checkpoint beside the live one."""
     return f"{projection.name}~shadow"
 

@@ -1,4 +1,4 @@
-"""Running projections: one thread keeps the models of one projection up to date."""
+"""Following the log: one thread for each projection, and for the reactions of each workflow."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from shop.eventsourcing.bus import EventBus
 from shop.eventsourcing.errors import CheckpointMovedError, ProjectionError
 from shop.eventsourcing.event import Event, EventData
 from shop.eventsourcing.fold import Fold, FoldError, Progress
+from shop.eventsourcing.follower import Follower, Steps
 from shop.eventsourcing.model import Checkpoint, ModelStore
 from shop.eventsourcing.projection import Projection
 from shop.eventsourcing.rebuild import claim_generation
@@ -27,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 class Schedule(msgspec.Struct, frozen=True, kw_only=True):
-    """When a projection runs. Times are in seconds.
+    """When a follower of the log runs. Times are in seconds.
 
     Continuously by default: whenever the bus announces an event, and every ``poll`` seconds in
     case an announcement was lost. ``pace`` is the least time from one run to the next: an event
@@ -43,7 +44,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProjectionState(StrEnum):
-    """What a projection's thread is doing."""
+    """What the thread of a projection, or of a workflow, is doing."""
 
     STARTING = "starting"
     RUNNING = "running"
@@ -54,7 +55,7 @@ class ProjectionState(StrEnum):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """Why a projection stands still. There is an event where its handler is what failed."""
+    """Why a thread stands still. There is an event where its handler is what failed."""
 
     error: str
     since: datetime
@@ -65,7 +66,10 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class ProjectionStatus(msgspec.Struct, frozen=True):
-    """How a projection is doing. ``current`` tells that it has caught up once since its start."""
+    """How a projection, or a workflow, gets on.
+
+    ``current`` tells that it has caught up once since its start.
+    """
 
     name: str
     state: ProjectionState
@@ -74,31 +78,35 @@ class ProjectionStatus(msgspec.Struct, frozen=True):
     failure: Failure | None = None
 
 
-class ProjectionRunner:
-    """Owns the thread of one projection.
+class LogRunner:
+    """Owns the thread of one follower of the log.
 
-    The thread catches up with the log and then follows it. When a handler fails, it stops before
-    that event, skips nothing, and tries again with backoff; ``status`` and ``on_failure`` tell.
+    The thread catches up with the log and then follows it. When that fails on an event, it stops
+    before it, skips nothing, and tries again with backoff; ``status`` and ``on_failure`` tell.
     It ends with ``close``, and when the bus is closed. All methods may be called by any thread.
+    ``kind`` says what it is, for people.
     """
 
     def __init__(
         self,
-        projection: Projection,
+        follower: Follower,
+        steps: Steps,
         events: EventStore,
         models: ModelStore,
         bus: EventBus,
         *,
+        kind: str,
         schedule: Schedule = Schedule(),
         on_failure: Callable[[str, BaseException], None] | None = None,
     ) -> None:
-        self.projection = projection
-        self._names = projection.event_names
+        self._follower = follower
+        self._kind = kind
+        self._names = follower.event_names
         self._events = events
         self._models = models
         self._schedule = schedule
         self._on_failure = on_failure
-        self._fold = Fold(projection, events, models)
+        self._fold = steps
         self._progress: Progress | None = None
         self._changed = threading.Condition()
         self._position = 0
@@ -111,18 +119,16 @@ class ProjectionRunner:
         self._backoff = Backoff(first=0.1, most=30.0)
         self._bell = bus.subscribe()
         self._hearsay = 0
-        self._thread = BackgroundThread(
-            f"projection-{projection.name}", self._run, on_stop=self._end
-        )
+        self._thread = BackgroundThread(f"{kind}-{follower.name}", self._run, on_stop=self._end)
 
     @property
     def name(self) -> str:
-        """The projection's name."""
-        return self.projection.name
+        """The follower's name."""
+        return self._follower.name
 
     @property
     def position(self) -> int:
-        """The position that the models have reached. Read it before the models, not after."""
+        """The position that was reached. Read it before the models, not after."""
         return self._position
 
     @property
@@ -135,7 +141,7 @@ class ProjectionRunner:
         return progress.committed.position if progress else 0
 
     def status(self) -> ProjectionStatus:
-        """How the projection is doing."""
+        """How it gets on."""
         with self._changed:
             if not self._thread.alive:
                 state = ProjectionState.STOPPED
@@ -163,7 +169,7 @@ class ProjectionRunner:
         self._thread.stop()
 
     def pause(self) -> None:
-        """Leave the models as they are until :meth:`resume`, but for a batch under way."""
+        """Stand still until :meth:`resume`, but for a batch under way."""
         with self._changed:
             self._paused = True
 
@@ -174,9 +180,9 @@ class ProjectionRunner:
         self._ask()
 
     def wait_for(self, position: int, timeout: float) -> bool:
-        """Wait until the models have reached a position, at most ``timeout`` seconds.
+        """Wait until a position is reached, at most ``timeout`` seconds.
 
-        Returns whether they have.
+        Returns whether it was.
         """
         if self._position >= position:
             return True
@@ -242,9 +248,9 @@ class ProjectionRunner:
 
     def _begin(self) -> Progress:
         """Where to go on: the stored checkpoint, or the beginning where it does not apply."""
-        name, shape = self.name, self.projection.shape
+        name, shape = self.name, self._follower.shape
         identity = self._events.info().identity
-        self._models.prepare(self.projection.collections)
+        self._models.prepare(self._follower.collections)
         stored = self._models.checkpoint(name)
         head = self._events.head()  # read afterwards: others may append and project meanwhile
         if stored is None:
@@ -266,11 +272,11 @@ class ProjectionRunner:
             self._disown()
             # It was this process's a moment ago: to take it back would be a tug of war.
             raise ProjectionError(f"{name} was taken over by another program: {reasons[0]}")
-        logger.warning("building the models of %s anew: %s", name, "; ".join(reasons))
-        claimed = claim_generation(self.projection, self._models, identity)
+        logger.warning("%s %s begins anew: %s", self._kind, name, "; ".join(reasons))
+        claimed = claim_generation(self._follower, self._models, identity)
         begun = msgspec.structs.replace(claimed, projection=name)
         self._models.commit(stored, begun)
-        self._models.discard([c.name for c in self.projection.collections], stored.generation)
+        self._models.discard([c.name for c in self._follower.collections], stored.generation)
         return Progress(begun, 0)
 
     def _moved(self, progress: Progress) -> bool:
@@ -290,7 +296,7 @@ class ProjectionRunner:
 
     def _recover(self) -> None:
         if self._failure is not None:
-            logger.info("projection %s goes on, at position %d", self.name, self._position)
+            logger.info("%s %s goes on, at position %d", self._kind, self.name, self._position)
         self._failure = None
         self._backoff.reset()
 
@@ -308,7 +314,8 @@ class ProjectionRunner:
         )
         # Once with the traceback, then a line for each further attempt.
         logger.error(
-            "projection %s failed (attempt %d): %s",
+            "%s %s failed (attempt %d): %s",
+            self._kind,
             self.name,
             self._failure.attempts,
             error,
@@ -368,3 +375,32 @@ class ProjectionRunner:
             return False
         self._note(Progress(progress.committed, last))
         return True
+
+
+class ProjectionRunner(LogRunner):
+    """Owns the thread of one projection, which keeps its models up to date.
+
+    As :class:`LogRunner`; where a handler fails, the models stay as they were before that event.
+    """
+
+    def __init__(
+        self,
+        projection: Projection,
+        events: EventStore,
+        models: ModelStore,
+        bus: EventBus,
+        *,
+        schedule: Schedule = Schedule(),
+        on_failure: Callable[[str, BaseException], None] | None = None,
+    ) -> None:
+        super().__init__(
+            projection,
+            Fold(projection, events, models),
+            events,
+            models,
+            bus,
+            kind="projection",
+            schedule=schedule,
+            on_failure=on_failure,
+        )
+        self.projection = projection

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import ClassVar
 from uuid import UUID
 
@@ -9,7 +10,15 @@ import msgspec
 
 from shop.domain.customer import CustomerRegistered, CustomerRenamed
 from shop.domain.order import LineItem, OrderCancelled, OrderPaid, OrderPlaced, Status, total
-from shop.eventsourcing import Event, ModelSession, Projection, ReadModel, handles
+from shop.domain.payment_workflow import DEADLINE, Payment
+from shop.eventsourcing import (
+    Event,
+    ModelSession,
+    Projection,
+    ReadModel,
+    TimerSet,
+    handles,
+)
 
 
 class CustomerName(ReadModel, frozen=True):
@@ -19,7 +28,10 @@ class CustomerName(ReadModel, frozen=True):
 
 
 class OrderEntry(ReadModel, frozen=True):
-    """An order, all but its customer's name."""
+    """An order, all but its customer's name.
+
+    ``deadline`` is when it will be cancelled, once that is settled, as long as it is open.
+    """
 
     indexes: ClassVar[tuple[str, ...]] = ("customer_id", "status")
 
@@ -28,6 +40,8 @@ class OrderEntry(ReadModel, frozen=True):
     items: tuple[LineItem, ...]
     status: Status
     total: int
+    placed: datetime
+    deadline: datetime | None = None
 
 
 class OrderSummary(Projection):
@@ -40,7 +54,12 @@ class OrderSummary(Projection):
     def placed(self, event: Event[OrderPlaced], models: ModelSession) -> None:
         data = event.data
         order = OrderEntry(
-            event.aggregate.id, data.customer_id, data.items, "open", total(data.items)
+            event.aggregate.id,
+            data.customer_id,
+            data.items,
+            "open",
+            total(data.items),
+            event.time,
         )
         models.put(order.order_id, order)
 
@@ -52,6 +71,14 @@ class OrderSummary(Projection):
     def cancelled(self, event: Event[OrderCancelled], models: ModelSession) -> None:
         _set_status(event.aggregate.id, "cancelled", models)
 
+    @handles(TimerSet)
+    def deadline_set(self, event: Event[TimerSet], models: ModelSession) -> None:
+        if event.aggregate.name != Payment.kind or event.data.timer != DEADLINE:
+            return
+        order = _order(event.aggregate.id, models)
+        if order.status == "open":
+            models.put(order.order_id, msgspec.structs.replace(order, deadline=event.data.due))
+
     @handles(CustomerRegistered, CustomerRenamed)
     def named(
         self, event: Event[CustomerRegistered] | Event[CustomerRenamed], models: ModelSession
@@ -60,7 +87,12 @@ class OrderSummary(Projection):
 
 
 def _set_status(order_id: UUID, status: Status, models: ModelSession) -> None:
+    order = _order(order_id, models)
+    models.put(order_id, msgspec.structs.replace(order, status=status, deadline=None))
+
+
+def _order(order_id: UUID, models: ModelSession) -> OrderEntry:
     order = models.get(OrderEntry, order_id)
     if order is None:
         raise LookupError(f"order {order_id} was never placed")
-    models.put(order_id, msgspec.structs.replace(order, status=status))
+    return order

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from flask import Flask, Response
 
-from shop.eventsourcing import Failure, ProjectionState
+from shop.eventsourcing import Failure, ProjectionState, TimerStatus
 from shop.runtime import Shop
 from shop.web.errors import RETRY_AFTER
 from shop.web.lines import json_line
@@ -27,6 +27,22 @@ class ProjectionHealth(msgspec.Struct, frozen=True):
     failure: Failure | None
 
 
+class WorkflowHealth(msgspec.Struct, frozen=True):
+    """How a workflow is doing: its reactions to events, and its timers.
+
+    `lag` is how many events of the log it has not seen yet; `parked` is how many of its instances
+    stand still since they failed (`GET /workflows?status=parked` shows them).
+    """
+
+    name: str
+    state: ProjectionState
+    position: int
+    lag: int | None
+    failure: Failure | None
+    timers: TimerStatus
+    parked: int | None
+
+
 class Readiness(msgspec.Struct, frozen=True):
     """Whether the shop can do its work, and what is wrong otherwise.
 
@@ -36,6 +52,7 @@ class Readiness(msgspec.Struct, frozen=True):
     ready: bool
     head: int | None
     projections: list[ProjectionHealth]
+    workflows: list[WorkflowHealth]
     problems: list[str]
     degraded: list[str]
 
@@ -56,10 +73,22 @@ def register_health(app: Flask, shop: Shop) -> None:
                     status.name,
                     status.state,
                     status.position,
-                    None if health.head is None else max(0, health.head - status.position),
+                    _lag(health.head, status.position),
                     status.failure,
                 )
                 for status in health.projections
+            ],
+            [
+                WorkflowHealth(
+                    status.reactions.name,
+                    status.reactions.state,
+                    status.reactions.position,
+                    _lag(health.head, status.reactions.position),
+                    status.reactions.failure,
+                    status.timers,
+                    None if health.parked is None else health.parked[status.reactions.name],
+                )
+                for status in health.workflows
             ],
             list(health.problems),
             list(health.degraded),
@@ -68,6 +97,10 @@ def register_health(app: Flask, shop: Shop) -> None:
 
     app.add_url_rule("/livez", view_func=livez)
     app.add_url_rule("/readyz", view_func=readyz)
+
+
+def _lag(head: int | None, position: int) -> int | None:
+    return None if head is None else max(0, head - position)
 
 
 def _answer(value: msgspec.Struct, status: int) -> Response:

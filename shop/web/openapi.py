@@ -227,7 +227,9 @@ def _monitoring(liveness: Document, readiness: Document) -> Document:
 
 
 def _query_parameters(query: type[msgspec.Struct]) -> Iterator[Document]:
-    _, components = msgspec.json.schema_components([query])
+    _, components = msgspec.json.schema_components(
+        [query], ref_template="#/components/schemas/{name}"
+    )
     for name, schema in components[query.__name__]["properties"].items():
         described = dict(schema)
         if described.get("default") in ("", []):

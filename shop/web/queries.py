@@ -11,7 +11,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from shop.domain.customer import Customer
 from shop.domain.order import Status
-from shop.eventsourcing import Filter, ModelReader
+from shop.eventsourcing import Filter, WorkflowEntry, WorkflowList, WorkflowStatus
 from shop.eventsourcing.model import IndexValue
 from shop.projections.customer_order_history import CustomerOrderHistory
 from shop.projections.order_summary import CustomerName, OrderEntry, OrderSummary
@@ -43,6 +43,12 @@ class OrdersQuery(PageQuery, frozen=True, kw_only=True):
     status: Annotated[Status, Meta(description="Only with this status")] | UnsetType = UNSET
 
 
+class WorkflowsQuery(PageQuery, frozen=True, kw_only=True):
+    """Which workflows."""
+
+    status: Annotated[WorkflowStatus, Meta(description="Only with this status")] | UnsetType = UNSET
+
+
 def list_products(shop: Shop, query: PageQuery) -> Answer:
     """The catalog: all products, oldest first."""
     listing = Listing(query)
@@ -61,9 +67,8 @@ def get_product(shop: Shop, query: NoQuery, id: UUID) -> Answer:
 
 def list_orders(shop: Shop, query: OrdersQuery) -> Answer:
     """Orders, newest first."""
-    reader = shop.reader(OrderSummary.name)
     equal = given(customer_id=query.customer, status=query.status)
-    position, orders, next = _orders(reader, Listing(query), equal)
+    position, orders, next = _orders(shop, OrderSummary.name, Listing(query), equal)
     return Answer(Page(orders, next), position)
 
 
@@ -74,7 +79,8 @@ def get_order(shop: Shop, query: NoQuery, id: UUID) -> Answer:
     if found.value is None:
         return Answer(None, found.position)
     name = reader.get(CustomerName, found.value.customer_id).value
-    return Answer(Order.of(found.value, name.name if name else ""), found.position)
+    order = Order.of(found.value, name.name if name else "", shop.payment_deadline)
+    return Answer(order, found.position)
 
 
 def get_customer(shop: Shop, query: NoQuery, id: UUID) -> Answer:
@@ -91,8 +97,26 @@ def list_customer_orders(shop: Shop, query: PageQuery, id: UUID) -> Answer:
     customer = reader.get(CustomerName, id)
     if customer.value is None:
         return Answer(None, customer.position)
-    position, orders, next = _orders(reader, Listing(query), {"customer_id": id})
+    position, orders, next = _orders(
+        shop, CustomerOrderHistory.name, Listing(query), {"customer_id": id}
+    )
     return Answer(OrderHistory(id, customer.value.name, orders, next), position)
+
+
+def list_workflows(shop: Shop, query: WorkflowsQuery) -> Answer:
+    """Workflows, newest first: how far each is, its pending timers, and why it is parked."""
+    listing = Listing(query)
+    found = shop.reader(WorkflowList.name).find(
+        WorkflowEntry,
+        Filter(
+            equal=given(status=query.status),
+            after=listing.after,
+            limit=listing.fetch,
+            reverse=True,
+        ),
+    )
+    shown, next = listing.page(found.value, lambda keyed: keyed.key)
+    return Answer(Page([keyed.model for keyed in shown], next), found.position)
 
 
 def get_stats(shop: Shop, query: NoQuery) -> Answer:
@@ -102,9 +126,10 @@ def get_stats(shop: Shop, query: NoQuery) -> Answer:
 
 
 def _orders(
-    reader: ModelReader, listing: Listing, equal: Mapping[str, IndexValue]
+    shop: Shop, projection: str, listing: Listing, equal: Mapping[str, IndexValue]
 ) -> tuple[int, list[Order], str | None]:
     """The position read at, a page of orders, and the cursor of the next one."""
+    reader = shop.reader(projection)
     found = reader.find(
         OrderEntry, Filter(equal=equal, after=listing.after, limit=listing.fetch, reverse=True)
     )
@@ -113,7 +138,10 @@ def _orders(
     for id in names:
         customer = reader.get(CustomerName, id).value
         names[id] = customer.name if customer else ""
-    orders = [Order.of(keyed.model, names[keyed.model.customer_id]) for keyed in shown]
+    orders = [
+        Order.of(keyed.model, names[keyed.model.customer_id], shop.payment_deadline)
+        for keyed in shown
+    ]
     return found.position, orders, next
 
 
@@ -146,6 +174,13 @@ READS = (
         shape=OrderHistory,
         query=PageQuery,
         projection=CustomerOrderHistory.name,
+    ),
+    Read(
+        path="/workflows",
+        answer=list_workflows,
+        shape=Page[WorkflowEntry],
+        query=WorkflowsQuery,
+        projection=WorkflowList.name,
     ),
     Read(path="/stats", answer=get_stats, shape=Stats, projection=ShopStats.name),
 )

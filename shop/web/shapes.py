@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
 
@@ -25,7 +25,10 @@ class Page(msgspec.Struct, Generic[T], frozen=True):
 
 
 class Order(msgspec.Struct, frozen=True):
-    """An order, with the name that its customer has now."""
+    """An order, with the name that its customer has now.
+
+    An open one is cancelled at its `deadline`, unless it is paid before; others have none.
+    """
 
     order_id: UUID
     customer_id: UUID
@@ -33,10 +36,18 @@ class Order(msgspec.Struct, frozen=True):
     items: tuple[LineItem, ...]
     status: Status
     total: int
+    deadline: datetime | None
 
     @classmethod
-    def of(cls, entry: OrderEntry, customer_name: str) -> Order:
-        """The order of a read model."""
+    def of(cls, entry: OrderEntry, customer_name: str, payment_deadline: float) -> Order:
+        """The order of a read model.
+
+        In the moment until its deadline is set, the one that is to be expected: so many seconds
+        from its placing.
+        """
+        deadline = entry.deadline
+        if deadline is None and entry.status == "open":
+            deadline = entry.placed + timedelta(seconds=payment_deadline)
         return cls(
             entry.order_id,
             entry.customer_id,
@@ -44,6 +55,7 @@ class Order(msgspec.Struct, frozen=True):
             entry.items,
             entry.status,
             entry.total,
+            deadline,
         )
 
 

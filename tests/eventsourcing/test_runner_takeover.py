@@ -190,7 +190,7 @@ class TestBuiltAnew:
         assert after.close(5)
         assert models_of(stores.models) == {str(ADA.id): Balance("ADA", 10, 1)}
         assert models_of(stores.models, generation=1) == {}
-        assert "building the models of balances anew: its code has changed" in caplog.text
+        assert "projection balances begins anew: its code has changed" in caplog.text
 
     def test_where_the_event_store_is_another_one(
         self, stores: Stores, caplog: pytest.LogCaptureFixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from fractions import Fraction
 from math import floor
 from random import Random
@@ -9,6 +10,7 @@ from uuid import UUID
 
 import pytest
 
+from shop.config import Settings
 from shop.domain.customer import Customer
 from shop.domain.order import Order
 from shop.domain.pricing import Pricing
@@ -51,7 +53,7 @@ def test_the_stats_count_everything_once(trader: Trader) -> None:
 @pytest.mark.parametrize("projection", ["order_summary", "customer_order_history"])
 def test_orders_and_the_names_of_customers_are_shown(trader: Trader, projection: str) -> None:
     reader = trader.reader(projection)
-    expected = [summarised(trader.shop, order) for order in trader.orders]
+    expected = [summarised(trader, order) for order in trader.orders]
     assert all_of(reader, OrderEntry) == expected
     names = [trader.shop.aggregates.load(Customer, id).name for id in trader.customers]
     assert all_of(reader, CustomerName) == [CustomerName(name) for name in names]
@@ -65,11 +67,14 @@ def catalogued(shop: Shop, id: UUID) -> CatalogProduct:
     return CatalogProduct(id, product.name, pricing.price, discounts, current_price, product.stock)
 
 
-def summarised(shop: Shop, id: UUID) -> OrderEntry:
-    order = shop.aggregates.load(Order, id)
+def summarised(trader: Trader, id: UUID) -> OrderEntry:
+    order = trader.shop.aggregates.load(Order, id)
     assert order.customer_id is not None
     total = sum(item.price * item.quantity for item in order.items)
-    return OrderEntry(id, order.customer_id, order.items, order.status, total)
+    placed = trader.placed(id)
+    due = placed + timedelta(seconds=Settings().payment_deadline)
+    deadline = due if order.status == "open" else None
+    return OrderEntry(id, order.customer_id, order.items, order.status, total, placed, deadline)
 
 
 def all_of(reader: ModelReader, model: type[ReadModel]) -> list[ReadModel]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
 
+from shop.config import Settings
 from shop.domain.customer import RenameCustomer
 from shop.domain.order import LineItem
 from shop.domain.pricing import AddDiscount, SetPrice
@@ -25,7 +27,9 @@ def test_an_order_is_shown_with_its_items_and_total(trader: Trader, projection: 
     order = trader.order(ada, (mouse, 2), (cable, 1))
     items = LineItem(mouse, "Mouse", 900, 2), LineItem(cable, "Cable", 500, 1)
     shown = trader.reader(projection).get(OrderEntry, order).value
-    assert shown == OrderEntry(order, ada, items, "open", 2300)
+    assert shown == OrderEntry(
+        order, ada, items, "open", 2300, trader.placed(order), due(trader, order)
+    )
 
 
 def test_an_order_shows_names_and_prices_of_when_it_was_placed(
@@ -36,7 +40,31 @@ def test_an_order_shows_names_and_prices_of_when_it_was_placed(
     trader.do(RenameProduct("Rat"), mouse)
     trader.do(SetPrice(5000), mouse)
     shown = trader.reader(projection).get(OrderEntry, order).value
-    assert shown == OrderEntry(order, ada, (LineItem(mouse, "Mouse", 1000, 2),), "open", 2000)
+    items = (LineItem(mouse, "Mouse", 1000, 2),)
+    assert shown == OrderEntry(
+        order, ada, items, "open", 2000, trader.placed(order), due(trader, order)
+    )
+
+
+def due(trader: Trader, order: UUID) -> datetime:
+    return trader.placed(order) + timedelta(seconds=Settings().payment_deadline)
+
+
+def test_an_order_has_its_deadline_as_long_as_it_is_open(trader: Trader, projection: str) -> None:
+    mouse, ada = trader.product("Mouse", 1000), trader.customer()
+    orders = [trader.order(ada, (mouse, 1)) for _ in range(3)]
+    open, paid, cancelled = orders
+    models = trader.reader(projection)
+    for order in orders:
+        entry = models.get(OrderEntry, order).value
+        assert entry is not None
+        assert entry.deadline == due(trader, order)
+    trader.pay(paid)
+    trader.cancel(cancelled)
+    models = trader.reader(projection)
+    entries = [models.get(OrderEntry, order).value for order in orders]
+    deadlines = [entry.deadline for entry in entries if entry is not None]
+    assert deadlines == [due(trader, open), None, None]
 
 
 def test_the_status_of_an_order_is_shown(trader: Trader, projection: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from datetime import datetime
 from random import Random
 from uuid import UUID, uuid4
 
@@ -10,7 +11,14 @@ from shop.domain.customer import RegisterCustomer, RenameCustomer
 from shop.domain.order import CancelOrder, Order, PayOrder, PlaceOrder, RequestedItem
 from shop.domain.pricing import AddDiscount, SetPrice
 from shop.domain.product import AdjustStock, CreateProduct, RenameProduct
-from shop.eventsourcing import Command, CommandPayload, CommandRejected, ModelReader
+from shop.eventsourcing import (
+    AggregateRef,
+    Command,
+    CommandPayload,
+    CommandRejected,
+    ModelReader,
+    Query,
+)
 from shop.runtime import Shop
 
 
@@ -27,9 +35,21 @@ class Trader:
         self.shop.commands.dispatch(Command.new(payload, id))
 
     def reader(self, projection: str) -> ModelReader:
-        """The read models of a projection, after all that was done so far."""
-        assert self.shop.wait_for(self.shop.store.head(), 10, projections=[projection])
+        """The read models of a projection, after all that was done so far.
+
+        Also by the shop itself: each order has its deadline by then.
+        """
+        head = -1
+        while head != self.shop.store.head():
+            head = self.shop.store.head()
+            assert all(workflow.wait_for(head, 10) for workflow in self.shop.workflows.values())
+        assert self.shop.wait_for(head, 10, projections=[projection])
         return self.shop.reader(projection)
+
+    def placed(self, order: UUID) -> datetime:
+        """When an order was placed."""
+        [event] = self.shop.store.read(Query(refs=[AggregateRef(Order.kind, order)], limit=1))
+        return event.time
 
     def product(self, name: str = "Mouse", price: int = 1000, stock: int = 50) -> UUID:
         """The id of a new product."""

@@ -88,6 +88,7 @@ def test_a_product_is_ordered_paid_and_delivered_into_the_read_models(shopper: S
         "items": [{"product_id": mouse, "name": "Mouse", "price": 900, "quantity": 3}],
         "status": "paid",
         "total": 2700,
+        "deadline": None,
     }
     assert shopper.current(f"/orders/{order}") == paid
     history = shopper.current(f"/customers/{ada}/orders")

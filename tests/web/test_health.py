@@ -13,7 +13,13 @@ from shop.web import create_app
 from tests.conftest import Eventually
 from tests.web.shopper import Shopper, answered, open_shop, problem
 
-PROJECTIONS = {"product_catalog", "shop_stats", "order_summary", "customer_order_history"}
+PROJECTIONS = {
+    "product_catalog",
+    "shop_stats",
+    "order_summary",
+    "customer_order_history",
+    "workflows",
+}
 
 
 def figures(shopper: Shopper) -> dict[tuple[str, ...], float]:

@@ -1,0 +1,231 @@
+"""Timers of workflows: found by the time at which they are due, and fired once."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from shop.eventsourcing.bus import EventBus
+from shop.eventsourcing.model import Filter, ModelReader, ModelStore
+from shop.eventsourcing.repository import Aggregates
+from shop.eventsourcing.retry import Backoff, ConflictRetry
+from shop.eventsourcing.runner import Failure, ProjectionRunner, ProjectionState
+from shop.eventsourcing.store import EventStore
+from shop.eventsourcing.threads import BackgroundThread
+from shop.eventsourcing.workflow import Workflow
+from shop.eventsourcing.workflow_instance import TimerSet
+from shop.eventsourcing.workflow_list import Timer, WorkflowList
+
+logger = logging.getLogger(__name__)
+
+_PATIENCE = 10.0
+"""Seconds for which conflicting writes are tried again."""
+
+
+class Look(msgspec.Struct, frozen=True):
+    """What a look at the timers found, at a time by the store's clock.
+
+    ``due`` is when the earliest one is or was due, ``None`` where none is set. Where it was due,
+    ``position`` is that of the log once it, and others, had fired.
+    """
+
+    now: datetime
+    due: datetime | None = None
+    position: int | None = None
+    fired: int = 0
+
+
+class Timers:
+    """Fires the timers of one workflow. Thread-safe, and not alone: other processes may do so too.
+
+    That a timer fires once rests on the versions of the instances: who is too late finds that the
+    timer is not set any more.
+    """
+
+    def __init__(
+        self,
+        workflow: Workflow[Any],
+        events: EventStore,
+        models: ModelStore,
+        aggregates: Aggregates,
+        *,
+        batch: int = 200,
+    ) -> None:
+        self._instances = workflow.instances
+        self._own = {"workflow": workflow.name}
+        self._events = events
+        self._reader = ModelReader(models, WorkflowList.name)
+        self._aggregates = aggregates
+        self._batch = batch
+
+    def fire(self) -> Look:
+        """Fire at most one batch of the timers that are due by the store's clock.
+
+        Costs the same however many timers are set: only those that are due are looked at.
+        """
+        earliest = self._earliest(1)
+        now = self._events.now()
+        if not earliest:
+            return Look(now)
+        if earliest[0].time > now:
+            return Look(now, earliest[0].time)
+        due = [timer for timer in self._earliest(self._batch) if timer.time <= now]
+        retry = ConflictRetry(timeout=_PATIENCE)
+        for attempt in retry:
+            with attempt:
+                fired = self._fire(due, now, trust=retry.attempts == 1)
+        return Look(now, earliest[0].time, self._events.head(), fired)
+
+    def _earliest(self, count: int) -> Sequence[Timer]:
+        found = self._reader.find(Timer, Filter(equal=self._own, limit=count))
+        return [keyed.model for keyed in found.value]
+
+    def _fire(self, due: Sequence[Timer], now: datetime, *, trust: bool) -> int:
+        """Have the instances of these timers record that they fired, in one commit.
+
+        The read models may be behind: what counts is what the instances know. ``trust`` takes
+        those as they were last seen, since the commit finds out where that is wrong.
+        """
+        work = self._aggregates.work(trust=trust)
+        instances = [work.find(self._instances, id) for id in {timer.id for timer in due}]
+        for instance in instances:
+            instance.fire(now)
+        if any(instance.changes for instance in instances):
+            work.commit()
+        elif work.trusted:
+            return self._fire(due, now, trust=False)
+        return len(work.events)
+
+
+class TimerStatus(msgspec.Struct, frozen=True):
+    """How the thread of a workflow's timers gets on.
+
+    ``due`` is when the earliest timer was due when it looked last, ``None`` without one; ``late``
+    by how many seconds that was over then; ``fired`` how many timers it has fired.
+    """
+
+    state: ProjectionState
+    due: datetime | None
+    late: float
+    fired: int
+    failure: Failure | None = None
+
+
+class TimerThread:
+    """Owns the thread that fires the timers of one workflow.
+
+    It sleeps until the earliest one is due, at most ``poll`` seconds, and less when the bus tells
+    of an earlier one. When that fails it tries again with backoff; ``status`` tells. ``listing``
+    keeps the models in which the timers are found. All methods may be called by any thread.
+    """
+
+    def __init__(
+        self,
+        workflow: Workflow[Any],
+        timers: Timers,
+        bus: EventBus,
+        listing: ProjectionRunner,
+        *,
+        poll: float = 1.0,
+    ) -> None:
+        self._name = workflow.name
+        self._timers = timers
+        self._listing = listing
+        self._poll = poll
+        self._bell = bus.subscribe(TimerSet.wire.name)
+        self._backoff = Backoff(first=0.1, most=5.0)
+        self._look: Look | None = None
+        self._fired = 0
+        self._failure: Failure | None = None
+        self._thread = BackgroundThread(
+            f"timers-{workflow.name}", self._run, on_stop=self._bell.close
+        )
+
+    def status(self) -> TimerStatus:
+        """How it gets on."""
+        failure, look = self._failure, self._look
+        state = ProjectionState.FAILED if failure else ProjectionState.RUNNING
+        if not self._thread.alive:
+            state = ProjectionState.STOPPED
+        due = look.due if look else None
+        late = max(0.0, (look.now - due).total_seconds()) if look and due else 0.0
+        return TimerStatus(state, due, late, self._fired, failure)
+
+    def start(self) -> None:
+        """Start the thread. Once."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask the thread to stop, without waiting for it."""
+        self._thread.stop()
+
+    def close(self, timeout: float) -> bool:
+        """Stop; wait at most ``timeout`` seconds, and return whether it ended. Idempotent."""
+        return self._thread.close(timeout)
+
+    def _run(self, stopping: threading.Event) -> None:
+        while not stopping.is_set() and not self._bell.closed:
+            began = time.monotonic()
+            try:
+                look = self._timers.fire()
+            except Exception as error:  # noqa: BLE001 - the thread outlives it, `status` shows it
+                self._fail(error)
+                stopping.wait(self._backoff.next_delay())
+                continue
+            self._recover()
+            self._look = look
+            self._fired += look.fired
+            position = look.position
+            if not look.fired:
+                position = self._sleep(began, look)
+            if position is not None:
+                # What has fired must not be found again, and what was set must be found.
+                self._listing.wait_for(position, self._poll)
+
+    def _sleep(self, began: float, look: Look) -> int | None:
+        """Sleep until the next timer is due, or one that is set meanwhile.
+
+        Returns the position of the last that was set, if any was. Timers that the models told of
+        though they had fired are no reason to look again before the time.
+        """
+
+        def when(due: datetime) -> float:
+            return began + (due - look.now).total_seconds()
+
+        until = began + self._poll
+        if look.due is not None and look.position is None:
+            until = min(until, when(look.due))
+        position = look.position
+        while (left := until - time.monotonic()) > 0 and not self._bell.closed:
+            for event in self._bell.take(left):
+                if isinstance(event.data, TimerSet) and event.aggregate.name == self._name:
+                    until = min(until, when(event.data.due))
+                    position = event.position
+        return position
+
+    def _recover(self) -> None:
+        if self._failure is not None:
+            logger.info("the timers of %s go on", self._name)
+        self._failure = None
+        self._backoff.reset()
+
+    def _fail(self, error: Exception) -> None:
+        known = self._failure
+        self._failure = Failure(
+            error=f"{type(error).__name__}: {error}",
+            since=known.since if known else datetime.now(UTC),
+            attempts=known.attempts + 1 if known else 1,
+        )
+        logger.error(
+            "the timers of %s failed (attempt %d): %s",
+            self._name,
+            self._failure.attempts,
+            error,
+            exc_info=error if known is None else None,
+        )

@@ -1,0 +1,182 @@
+"""Workflows (process managers): what is to happen when something else has happened.
+
+A workflow has an instance, an event-sourced aggregate, for each thing that it looks after. Its
+handlers are told of events and record on the instance what they want; the runtime does it::
+
+    @aggregate("demo.reminder")
+    class Reminder(WorkflowInstance):
+        pass
+
+    class RemindOfNotes(Workflow[Reminder]):
+        instances = Reminder
+
+        @reacts_to(Noted, begins=True)
+        def noted(self, event: Event[Noted], reminder: Reminder, now: datetime) -> None:
+            reminder.set_timer("remind", now + timedelta(days=1))
+
+        @when_due("remind")
+        def due(self, event: Event[TimerFired], reminder: Reminder, now: datetime) -> None:
+            reminder.request(Remind(), reminder.id)
+            reminder.complete()
+
+Each event is seen to once by each instance, in the order of the log, whichever process does it;
+each command is carried out once; each timer fires once. A handler decides on the event, the
+instance and the time alone, and may be called several times until one call's outcome is stored.
+One that raises has its instance parked: that stands still, with what comes for it waiting, until
+it is retried. The others go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, ClassVar, Generic, TypeVar
+from uuid import UUID
+
+import msgspec
+
+from shop.eventsourcing.command import CommandPayload
+from shop.eventsourcing.event import Event, EventData
+from shop.eventsourcing.model import Collection
+from shop.eventsourcing.workflow_instance import (
+    CommandRefused,
+    CommandRequested,
+    Retried,
+    TimerFired,
+    WorkflowInstance,
+)
+
+I = TypeVar("I", bound=WorkflowInstance)  # noqa: E741 - as the other type variables here
+F = TypeVar("F", bound=Callable[..., None])
+Correlation = Callable[[Event[Any]], UUID | None]
+"""Tells which instance an event is for; ``None`` for none."""
+
+
+class _Reaction(msgspec.Struct, frozen=True):
+    handler: Callable[[Any, Any, Any, datetime], None]
+    begins: bool
+    correlation: Correlation
+
+
+def reacts_to(
+    *event_classes: type[EventData],
+    begins: bool = False,
+    by: Correlation = lambda event: event.aggregate.id,
+) -> Callable[[F], F]:
+    """Mark a method of a workflow as the handler of events.
+
+    They are for the instance whose id ``by`` tells, by default that of the event's aggregate.
+    Where there is none yet, ``begins`` makes it; other events are then no concern of the workflow.
+    """
+
+    def mark(method: F) -> F:
+        reaction = _Reaction(method, begins, by)
+        method.__dict__["reactions"] = {cls.wire.name: reaction for cls in event_classes}
+        return method
+
+    return mark
+
+
+def when_due(timer: str) -> Callable[[F], F]:
+    """Mark a method of a workflow as the handler of a timer."""
+
+    def mark(method: F) -> F:
+        method.__dict__["due"] = {timer: method}
+        return method
+
+    return mark
+
+
+def when_refused(*commands: type[CommandPayload]) -> Callable[[F], F]:
+    """Mark a method of a workflow as the handler of the refusals of commands."""
+
+    def mark(method: F) -> F:
+        method.__dict__["refusals"] = {cls.wire.name: method for cls in commands}
+        return method
+
+    return mark
+
+
+class WorkflowError(Exception):
+    """A workflow does not say what to do."""
+
+
+class Workflow(Generic[I]):
+    """Base of workflows. Stateless but for its configuration, so that several threads may run it.
+
+    A subclass has the class variable ``instances``, its class of instances, and methods marked with
+    :func:`reacts_to`, :func:`when_due` and :func:`when_refused`. All get the event, the instance,
+    and the time by the store's clock. A new program may react to further events: to those that
+    come from then on.
+    """
+
+    instances: type[I]
+
+    _reactions: ClassVar[Mapping[str, _Reaction]] = {}
+    _due: ClassVar[Mapping[str, Callable[..., None]]] = {}
+    _refusals: ClassVar[Mapping[str, Callable[..., None]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        methods = vars(cls).values()
+        cls._reactions = {**cls._reactions, **_marked(methods, "reactions")}
+        cls._due = {**cls._due, **_marked(methods, "due")}
+        cls._refusals = {**cls._refusals, **_marked(methods, "refusals")}
+
+    @property
+    def name(self) -> str:
+        """The wire name of its instances."""
+        return self.instances.kind
+
+    @property
+    def event_names(self) -> frozenset[str]:
+        """The wire names of the events that it reacts to, those of its own instances included."""
+        own = (TimerFired, CommandRequested, CommandRefused, Retried)
+        return frozenset(self._reactions) | {cls.wire.name for cls in own}
+
+    @property
+    def shape(self) -> str:
+        """Always the same: new code does not ask for old events again."""
+        return "workflow"
+
+    @property
+    def collections(self) -> tuple[Collection, ...]:
+        """None: it writes no models."""
+        return ()
+
+    def instance_of(self, event: Event[EventData]) -> UUID | None:
+        """The id of the instance that an event is for; ``None`` where it is for none."""
+        reaction = self._reactions.get(event.name)
+        if reaction is not None:
+            return reaction.correlation(event)
+        return event.aggregate.id if event.aggregate.name == self.name else None
+
+    def begins(self, event: Event[EventData]) -> bool:
+        """Whether the event makes an instance where there is none."""
+        reaction = self._reactions.get(event.name)
+        return reaction is not None and reaction.begins
+
+    def react(self, event: Event[EventData], instance: I, now: datetime) -> None:
+        """Call the handler of an event. Raises what that raises.
+
+        Where there is none for a timer or a refusal, raises :class:`WorkflowError`.
+        """
+        match event.data:
+            case TimerFired(timer):
+                handler = self._due.get(timer)
+                missing = f"no method is marked with @when_due({timer!r})"
+            case CommandRefused(_, command, code, detail):
+                handler = self._refusals.get(command)
+                missing = f"{command} was refused ({code}: {detail})"
+            case _:
+                handler = self._reactions[event.name].handler
+                missing = ""
+        if handler is None:
+            raise WorkflowError(missing)
+        if not instance.exists:
+            instance.begin()
+        handler(self, event, instance, now)
+
+
+def _marked(methods: Any, mark: str) -> dict[str, Any]:
+    return {key: value for m in methods for key, value in getattr(m, mark, {}).items()}

@@ -1,0 +1,105 @@
+"""Running workflows: one thread for the reactions of each, one for its timers."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from shop.eventsourcing.bus import EventBus
+from shop.eventsourcing.command import CommandBus
+from shop.eventsourcing.model import ModelStore
+from shop.eventsourcing.reactions import Reactions
+from shop.eventsourcing.repository import Aggregates
+from shop.eventsourcing.runner import LogRunner, ProjectionRunner, ProjectionStatus, Schedule
+from shop.eventsourcing.store import EventStore
+from shop.eventsourcing.timers import Timers, TimerStatus, TimerThread
+from shop.eventsourcing.workers import Workers
+from shop.eventsourcing.workflow import Workflow
+
+
+class WorkflowRunnerStatus(msgspec.Struct, frozen=True):
+    """How the threads of a workflow get on."""
+
+    reactions: ProjectionStatus
+    timers: TimerStatus
+
+
+class WorkflowRunner:
+    """Owns the threads of one workflow: it reacts, has commands carried out, and fires timers.
+
+    Several processes may run the same workflow on the same stores: everything is still done once.
+    ``listing`` runs :class:`~shop.eventsourcing.workflow_list.WorkflowList` on the same models, and
+    ``aggregates`` and ``commands`` use the same events. So many ``threads`` help with reactions
+    when many instances have something to do. All methods may be called by any thread.
+    """
+
+    def __init__(
+        self,
+        workflow: Workflow[Any],
+        *,
+        events: EventStore,
+        models: ModelStore,
+        bus: EventBus,
+        aggregates: Aggregates,
+        commands: CommandBus,
+        listing: ProjectionRunner,
+        schedule: Schedule = Schedule(),
+        threads: int = 7,
+    ) -> None:
+        self.workflow = workflow
+        self._aggregates = aggregates
+        self._workers = Workers(f"workflow-{workflow.name}", threads)
+        reactions = Reactions(workflow, events, models, aggregates, commands, run=self._workers.run)
+        self._reactions = LogRunner(
+            workflow, reactions, events, models, bus, kind="workflow", schedule=schedule
+        )
+        timers = Timers(workflow, events, models, aggregates)
+        self._timers = TimerThread(workflow, timers, bus, listing, poll=schedule.poll)
+
+    @property
+    def name(self) -> str:
+        """The workflow's name."""
+        return self.workflow.name
+
+    def status(self) -> WorkflowRunnerStatus:
+        """How it gets on."""
+        return WorkflowRunnerStatus(self._reactions.status(), self._timers.status())
+
+    def start(self) -> None:
+        """Start the threads. Once."""
+        self._reactions.start()
+        self._timers.start()
+
+    def stop(self) -> None:
+        """Ask the threads to stop, without waiting for them."""
+        self._timers.stop()
+        self._reactions.stop()
+
+    def close(self, timeout: float) -> bool:
+        """Stop at the end of what is under way; wait at most ``timeout`` seconds. Idempotent.
+
+        Returns whether all threads ended.
+        """
+        self.stop()
+        until = time.monotonic() + timeout
+        # The helpers last: reactions under way wait for them.
+        parts = (self._timers.close, self._reactions.close, self._workers.close)
+        stragglers = [close for close in parts if not close(max(0.0, until - time.monotonic()))]
+        return not stragglers
+
+    def wait_for(self, position: int, timeout: float) -> bool:
+        """Wait until the workflow has reacted to everything up to a position of the log.
+
+        At most ``timeout`` seconds; returns whether it has.
+        """
+        return self._reactions.wait_for(position, timeout)
+
+    def retry(self, id: UUID) -> None:
+        """Have a parked instance try again, wherever the workflow runs.
+
+        Raises :class:`~shop.eventsourcing.errors.CommandRejected` where it is not parked.
+        """
+        self._aggregates.repository(self.workflow.instances).use(id, lambda flow: flow.retry())
