@@ -82,7 +82,7 @@ def open_event_store(url: str, registry: Registry[EventData]) -> EventStore:
     raises where the store cannot be opened: :class:`StoreFormatError`,
     :class:`StoreUnavailableError`.
     """
-    return _open(url).events(registry)
+    return open_backend(url).events(registry)
 
 
 def open_event_bus(url: str) -> EventBus:
@@ -102,11 +102,11 @@ def bootstrap(settings: Settings) -> Shop:
     """
     with ExitStack() as opened:  # closes, last first, what was opened before something failed
         registry = event_registry()
-        backend = _open(settings.event_store)
+        backend = open_backend(settings.event_store)
         opened.callback(backend.close)
         model_backend = backend
         if settings.model_store not in {"", settings.event_store}:
-            model_backend = _open(settings.model_store)
+            model_backend = open_backend(settings.model_store)
             opened.callback(model_backend.close)
         store = backend.events(registry)
         models = model_backend.models
@@ -157,7 +157,8 @@ def bootstrap(settings: Settings) -> Shop:
         )
 
 
-def _open(url: str) -> Backend:
+def open_backend(url: str) -> Backend:
+    """Open the stores of a URL. Raises as :func:`open_event_store`; the caller closes them."""
     scheme = checked_url(url, STORES).partition(":")[0]
     return _OPENERS[scheme](url)
 
