@@ -155,6 +155,8 @@ class Reactions:
                 return self._decide(id, trigger, now, trust=False, waited=waited)
             work = self._aggregates.work()
             instance = work.find(self._workflow.instances, id)
+            if not instance.exists:
+                instance.begin()
             instance.park(trigger, error)
             return work
         if waited:

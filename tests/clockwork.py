@@ -1,0 +1,268 @@
+"""Workflows moved by hand, on a clock that the test sets, and dying where the test wants it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from shop.bootstrap import Backend, open_backend
+from shop.eventsourcing import (
+    AggregateRef,
+    Aggregates,
+    Command,
+    CommandBus,
+    CommandPayload,
+    CommandResult,
+    Commit,
+    DelegatingStore,
+    Event,
+    EventData,
+    EventStore,
+    Filter,
+    ModelReader,
+    ModelStore,
+    Module,
+    Query,
+    Registry,
+    Workflow,
+    WorkflowEntry,
+    WorkflowInstance,
+    WorkflowList,
+)
+from shop.eventsourcing.fold import Fold, Progress
+from shop.eventsourcing.model import Checkpoint, Collection, Reading, StoredModel
+from shop.eventsourcing.reactions import Reactions
+from shop.eventsourcing.timers import Timers
+
+
+def memory(request: pytest.FixtureRequest) -> str:
+    return "memory://"
+
+
+def sqlite(request: pytest.FixtureRequest) -> str:
+    directory: Path = request.getfixturevalue("tmp_path_factory").mktemp("sqlite")
+    return f"sqlite:///{directory / 'shop.db'}"
+
+
+KINDS: Mapping[str, Callable[[pytest.FixtureRequest], str]] = {"memory": memory, "sqlite": sqlite}
+"""Makes the URL of empty stores of each kind."""
+
+
+class Clock:
+    """The clock of a store, set by the test."""
+
+    def __init__(self) -> None:
+        self._ahead = timedelta()
+
+    def now(self) -> datetime:
+        """It goes with the real one, so that events are not of its future."""
+        return datetime.now(UTC) + self._ahead
+
+    def advance(self, seconds: float) -> None:
+        self._ahead += timedelta(seconds=seconds)
+
+
+class Crash(BaseException):
+    """The process died."""
+
+
+class Fuse:
+    """Kills a process before or after one of the writes to come, counted from the next one, 0."""
+
+    def __init__(self) -> None:
+        self._left: int | None = None
+        self._after = False
+
+    def light(self, writes: int, *, after: bool) -> None:
+        self._left, self._after = writes, after
+
+    def put_out(self) -> None:
+        self._left = None
+
+    @contextmanager
+    def write(self) -> Iterator[None]:
+        if self._left is None:
+            yield
+            return
+        burnt, self._left = self._left == 0, self._left - 1
+        if burnt and not self._after:
+            raise Crash
+        yield
+        if burnt:
+            raise Crash
+
+
+class Frail(DelegatingStore):
+    """An event store on a test's clock, whose process may die at a write."""
+
+    def __init__(self, store: EventStore, clock: Clock, fuse: Fuse) -> None:
+        super().__init__(store)
+        self._clock = clock
+        self._fuse = fuse
+
+    def now(self) -> datetime:
+        return self._clock.now()
+
+    def append(
+        self,
+        events: Sequence[Event[EventData]],
+        *,
+        commit_id: UUID | None = None,
+        digest: bytes | None = None,
+        guards: Mapping[AggregateRef, int] | None = None,
+    ) -> Commit:
+        with self._fuse.write():
+            return super().append(events, commit_id=commit_id, digest=digest, guards=guards)
+
+
+class FrailModels:
+    """The same for read models and checkpoints."""
+
+    def __init__(self, models: ModelStore, fuse: Fuse) -> None:
+        self._models = models
+        self._fuse = fuse
+
+    def commit(
+        self,
+        expected: Checkpoint | None,
+        checkpoint: Checkpoint,
+        models: Sequence[StoredModel] = (),
+    ) -> None:
+        with self._fuse.write():
+            self._models.commit(expected, checkpoint, models)
+
+    def prepare(self, collections: Sequence[Collection]) -> None:
+        self._models.prepare(collections)
+
+    def checkpoint(self, projection: str) -> Checkpoint | None:
+        return self._models.checkpoint(projection)
+
+    def get(
+        self, projection: str, collection: str, id: str, *, generation: int | None = None
+    ) -> Reading[StoredModel | None]:
+        return self._models.get(projection, collection, id, generation=generation)
+
+    def find(
+        self,
+        projection: str,
+        collection: Collection,
+        filter: Filter,
+        *,
+        generation: int | None = None,
+    ) -> Reading[list[StoredModel]]:
+        return self._models.find(projection, collection, filter, generation=generation)
+
+    def discard(self, collections: Sequence[str], generation: int) -> None:
+        self._models.discard(collections, generation)
+
+    def close(self) -> None:
+        self._models.close()
+
+
+class Stage:
+    """One set of stores, on which any number of processes work, one after the other or at once."""
+
+    def __init__(self, url: str, modules: Sequence[Module], opened: ExitStack) -> None:
+        self.clock = Clock()
+        self.modules = modules
+        self._url = url
+        self._opened = opened
+        self._registry = Registry(event for module in modules for event in module.events)
+        self._memory: tuple[Backend, EventStore] | None = None
+
+    def open(self) -> tuple[EventStore, ModelStore]:
+        """The stores, as one process opens them."""
+        if self._memory is None or not self._url.startswith("memory:"):
+            backend = open_backend(self._url)
+            self._opened.callback(backend.close)
+            self._memory = backend, backend.events(self._registry)
+        backend, events = self._memory
+        return events, backend.models
+
+    def node(self, workflow: Workflow[Any], models: ModelStore | None = None) -> Node:
+        """A process that has just started. ``models``: others than those beside the events."""
+        events, beside = self.open()
+        return Node(self, workflow, events, models or beside)
+
+
+class Node:
+    """A process that runs a workflow, step by step. What it remembers is lost with it."""
+
+    def __init__(
+        self, stage: Stage, workflow: Workflow[Any], events: EventStore, models: ModelStore
+    ) -> None:
+        self.fuse = Fuse()
+        self.workflow = workflow
+        self.events = Frail(events, stage.clock, self.fuse)
+        self.models = FrailModels(models, self.fuse)
+        self.aggregates = Aggregates(self.events)
+        self.commands = CommandBus(self.events, self.aggregates, stage.modules)
+        self.models.prepare(WorkflowList().collections)
+        self.reactions = Reactions(
+            workflow, self.events, self.models, self.aggregates, self.commands, run=in_turn
+        )
+        self._listing = Fold(WorkflowList(), self.events, self.models)
+        self._timers = Timers(workflow, self.events, self.models, self.aggregates)
+
+    def do(
+        self, payload: CommandPayload, id: UUID, command_id: UUID | None = None
+    ) -> CommandResult:
+        """Carry out somebody's command."""
+        return self.commands.dispatch(Command.new(payload, id, id=command_id))
+
+    def react(self) -> None:
+        """Have the workflow react to what it has not seen yet, in one batch."""
+        self.reactions.advance(self._begin(self.workflow.name, self.workflow.shape), self.head)
+
+    def show(self) -> None:
+        """Have the read models follow."""
+        self._listing.advance(self._begin(WorkflowList.name, WorkflowList().shape), self.head)
+
+    def fire(self) -> int:
+        """Fire what is due, as far as the read models know; return how many timers that were."""
+        return self._timers.fire().fired
+
+    def settle(self) -> None:
+        """Do all there is to do."""
+        before = -1
+        while before != self.head:
+            before = self.head
+            self.react()
+            self.show()
+            self.fire()
+
+    @property
+    def head(self) -> int:
+        return self.events.head()
+
+    def instance(self, id: UUID) -> WorkflowInstance:
+        """An instance, as the log has it."""
+        instance: WorkflowInstance = Aggregates(self.events).load(self.workflow.instances, id)
+        return instance
+
+    def entry(self, id: UUID) -> WorkflowEntry | None:
+        """An instance, as it is shown."""
+        ref = AggregateRef(self.workflow.name, id)
+        return ModelReader(self.models, WorkflowList.name).get(WorkflowEntry, str(ref)).value
+
+    def recorded(self, kind: type[EventData]) -> list[EventData]:
+        """All events of a kind in the log."""
+        return [event.data for event in self.events.read(Query(names=[kind.wire.name]))]
+
+    def _begin(self, name: str, shape: str) -> Progress:
+        known = self.models.checkpoint(name)
+        if known is None:
+            known = Checkpoint(name, 1, 0, shape, self.events.info().identity)
+            self.models.commit(None, known)
+        return Progress(known, known.position)
+
+
+def in_turn(tasks: Sequence[Callable[[], None]]) -> None:
+    for task in tasks:
+        task()
