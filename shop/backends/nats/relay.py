@@ -212,7 +212,7 @@ class Relay:
     def _messages(
         self, client: Client, cursor: _Cursor, events: Sequence[Event[EventData]]
     ) -> list[tuple[str, bytes, dict[str, str]]]:
-        messages = []
+        messages: list[tuple[str, bytes, dict[str, str]]] = []
         size = 0
         for sequence, event in enumerate(events, cursor.sequence):
             subject, data = self._subject + event.name, encode_event(event)
@@ -221,6 +221,10 @@ class Relay:
                 POSITION: str(event.position),
                 "Nats-Expected-Last-Sequence": str(sequence),
             }
+            if messages:
+                # The sequence alone would let this in where a stranger's message came in the place
+                # of the one before it.
+                headers["Nats-Expected-Last-Msg-Id"] = str(events[len(messages) - 1].id)
             try:
                 check_size(client, subject, data, headers)
             except MessageTooLargeError as error:
