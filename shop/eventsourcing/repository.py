@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Generic, NamedTuple, TypeVar
 from uuid import UUID
@@ -255,9 +255,11 @@ class UnitOfWork:
         *,
         commit_id: UUID | None = None,
         digest: bytes | None = None,
-        metadata: Metadata | None = None,
+        metadata: Metadata | Mapping[AggregateRef, Metadata] | None = None,
     ) -> Commit:
         """Store all recorded changes at once and return the commit. Call it once.
+
+        ``metadata`` is that of all events, or is given for those of each aggregate.
 
         Raises what :meth:`EventStore.append` raises. A replayed commit stores nothing and leaves
         ``events`` empty.
@@ -267,10 +269,9 @@ class UnitOfWork:
         guards: dict[AggregateRef, int] = {}
         for ref, aggregate in self._loaded.items():
             guards[ref] = aggregate.stored_version
+            why = metadata.get(ref) if isinstance(metadata, Mapping) else metadata
             for version, data in enumerate(aggregate.changes, aggregate.stored_version + 1):
-                events.append(
-                    Event.new(ref, version=version, data=data, metadata=metadata, time=now)
-                )
+                events.append(Event.new(ref, version=version, data=data, metadata=why, time=now))
         commit = self._store.append(events, commit_id=commit_id, digest=digest, guards=guards)
         if not commit.replayed:
             self.events = [event.at(commit.first + i) for i, event in enumerate(events)]

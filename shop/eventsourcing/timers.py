@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from shop.eventsourcing.bus import EventBus
+from shop.eventsourcing.event import AggregateRef, Metadata
 from shop.eventsourcing.model import Filter, ModelReader, ModelStore
 from shop.eventsourcing.repository import Aggregates
 from shop.eventsourcing.retry import Backoff, ConflictRetry
@@ -92,12 +93,18 @@ class Timers:
         The read models may be behind: what counts is what the instances know. ``trust`` takes
         those as they were last seen, since the commit finds out where that is wrong.
         """
+        why = {
+            AggregateRef(timer.workflow, timer.id): Metadata(
+                correlation_id=timer.correlation_id, causation_id=timer.event_id
+            )
+            for timer in due
+        }
         work = self._aggregates.work(trust=trust)
-        instances = [work.find(self._instances, id) for id in {timer.id for timer in due}]
+        instances = [work.find(self._instances, ref.id) for ref in why]
         for instance in instances:
             instance.fire(now)
         if any(instance.changes for instance in instances):
-            work.commit()
+            work.commit(metadata=why)
         elif work.trusted:
             return self._fire(due, now, trust=False)
         return len(work.events)

@@ -78,6 +78,9 @@ class Timer(ReadModel, frozen=True):
     timer: str
     due: int
     """Microseconds since 1970."""
+    event_id: UUID
+    """Of the event that set it."""
+    correlation_id: UUID | None
 
     @property
     def time(self) -> datetime:
@@ -112,7 +115,8 @@ class WorkflowList(Projection):
         others = (pending for pending in entry.timers if pending.timer != timer)
         _put(models, ref, entry, timers=(*others, PendingTimer(timer, event.data.due)))
         due = (event.data.due - _EPOCH) // timedelta(microseconds=1)
-        models.put(_timer_id(ref, timer), Timer(ref.name, ref.id, timer, due))
+        why = event.metadata.correlation_id
+        models.put(_timer_id(ref, timer), Timer(ref.name, ref.id, timer, due, event.id, why))
 
     @handles(TimerCancelled, TimerFired)
     def timer_gone(
