@@ -50,7 +50,21 @@ def sqlite(request: pytest.FixtureRequest) -> str:
     return f"sqlite:///{directory / 'shop.db'}"
 
 
-KINDS: Mapping[str, Callable[[pytest.FixtureRequest], str]] = {"memory": memory, "sqlite": sqlite}
+def on_server(kind: str) -> Callable[[pytest.FixtureRequest], str]:
+    """A URL made by the fixture of that name."""
+
+    def url(request: pytest.FixtureRequest) -> str:
+        new: str = request.getfixturevalue(kind)()
+        return new
+
+    return url
+
+
+KINDS: Mapping[str, Callable[[pytest.FixtureRequest], str]] = {
+    "memory": memory,
+    "sqlite": sqlite,
+    **{kind: on_server(kind) for kind in ("postgres", "mongodb", "mongodb_replica_set")},
+}
 """Makes the URL of empty stores of each kind."""
 
 
