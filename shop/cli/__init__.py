@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from shop import __version__
-from shop.cli import events, models, serve
+from shop.cli import events, models, serve, workflows
 from shop.config import Settings
 from shop.process import clear_failures, log_to_stderr
 from shop.urls import sqlite_path
@@ -56,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
     serve.add_to(commands)
     events.add_to(commands)
     models.add_to(commands)
+    workflows.add_to(commands)
     config = commands.add_parser(
         "config",
         help="show the settings, and whether they are valid",
