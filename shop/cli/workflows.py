@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from uuid import UUID
 
@@ -15,13 +15,9 @@ from shop.cli.arguments import Commands
 from shop.cli.looking import settings_of
 from shop.eventsourcing import (
     CommandRejected,
-    Filter,
-    WorkflowEntry,
-    WorkflowList,
     WorkflowStatus,
 )
 from shop.process import EXIT_FAILED
-from shop.runtime import Shop
 
 
 def add_to(commands: Commands) -> None:
@@ -33,7 +29,7 @@ def add_to(commands: Commands) -> None:
         " shows them. The shop may be running meanwhile.",
     )
     parser.add_argument(
-        "--status", choices=[str(status) for status in WorkflowStatus], help="only with this status"
+        "--status", type=WorkflowStatus, choices=list(WorkflowStatus), help="only with this status"
     )
     parser.set_defaults(run=_list)
     actions = parser.add_subparsers(title="actions", metavar="ACTION")
@@ -51,7 +47,8 @@ def add_to(commands: Commands) -> None:
 
 def _list(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     with closing(bootstrap(settings_of(environ, "event_store", "model_store"))) as shop:
-        for entry in _entries(shop, arguments.status):
+        shop.check_open()
+        for entry in shop.list_workflows(arguments.status):
             sys.stdout.buffer.write(msgspec.json.encode(entry) + b"\n")
         sys.stdout.buffer.flush()
     return 0
@@ -60,7 +57,8 @@ def _list(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
 def _retry(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     code = 0
     with closing(bootstrap(settings_of(environ, "event_store", "model_store"))) as shop:
-        parked = [(e.workflow, e.id) for e in _entries(shop, WorkflowStatus.PARKED)]
+        shop.check_open()
+        parked = [(e.workflow, e.id) for e in shop.list_workflows(WorkflowStatus.PARKED)]
         for id in arguments.ids or [id for _, id in parked]:
             # Those that the list does not know of yet, too.
             names = [name for name, known in parked if known == id] or list(shop.workflows)
@@ -72,15 +70,3 @@ def _retry(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
                     print(refusal.detail, file=sys.stderr, flush=True)
                     code = EXIT_FAILED
     return code
-
-
-def _entries(shop: Shop, status: str | None) -> Iterator[WorkflowEntry]:
-    shop.check_open()
-    reader = shop.reader(WorkflowList.name)
-    filter = Filter(equal={} if status is None else {"status": status}, limit=500)
-    while True:
-        page = reader.find(WorkflowEntry, filter).value
-        yield from (keyed.model for keyed in page)
-        if len(page) < filter.limit:
-            return
-        filter = msgspec.structs.replace(filter, after=page[-1].key)
