@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol, Self
 
 import msgspec
@@ -253,17 +254,20 @@ class Shop:
         """How the bus is doing, and what works for it."""
         return [self.bus.status(), *(service.status() for service in self._services)]
 
-    def _parked(self) -> Mapping[str, int]:
-        counts = dict.fromkeys(self.workflows, 0)
+    def list_workflows(self, status: WorkflowStatus | None = None) -> Iterator[WorkflowEntry]:
+        """All instances of workflows, oldest first, or those with a status: page by page."""
         reader = self.reader(WorkflowList.name)
-        filter = Filter(equal={"status": WorkflowStatus.PARKED}, limit=500)
+        filter = Filter(equal={} if status is None else {"status": status}, limit=500)
         while True:
-            found = reader.find(WorkflowEntry, filter).value
-            for keyed in found:
-                counts[keyed.model.workflow] = counts.get(keyed.model.workflow, 0) + 1
-            if len(found) < filter.limit:
-                return counts
-            filter = msgspec.structs.replace(filter, after=found[-1].key)
+            page = reader.find(WorkflowEntry, filter).value
+            yield from (keyed.model for keyed in page)
+            if len(page) < filter.limit:
+                return
+            filter = msgspec.structs.replace(filter, after=page[-1].key)
+
+    def _parked(self) -> Mapping[str, int]:
+        counts = Counter(entry.workflow for entry in self.list_workflows(WorkflowStatus.PARKED))
+        return {name: counts[name] for name in self.workflows}
 
 
 def _problems(status: ProjectionStatus) -> list[str]:

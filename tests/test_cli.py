@@ -19,6 +19,9 @@ from shop import __version__
 from shop.bootstrap import bootstrap
 from shop.cli import main
 from shop.config import Settings
+from shop.domain.customer import RegisterCustomer
+from shop.domain.order import PlaceOrder, RequestedItem
+from shop.domain.payment_workflow import Payment
 from shop.domain.product import CreateProduct, RenameProduct
 from shop.eventsourcing import Command, ModelSession
 from shop.projections.shop_stats import STATS_ID, Stats
@@ -66,7 +69,9 @@ def total_products(shop: Shop) -> int:
 
 
 class TestHelp:
-    @pytest.mark.parametrize("command", ["serve", "events", "rebuild", "verify", "config"])
+    @pytest.mark.parametrize(
+        "command", ["serve", "events", "rebuild", "verify", "workflows", "config"]
+    )
     def test_every_command_explains_itself(self, command: str, capsys: Captured) -> None:
         with pytest.raises(SystemExit, match="0"):
             main([command, "--help"])
@@ -358,6 +363,73 @@ class TestFailures:
             main(line.split(), environ)
         told = capsys.readouterr().err
         assert "product_catalog has no read models yet, as it never ran: start the shop" in told
+
+
+class TestWorkflows:
+    @pytest.fixture
+    def orders(self, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> list[UUID]:
+        """Two orders: the workflow of the first is parked, since it could not set a timer."""
+        result = shop.commands.dispatch(Command.new(RegisterCustomer("Ada", "ada@example.org")))
+        mouse = create(shop, "Mouse")
+
+        def order() -> UUID:
+            items = (RequestedItem(mouse, 1),)
+            placed = shop.commands.dispatch(Command.new(PlaceOrder(result.aggregate.id, items)))
+            assert shop.workflows["shop.payment_workflow"].wait_for(placed.position, 10)
+            assert shop.wait_for(shop.store.head(), 10)
+            return placed.aggregate.id
+
+        def broken(*arguments: object) -> None:
+            raise RuntimeError("no timers today")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Payment, "set_timer", broken)
+            parked = order()
+        return [parked, order()]
+
+    def listed(self, environ: dict[str, str], capsys: Captured, *options: str) -> dict[str, str]:
+        """The status of each, by id."""
+        assert main(["workflows", *options], environ) == 0
+        lines = map(json.loads, capsys.readouterr().out.splitlines())
+        return {line["id"]: line["status"] for line in lines}
+
+    def test_it_prints_what_http_shows(
+        self, shop: Shop, orders: list[UUID], environ: dict[str, str], capsys: Captured
+    ) -> None:
+        assert main(["workflows"], environ) == 0
+        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        shown = create_app(shop).test_client().get("/workflows").json
+        assert shown is not None
+        assert lines == shown["items"][::-1]
+        assert lines[0]["failure"]["error"] == "RuntimeError: no timers today"
+
+    def test_a_status_chooses_some(
+        self, orders: list[UUID], environ: dict[str, str], capsys: Captured
+    ) -> None:
+        parked, running = map(str, orders)
+        assert self.listed(environ, capsys) == {parked: "parked", running: "running"}
+        assert self.listed(environ, capsys, "--status", "parked") == {parked: "parked"}
+
+    @pytest.mark.parametrize("by_id", [True, False])
+    def test_a_parked_one_is_retried_by_the_running_shop(
+        self,
+        orders: list[UUID],
+        environ: dict[str, str],
+        capsys: Captured,
+        eventually: Eventually,
+        *,
+        by_id: bool,
+    ) -> None:
+        parked = str(orders[0])
+        assert main(["workflows", "retry", parked if by_id else "--all"], environ) == 0
+        assert f"shop.payment_workflow/{parked}: is tried again" in capsys.readouterr().out
+        eventually(lambda: self.listed(environ, capsys)[parked] == "running")
+
+    def test_one_that_is_not_parked_is_told(
+        self, orders: list[UUID], environ: dict[str, str], capsys: Captured
+    ) -> None:
+        assert main(["workflows", "retry", str(orders[1])], environ) == 1
+        assert f"shop.payment_workflow/{orders[1]} is not parked" in capsys.readouterr().err
 
 
 def test_progress_is_a_bar_on_a_terminal(

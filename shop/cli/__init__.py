@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from shop import __version__
-from shop.cli import events, models, moving, serve
+from shop.cli import events, models, moving, serve, workflows
 from shop.config import Settings
 from shop.process import clear_failures, log_to_stderr
 from shop.urls import redacted, sqlite_path
@@ -67,6 +67,7 @@ def parser() -> argparse.ArgumentParser:
     events.add_to(commands)
     models.add_to(commands)
     moving.add_to(commands)
+    workflows.add_to(commands)
     config = commands.add_parser(
         "config",
         help="show the settings, and whether they are valid",

@@ -70,10 +70,8 @@ class PaymentWorkflow(Workflow[Payment]):
 
     @when_refused(CancelOrder)
     def not_cancelled(self, event: Event[CommandRefused], payment: Payment, now: datetime) -> None:
-        # Somebody was faster, and the order's own event tells what came of it. The order's other
-        # refusals are no way for this to end well.
-        if event.data.code not in {"order-paid", "order-cancelled"}:
-            payment.fail(f"{event.data.code}: {event.data.detail}")
+        # Not because somebody was faster: the order's own event came before, and was the end.
+        payment.fail(f"{event.data.code}: {event.data.detail}")
 
 
 MODULE = Module(events=WORKFLOW_EVENTS)

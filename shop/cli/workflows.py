@@ -1,0 +1,72 @@
+"""``python -m shop workflows``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from contextlib import closing
+from uuid import UUID
+
+import msgspec
+
+from shop.bootstrap import bootstrap
+from shop.cli.arguments import Commands
+from shop.cli.looking import settings_of
+from shop.eventsourcing import (
+    CommandRejected,
+    WorkflowStatus,
+)
+from shop.process import EXIT_FAILED
+
+
+def add_to(commands: Commands) -> None:
+    """Add the command to a parser."""
+    parser = commands.add_parser(
+        "workflows",
+        help="print workflows, as JSON lines; retry those that are parked",
+        description="Print the workflows, oldest first, one JSON object a line, as GET /workflows"
+        " shows them. The shop may be running meanwhile.",
+    )
+    parser.add_argument(
+        "--status", type=WorkflowStatus, choices=list(WorkflowStatus), help="only with this status"
+    )
+    parser.set_defaults(run=_list)
+    actions = parser.add_subparsers(title="actions", metavar="ACTION")
+    retry = actions.add_parser(
+        "retry",
+        help="have parked workflows try again",
+        description="Have parked workflows try again what they failed on. The running shop does it"
+        " within a second; otherwise the next one that is started.",
+    )
+    which = retry.add_mutually_exclusive_group(required=True)
+    which.add_argument("ids", nargs="*", type=UUID, default=[], metavar="UUID")
+    which.add_argument("--all", action="store_true", help="all that are parked")
+    retry.set_defaults(run=_retry)
+
+
+def _list(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    with closing(bootstrap(settings_of(environ, "event_store", "model_store"))) as shop:
+        shop.check_open()
+        for entry in shop.list_workflows(arguments.status):
+            sys.stdout.buffer.write(msgspec.json.encode(entry) + b"\n")
+        sys.stdout.buffer.flush()
+    return 0
+
+
+def _retry(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    code = 0
+    with closing(bootstrap(settings_of(environ, "event_store", "model_store"))) as shop:
+        shop.check_open()
+        parked = [(e.workflow, e.id) for e in shop.list_workflows(WorkflowStatus.PARKED)]
+        for id in arguments.ids or [id for _, id in parked]:
+            # Those that the list does not know of yet, too.
+            names = [name for name, known in parked if known == id] or list(shop.workflows)
+            for name in names:
+                try:
+                    shop.workflows[name].retry(id)
+                    print(f"{name}/{id}: is tried again", flush=True)
+                except CommandRejected as refusal:
+                    print(refusal.detail, file=sys.stderr, flush=True)
+                    code = EXIT_FAILED
+    return code
