@@ -142,8 +142,16 @@ def test_many_threads_lose_nothing_and_never_commit_at_once(
     assert sorted(work for works in gate.groups for work in works) == list(works)
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Has SIGINT raise, also where the tests were started in the background: it is ignored there."""
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, usual)
+
+
 def test_who_is_interrupted_while_waiting_holds_nobody_up(
-    gate: Gate, pool: ThreadPoolExecutor, eventually: Callable[..., None]
+    gate: Gate, pool: ThreadPoolExecutor, eventually: Callable[..., None], ctrl_c: None
 ) -> None:
     group = GroupCommit(gate.commit)
     gate.opened.clear()
