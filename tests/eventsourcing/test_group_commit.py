@@ -144,7 +144,7 @@ def test_many_threads_lose_nothing_and_never_commit_at_once(
 
 @pytest.fixture
 def ctrl_c() -> Iterator[None]:
-    """Has SIGINT raise, also where the tests were started in the background: it is ignored there."""
+    """Has SIGINT raise also where the tests were started in the background, which ignores it."""
     usual = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, usual)
