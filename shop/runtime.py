@@ -131,7 +131,7 @@ class Shop:
         """Start the threads; those that need the stores, once these are open."""
         self._opening.start(self._start_threads)
 
-    def close(self, timeout: float = 8.0) -> None:
+    def close(self, timeout: float = 6.0) -> None:
         """Stop the threads at a batch boundary, then close bus and stores; idempotent.
 
         All threads together have ``timeout`` seconds; stragglers are logged and left behind.
