@@ -18,7 +18,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from bench import aggregates, appends, freshness, projections, reading, web
+from bench import aggregates, appends, freshness, projections, reading, web, workflows
 from bench.measure import Bench, Row
 
 THEMES: Mapping[str, Callable[[Bench], Iterator[Row]]] = {
@@ -28,6 +28,7 @@ THEMES: Mapping[str, Callable[[Bench], Iterator[Row]]] = {
     "project": projections.run,
     "web": web.run,
     "fresh": freshness.run,
+    "workflow": workflows.run,
 }
 
 
