@@ -28,6 +28,7 @@ from bench import (
     projections,
     reading,
     web,
+    workflows,
 )
 from bench.measure import Bench, Row
 
@@ -41,6 +42,7 @@ THEMES: Mapping[str, Callable[[Bench], Iterator[Row]]] = {
     "web": web.run,
     "fresh": freshness.run,
     "nats": over_nats.run,
+    "workflow": workflows.run,
 }
 
 

@@ -137,6 +137,7 @@ def test_every_request_is_answered_as_it_says(walk: Walk) -> None:
         (200, "GET /products/<id>"),
         (200, "GET /customers/<id>/orders"),
         (200, "GET /stats"),
+        (200, "GET /workflows?status=completed"),
         (200, "GET /events?after=0&limit=10"),
         (200, "GET /streams/shop.order/<id>"),
         (200, "POST /commands/shop.product.adjust_stock/<id>"),

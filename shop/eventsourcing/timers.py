@@ -61,6 +61,8 @@ class Timers:
         self._instances = workflow.instances
         self._own = {"workflow": workflow.name}
         self._events = events
+        self._models = models
+        self._prepared = False
         self._reader = ModelReader(models, WorkflowList.name)
         self._aggregates = aggregates
         self._batch = batch
@@ -70,6 +72,9 @@ class Timers:
 
         Costs the same however many timers are set: only those that are due are looked at.
         """
+        if not self._prepared:
+            self._models.prepare(WorkflowList().collections)
+            self._prepared = True
         earliest = self._earliest(1)
         now = self._events.now()
         if not earliest:

@@ -14,6 +14,7 @@ import pytest
 
 from shop.eventsourcing import Commit, ConcurrencyError, EventStore, Query
 from tests.notebook import AnyEvent, counted, note, noted, positions, stream
+from tests.stores import Storage
 
 THREADS = 8
 
@@ -66,6 +67,20 @@ def test_of_many_who_send_one_commit_one_writes_and_all_get_its_positions(
         assert [(c.first, c.last) for c in commits] == [(before + 1, before + 2)] * THREADS
         assert sorted(c.replayed for c in commits) == [False] + [True] * (THREADS - 1)
         assert store.head() == before + 2
+
+
+@pytest.mark.parametrize("size", [0, 2])
+def test_of_many_processes_that_send_one_commit_one_writes(durable: Storage, size: int) -> None:
+    """Each with connections and memories of its own, and with other appends in between."""
+    stores = [durable.open() for _ in range(4)]
+    for _ in range(10):
+        events, commit_id = stream(note(), size), uuid4()
+        works = [partial(store.append, events, commit_id=commit_id) for store in stores]
+        others = [partial(store.append, [noted(note(), 1)]) for store in stores]
+        outcomes = at_once([*works, *others])[: len(works)]
+        commits = [outcome for outcome in outcomes if isinstance(outcome, Commit)]
+        assert sorted(commit.replayed for commit in commits) == [False, True, True, True]
+        assert len({(commit.first, commit.last) for commit in commits}) == 1
 
 
 def test_a_conflict_fails_only_the_append_that_has_it(store: EventStore) -> None:

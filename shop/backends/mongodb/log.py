@@ -104,11 +104,11 @@ class Log:
     def _append(self, entries: Sequence[Entry[Work]], unsettled: list[Entry[Work]]) -> None:
         """Do appends one after the other, each with its own outcome."""
         left = list(entries)
-        behind = False
-        # Empty commits take no position, so that nothing tells whether another was faster.
-        careful = any(not entry.work.appends[0].prepared.events for entry in left)
+        behind = careful = False
         while left:
             appends = [entry.work.appends[0] for entry in left]
+            # Empty commits take no position, so that nothing tells whether another was faster.
+            careful = careful or any(not append.prepared.events for append in appends)
             outcomes = self._decided(appends, careful=careful, behind=behind)
             if not careful and any(isinstance(outcome, Exception) for outcome in outcomes):
                 careful = True  # what is remembered may be old
@@ -365,7 +365,8 @@ class _Refusal(msgspec.Struct, frozen=True):
             return cls(StoreError(f"{where} refused a commit: {failure.get('errmsg')}"))
         if "events.id" in failure["keyPattern"]:
             return cls(EventIdReusedError(UUID(failure["keyValue"]["events.id"])))
-        return cls(None, behind="_id" in failure["keyPattern"])
+        # The _id of a commit without events is its commit id: then that is known, not a position.
+        return cls(None, behind=isinstance(failure["keyValue"].get("_id"), int))
 
 
 def _portions(sizes: Sequence[int]) -> Iterator[int]:
