@@ -12,7 +12,14 @@ from uuid import uuid4
 
 import pytest
 
-from shop.eventsourcing import Commit, ConcurrencyError, EventStore, Query
+from shop.eventsourcing import (
+    Commit,
+    ConcurrencyError,
+    EventIdReusedError,
+    EventStore,
+    Query,
+    new_id,
+)
 from tests.notebook import AnyEvent, counted, note, noted, positions, stream
 from tests.stores import Storage
 
@@ -36,7 +43,7 @@ def at_once(works: list[Callable[[], Commit]]) -> list[Commit | Exception]:
         start.wait()
         try:
             return work()
-        except ConcurrencyError as error:
+        except (ConcurrencyError, EventIdReusedError) as error:
             return error
 
     with ThreadPoolExecutor(len(works)) as pool:
@@ -67,6 +74,18 @@ def test_of_many_who_send_one_commit_one_writes_and_all_get_its_positions(
         assert [(c.first, c.last) for c in commits] == [(before + 1, before + 2)] * THREADS
         assert sorted(c.replayed for c in commits) == [False] + [True] * (THREADS - 1)
         assert store.head() == before + 2
+
+
+def test_of_many_who_append_one_event_in_commits_of_their_own_one_wins(store: EventStore) -> None:
+    """Also when they come together in one group, behind another append."""
+    for number in range(1, 21):
+        id = new_id()
+        other = partial(store.append, stream(note(), 50))
+        works = [partial(store.append, [noted(note(), 1, id=id)]) for _ in range(THREADS)]
+        outcomes = at_once([other, *works])[1:]
+        assert sum(isinstance(outcome, Commit) for outcome in outcomes) == 1
+        assert sum(isinstance(o, EventIdReusedError) for o in outcomes) == THREADS - 1
+        assert store.head() == number * 51
 
 
 @pytest.mark.parametrize("size", [0, 2])

@@ -74,11 +74,12 @@ def append_all(
             head = _call(connection, names, list(batch.values()), expected)
         except errors.UniqueViolation as error:
             reused = _reused(error)
-            outcomes |= {
-                n: reused
+            [n] = (
+                n
                 for n, append in batch.items()
                 if any(event.id == reused.event_id for event in append.prepared.events)
-            }
+            )
+            outcomes[n] = reused
             continue
         if head is None:
             outcomes |= _refused(connection, names, batch)
@@ -112,9 +113,8 @@ def replicate_all(
         batch, expected = _fitting(left)
         after = commits[min(left)].first - 1
         try:
-            # It refuses what somebody else has made wrong since the look.
-            if _call(connection, names, list(batch.values()), expected, after=after) is not None:
-                return
+            # It refuses what somebody else has made wrong since the look: so look again.
+            _call(connection, names, list(batch.values()), expected, after=after)
         except errors.UniqueViolation as error:
             raise _reused(error) from error
 
@@ -165,7 +165,8 @@ def _fitting(
     appends: Mapping[int, Append],
 ) -> tuple[dict[int, Append], dict[AggregateRef, int]]:
     """Those of the appends that can be done in one go, and the versions that aggregates must have
-    before. Others contradict an earlier one: what becomes of it is to be seen first.
+    before. Others contradict an earlier one, or have the id of one of its events: what becomes of
+    it is to be seen first.
     """
     fitting: dict[int, Append] = {}
     expected: dict[AggregateRef, int] = {}
@@ -173,12 +174,13 @@ def _fitting(
     ids: set[UUID] = set()
     for n, append in appends.items():
         wanted = append.prepared.expected
-        if append.prepared.commit_id in ids or any(
+        own = {append.prepared.commit_id, *(event.id for event in append.prepared.events)}
+        if not ids.isdisjoint(own) or any(
             reached.get(ref, version) != version for ref, version in wanted.items()
         ):
             continue
         fitting[n] = append
-        ids.add(append.prepared.commit_id)
+        ids |= own
         for ref, version in wanted.items():
             expected.setdefault(ref, version)
             reached[ref] = version
@@ -255,6 +257,6 @@ def _reused(error: errors.UniqueViolation) -> EventIdReusedError:
     Raises the error itself where it is about something else.
     """
     id = re.search(r"Key \(id\)=\(([0-9a-f-]{36})\)", error.diag.message_detail or "")
-    if id is None:
+    if id is None or not (error.diag.table_name or "").endswith("events"):
         raise error
     return EventIdReusedError(UUID(id[1]))

@@ -57,16 +57,29 @@ class Database:
                 raise self.translation(error) from error
 
     @contextmanager
-    def transaction(self, *, durable: bool = True) -> Iterator[Connection]:
+    def transaction(self) -> Iterator[Connection]:
         """A connection within a transaction, which ends with the block.
 
-        One that need not be ``durable`` may be lost when the server crashes, whole, and with
-        everything after it.
+        It is not waited for until it is on disk: when the server crashes it may be lost, whole, and
+        with everything after it.
         """
         with self.connection() as connection, connection.transaction():
-            if not durable:
-                connection.execute("SET LOCAL synchronous_commit = off")
+            connection.execute("SET LOCAL synchronous_commit = off")
             yield connection
+
+    @contextmanager
+    def defining(self) -> Iterator[Connection]:
+        """A connection to change the schema by, in a transaction, while nobody else does.
+
+        Its answers are waited for however long they take: an index of a long table takes its time.
+        """
+        with self.connection() as connection, connection.transaction():
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", (self.names.lock,))
+            usual, connection.answer_timeout = connection.answer_timeout, None
+            try:
+                yield connection
+            finally:
+                connection.answer_timeout = usual
 
     def read(self, sql: str, parameters: Parameters = ()) -> list[Row]:
         """Run one query and return all its rows."""

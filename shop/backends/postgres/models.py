@@ -54,8 +54,7 @@ class PostgresModelStore:
             (self._names.schema,),
         )
         if not objects.keys() <= {name for (name,) in existing}:
-            with self._database.transaction() as connection:
-                connection.execute("SELECT pg_advisory_xact_lock(%s)", (self._names.lock,))
+            with self._database.defining() as connection:
                 for statement in objects.values():
                     connection.execute(statement)
         self._indexes |= {collection.name: collection.indexes for collection in collections}
@@ -105,7 +104,7 @@ class PostgresModelStore:
         models: Sequence[StoredModel] = (),
     ) -> None:
         """As :meth:`ModelStore.commit`."""
-        with self._database.transaction(durable=False) as connection:
+        with self._database.transaction() as connection:
             self._move(connection, expected, checkpoint)
             for collection in {model.collection for model in models}:
                 own = [model for model in models if model.collection == collection]
@@ -117,7 +116,7 @@ class PostgresModelStore:
             table = self._names.models(collection)
             deleted = _DISCARD_AT_ONCE
             while deleted == _DISCARD_AT_ONCE:
-                with self._database.transaction(durable=False) as connection:
+                with self._database.transaction() as connection:
                     deleted = connection.execute(
                         f"DELETE FROM {table} WHERE generation = %(generation)s AND id IN (SELECT"
                         f" id FROM {table} WHERE generation = %(generation)s LIMIT %(most)s)",

@@ -75,7 +75,8 @@ def _version(connection: Connection, names: Names) -> int:
     """How many migrations the store has seen."""
     # Not by to_regclass(): that may remember a table as missing which has been made meanwhile.
     [(there,)] = connection.execute(
-        "SELECT count(*) FROM pg_tables WHERE schemaname || '.' || tablename = %s", (names.store,)
+        "SELECT count(*) FROM pg_tables WHERE schemaname = %s AND tablename = %s",
+        tuple(names.store.split(".")),
     )
     if not there:
         return 0

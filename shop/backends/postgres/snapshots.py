@@ -25,7 +25,7 @@ class PostgresSnapshotStore:
 
     def save(self, snapshot: Snapshot) -> None:
         """As :meth:`SnapshotStore.save`."""
-        with self._database.transaction(durable=False) as connection:
+        with self._database.transaction() as connection:
             connection.execute(
                 f"INSERT INTO {self._table} VALUES (%s, %s, %s, %s, %s, %b)"
                 " ON CONFLICT (aggregate_id, aggregate) DO UPDATE SET version = excluded.version,"
