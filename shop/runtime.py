@@ -44,9 +44,8 @@ class Health(msgspec.Struct, frozen=True):
     """Whether the shop can do its work.
 
     ``problems`` has a line for each thing that keeps it from that, ``degraded`` one for each that
-    does not: it is slower meanwhile, or others do not hear of it.
-
-    Parked workflows are none: they wait for somebody to look at them, and the others go on.
+    does not: it is slower meanwhile, or others do not hear of it. Parked workflows are neither:
+    they wait for somebody to look at them, and the others go on.
     """
 
     ready: bool

@@ -36,7 +36,7 @@ ADJUSTMENTS: Mapping[str, Any] = {
 
 CLOSING = 3.0
 """Seconds that the shop's threads have to end, after the server has."""
-WORKER_CLOSING = 8.0
+WORKER_CLOSING = 6.0
 """The same for a worker, whose commands under way are its threads' work."""
 
 

@@ -33,6 +33,8 @@ from shop.eventsourcing.threads import BackgroundThread
 logger = logging.getLogger(__name__)
 
 _WAITING_PER_THREAD = 8
+_LEAVING = 2.0
+"""Seconds that the bus may take to confirm that this worker has left: it may be silent."""
 
 
 class CommandWorker:
@@ -102,7 +104,7 @@ class CommandWorker:
         for thread in self._threads:
             thread.close(max(0.0, until - time.monotonic()))
         if self._service is not None:
-            self._service.close(max(0.0, until - time.monotonic()))
+            self._service.close(max(0.0, min(_LEAVING, until - time.monotonic())))
 
     def _receive(self, request: Request) -> None:
         """Take a request on, or say at once that another worker should. Never blocks."""
