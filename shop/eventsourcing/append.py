@@ -22,6 +22,9 @@ from shop.eventsourcing.registry import Registry
 from shop.eventsourcing.retry import Backoff
 from shop.eventsourcing.store import Commit
 
+Kind = tuple[str, str, int]
+"""Name of an aggregate, name of an event and version of its schema: stores keep a list of these."""
+
 
 class PreparedAppend(msgspec.Struct, frozen=True):
     """An append, checked in itself: what is left to check needs the store. For backends."""
@@ -74,6 +77,11 @@ class PreparedAppend(msgspec.Struct, frozen=True):
             written,
             guarded,
         )
+
+    @property
+    def kinds(self) -> set[Kind]:
+        """The kinds of its events."""
+        return {(e.aggregate.name, e.name, e.data.wire.version) for e in self.events}
 
     @property
     def expected(self) -> Mapping[AggregateRef, int]:

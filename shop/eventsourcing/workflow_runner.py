@@ -15,8 +15,8 @@ from shop.eventsourcing.reactions import Reactions
 from shop.eventsourcing.repository import Aggregates
 from shop.eventsourcing.runner import LogRunner, ProjectionRunner, ProjectionStatus, Schedule
 from shop.eventsourcing.store import EventStore
+from shop.eventsourcing.thread_pool import ThreadPool
 from shop.eventsourcing.timers import Timers, TimerStatus, TimerThread
-from shop.eventsourcing.workers import Workers
 from shop.eventsourcing.workflow import Workflow
 
 
@@ -51,8 +51,8 @@ class WorkflowRunner:
     ) -> None:
         self.workflow = workflow
         self._aggregates = aggregates
-        self._workers = Workers(f"workflow-{workflow.name}", threads)
-        reactions = Reactions(workflow, events, models, aggregates, commands, run=self._workers.run)
+        self._pool = ThreadPool(f"workflow-{workflow.name}", threads)
+        reactions = Reactions(workflow, events, models, aggregates, commands, run=self._pool.run)
         self._reactions = LogRunner(
             workflow, reactions, events, models, bus, kind="workflow", schedule=schedule
         )
@@ -86,7 +86,7 @@ class WorkflowRunner:
         self.stop()
         until = time.monotonic() + timeout
         # The helpers last: reactions under way wait for them.
-        parts = (self._timers.close, self._reactions.close, self._workers.close)
+        parts = (self._timers.close, self._reactions.close, self._pool.close)
         stragglers = [close for close in parts if not close(max(0.0, until - time.monotonic()))]
         return not stragglers
 

@@ -33,7 +33,6 @@ from shop.eventsourcing import (
     TimerFired,
     WorkflowRunner,
 )
-from shop.eventsourcing.workers import Workers
 from tests.clockwork import KINDS, Frail, Fuse, Stage
 from tests.conftest import Eventually
 from tests.eventsourcing.bank import Account, Deposit, Open
@@ -233,37 +232,3 @@ def test_after_a_sudden_death_the_next_process_finishes(
             eventually(lambda: program.phase(ADA) == Phase.COMPENSATED)
             assert program.balance(ADA) == 8
             assert len(list(program.events.read(Query(names=[TimerFired.wire.name])))) == 1
-
-
-class TestWorkers:
-    def test_tasks_run_at_the_same_time_and_all_have_ended_when_it_returns(self) -> None:
-        workers = Workers("test", 3)
-        together = threading.Barrier(4, timeout=5)
-        done: list[int] = []
-
-        def task() -> None:
-            together.wait()
-            done.append(1)
-
-        workers.run([task] * 4)
-        assert len(done) == 4
-        assert workers.close(5)
-
-    def test_what_one_raises_comes_out_once_all_have_ended(self) -> None:
-        workers = Workers("test", 2)
-
-        def fail() -> None:
-            raise ValueError("no")
-
-        with pytest.raises(ValueError, match="no"):
-            workers.run([fail, *[lambda: None] * 20])
-        workers.run([lambda: None] * 5)  # it works on
-        assert workers.close(5)
-
-    def test_one_task_needs_no_thread(self) -> None:
-        workers = Workers("test", 2)
-        ran: list[str] = []
-        workers.run([lambda: ran.append(threading.current_thread().name)])
-        workers.run([])
-        assert ran == [threading.current_thread().name]
-        assert workers.close(0)

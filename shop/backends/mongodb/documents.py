@@ -21,7 +21,7 @@ from bson.errors import InvalidDocument
 from bson.int64 import Int64
 from bson.raw_bson import RawBSONDocument
 
-from shop.eventsourcing.append import PreparedAppend
+from shop.eventsourcing.append import Kind, PreparedAppend
 from shop.eventsourcing.decoding import undecodable
 from shop.eventsourcing.errors import PayloadError, StoreError, StoreFormatError
 from shop.eventsourcing.event import AggregateRef, Event, EventData, Metadata
@@ -29,8 +29,6 @@ from shop.eventsourcing.registry import Registry
 from shop.eventsourcing.store import Commit
 
 Document = dict[str, Any]
-Kind = tuple[str, str, int]
-"""Aggregate, event name and schema version."""
 
 LARGEST = 16 * 1024 * 1024
 """Bytes of a document, at most."""
@@ -71,8 +69,7 @@ class Append(msgspec.Struct, frozen=True):
         """Encode an append. Raises :class:`PayloadError` for what BSON does not hold, and
         :class:`StoreError` for more than fits into one document.
         """
-        kinds = {(e.aggregate.name, e.name, e.data.wire.version) for e in prepared.events}
-        new_kinds = kinds.difference(known_kinds)
+        new_kinds = prepared.kinds.difference(known_kinds)
         rest: Document = {"commit": str(prepared.commit_id), "digest": prepared.digest}
         if prepared.events:
             if new_kinds:

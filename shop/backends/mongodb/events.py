@@ -10,7 +10,6 @@ from uuid import UUID
 from shop.backends.mongodb.database import Database
 from shop.backends.mongodb.documents import (
     Append,
-    Kind,
     StoredCommit,
     commit_of,
     event_of,
@@ -19,7 +18,7 @@ from shop.backends.mongodb.documents import (
 from shop.backends.mongodb.log import COMMIT_FIELDS, Log, Work
 from shop.backends.mongodb.query import FIRST_PAGE, PAGE, Plan, needs_kinds, next_size, plan
 from shop.backends.mongodb.schema import BY_HEAD, BY_KIND, BY_POSITION, BY_VERSION
-from shop.eventsourcing.append import PreparedAppend, until_certain
+from shop.eventsourcing.append import Kind, PreparedAppend, until_certain
 from shop.eventsourcing.event import AggregateRef, Event, EventData
 from shop.eventsourcing.group_commit import GroupCommit
 from shop.eventsourcing.registry import Registry

@@ -22,10 +22,10 @@ import msgspec
 from pymongo.errors import PyMongoError
 
 from shop.backends.mongodb.database import Database
-from shop.backends.mongodb.documents import Append, Kind, commit_of
+from shop.backends.mongodb.documents import Append, commit_of
 from shop.backends.mongodb.errors import DUPLICATE_KEY, nothing_begun, translation
 from shop.backends.mongodb.schema import BY_AGGREGATE, BY_POSITION, BY_VERSION
-from shop.eventsourcing.append import PreparedAppend, check_replicas, decide
+from shop.eventsourcing.append import Kind, PreparedAppend, check_replicas, decide
 from shop.eventsourcing.errors import (
     CommitInDoubtError,
     EventIdReusedError,

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import msgspec
@@ -23,12 +21,20 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from shop.backends.nats.client import (
+    Access,
+    Headers,
+    StrictClient,
+    check_size,
+    let_go,
+    send,
+    tls_context,
+)
 from shop.backends.nats.loop import EventLoopThread
 from shop.eventsourcing.errors import (
     BusClosedError,
     BusError,
     BusUnavailableError,
-    MessageTooLargeError,
     NoAnswerError,
     NoResponderError,
 )
@@ -37,29 +43,9 @@ from shop.eventsourcing.retry import Backoff
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Headers = Mapping[str, str]
 
 PING_INTERVAL = 5
 """Seconds. A server that answers nothing is given up after three times that."""
-
-
-class Access(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the servers are, and by what they know us. Nothing of it is ever logged."""
-
-    servers: Sequence[str]
-    """Each ``HOST:PORT``; any of them will do."""
-    user: str | None = None
-    password: str | None = None
-    token: str | None = None
-    nkey_seed_file: Path | None = None
-    """A file with the seed of an NKey, that begins with ``SU``."""
-    tls: bool = False
-    """Refuse servers without TLS. One that demands TLS gets it in any case."""
-    tls_ca: Path | None = None
-    """A file of the authorities to trust instead of the system's."""
-    tls_cert: Path | None = None
-    """Our certificate, with its key in the same file unless ``tls_key`` names one."""
-    tls_key: Path | None = None
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -373,7 +359,7 @@ class NatsConnection:
         backoff = Backoff(first=0.05, most=2.0)
         while True:
             self._error = None
-            client = _Client(tls=self._access.tls)
+            client = StrictClient(tls=self._access.tls)
             try:
                 await self._connect(client)
                 backoff.reset()
@@ -391,7 +377,7 @@ class NatsConnection:
                 self._client = None
                 for task in self._under_way:
                     task.cancel()
-                await _let_go(client)
+                await let_go(client)
             await asyncio.sleep(backoff.next_delay())
 
     async def _connect(self, client: Client) -> None:
@@ -414,7 +400,7 @@ class NatsConnection:
             password=access.password,
             token=access.token,
             nkeys_seed=None if access.nkey_seed_file is None else str(access.nkey_seed_file),
-            tls=_tls(access),
+            tls=tls_context(access),
             no_echo=not self._echo,
             connect_timeout=self._timeout,  # type: ignore[arg-type]  # a float will do
             allow_reconnect=False,
@@ -450,56 +436,3 @@ class NatsConnection:
             logger.warning("NATS: %s; trying again until there is one", problem)
         with self._changed:
             self._problem = problem
-
-
-class _Client(Client):
-    """nats-py's, but it does not fall back to a connection in the clear."""
-
-    def __init__(self, *, tls: bool) -> None:
-        super().__init__()
-        self._demands_tls = tls
-
-    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
-        if initial_connection and self._demands_tls:
-            if not (info.get("tls_required") or info.get("tls_available")):
-                raise nats.errors.Error("the server has no TLS")
-            info["tls_required"] = True
-        await super()._process_info(info, initial_connection)
-
-
-async def send(client: Client, subject: str, data: bytes, headers: Headers | None) -> None:
-    """Send a message. Raises :class:`MessageTooLargeError`."""
-    check_size(client, subject, data, headers)
-    await client.publish(subject, data, headers=None if headers is None else {**headers})
-
-
-def check_size(client: Client, subject: str, data: bytes, headers: Headers | None) -> None:
-    """Raise :class:`MessageTooLargeError` for what the server would end the connection for.
-
-    It counts the headers too, which nats-py does not.
-    """
-    size = len(data)
-    if headers:
-        size += 14 + sum(len(name) + len(value.encode()) + 4 for name, value in headers.items())
-    if size > client.max_payload:
-        raise MessageTooLargeError(subject, size, client.max_payload)
-
-
-def _tls(access: Access) -> ssl.SSLContext | None:
-    if access.tls_ca is None and access.tls_cert is None:
-        return None
-    context = ssl.create_default_context(cafile=access.tls_ca)
-    if access.tls_cert is not None:
-        context.load_cert_chain(access.tls_cert, access.tls_key)
-    return context
-
-
-async def _let_go(client: Client) -> None:
-    """Close a client, without waiting for a server that takes nothing any more."""
-    if client._transport is None:
-        return  # it never came to connect, and would fail to close
-    with suppress(OSError, nats.errors.Error, TimeoutError):
-        await asyncio.wait_for(client.close(), 0.5)
-    writer = getattr(client._transport, "_io_writer", None)
-    if writer is not None:
-        writer.transport.abort()

@@ -16,7 +16,8 @@ from nats.aio.msg import Msg
 from nats.js import api
 from nats.js.errors import NotFoundError
 
-from shop.backends.nats.connection import NatsConnection, check_size
+from shop.backends.nats.client import check_size
+from shop.backends.nats.connection import NatsConnection
 from shop.eventsourcing.bus import BusStatus, EventBus
 from shop.eventsourcing.envelope import encode_event
 from shop.eventsourcing.errors import BusError, MessageTooLargeError, StoreError

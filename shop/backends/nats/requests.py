@@ -9,7 +9,8 @@ from contextlib import suppress
 
 import nats.errors
 
-from shop.backends.nats.connection import Listening, Message, NatsConnection, check_size
+from shop.backends.nats.client import check_size
+from shop.backends.nats.connection import Listening, Message, NatsConnection
 from shop.eventsourcing.requests import Request
 
 

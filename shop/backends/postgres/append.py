@@ -12,13 +12,10 @@ from psycopg import errors
 
 from shop.backends.postgres.connections import Connection
 from shop.backends.postgres.names import Names
-from shop.eventsourcing.append import PreparedAppend, check_replicas, decide
+from shop.eventsourcing.append import Kind, PreparedAppend, check_replicas, decide
 from shop.eventsourcing.errors import CommitReusedError, ConcurrencyError, EventIdReusedError
 from shop.eventsourcing.event import AggregateRef
 from shop.eventsourcing.store import Commit
-
-Kind = tuple[str, str, int]
-"""Aggregate, event name and schema version."""
 
 _encode = msgspec.json.encode
 

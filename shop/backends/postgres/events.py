@@ -19,7 +19,7 @@ from shop.backends.postgres.append import (
 from shop.backends.postgres.connections import Row
 from shop.backends.postgres.database import Database
 from shop.backends.postgres.query import plan
-from shop.eventsourcing.append import PreparedAppend, until_certain
+from shop.eventsourcing.append import Kind, PreparedAppend, until_certain
 from shop.eventsourcing.decoding import decode_rows
 from shop.eventsourcing.errors import (
     CommitInDoubtError,
@@ -57,7 +57,7 @@ class PostgresEventStore:
         self._names = database.names
         self._registry = registry
         self._owns_database = owns_database
-        self._known_kinds: frozenset[tuple[str, str, int]] = frozenset()
+        self._known_kinds: frozenset[Kind] = frozenset()
         self._group = GroupCommit(self._commit)
 
     def append(
@@ -89,8 +89,7 @@ class PostgresEventStore:
         guards: Mapping[AggregateRef, int] | None,
     ) -> Append:
         prepared = PreparedAppend.of(self._registry, events, commit_id, digest, guards)
-        kinds = {(e.aggregate.name, e.name, e.data.wire.version) for e in events}
-        return Append.of(prepared, kinds - self._known_kinds)
+        return Append.of(prepared, prepared.kinds - self._known_kinds)
 
     def _commit(self, group: Sequence[Entry[Append]]) -> None:
         """Commit a group together, or each alone where the server cannot take one of them."""

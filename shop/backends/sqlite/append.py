@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 
 from shop.backends.sqlite.query import microseconds
-from shop.eventsourcing.append import PreparedAppend, decide
+from shop.eventsourcing.append import Kind, PreparedAppend, decide
 from shop.eventsourcing.errors import EventIdReusedError
 from shop.eventsourcing.event import AggregateRef
 from shop.eventsourcing.store import Commit
@@ -34,8 +34,6 @@ EMPTY_COMMITS = "SELECT id, head + 1, head, digest FROM empty_commits WHERE head
 
 
 Row = tuple[Any, ...]
-Kind = tuple[str, str, int]
-"""Aggregate, event name and schema version."""
 
 
 class Append(msgspec.Struct, frozen=True):

@@ -22,7 +22,7 @@ from shop.backends.sqlite.append import (
 )
 from shop.backends.sqlite.database import Database
 from shop.backends.sqlite.query import plan, time_of
-from shop.eventsourcing.append import PreparedAppend, check_replicas
+from shop.eventsourcing.append import Kind, PreparedAppend, check_replicas
 from shop.eventsourcing.decoding import decode_rows
 from shop.eventsourcing.errors import StoreError, StoreUnavailableError
 from shop.eventsourcing.event import AggregateRef, Event, EventData
@@ -43,7 +43,7 @@ class SqliteEventStore:
         self._registry = registry
         self._owns_database = owns_database
         self._identity = UUID(bytes=database.read("SELECT identity FROM store")[0][0])
-        self._known_kinds: frozenset[tuple[str, str, int]] = frozenset()
+        self._known_kinds: frozenset[Kind] = frozenset()
 
     def append(
         self,
@@ -81,8 +81,7 @@ class SqliteEventStore:
         guards: Mapping[AggregateRef, int] | None,
     ) -> Append:
         prepared = PreparedAppend.of(self._registry, events, commit_id, digest, guards)
-        kinds = {(e.aggregate.name, e.name, e.data.wire.version) for e in events}
-        return Append.of(prepared, kinds - self._known_kinds)
+        return Append.of(prepared, prepared.kinds - self._known_kinds)
 
     def read(self, query: Query = Query()) -> Iterator[Event[EventData]]:
         """As :meth:`EventStore.read`. No lock or snapshot is held between two pages."""

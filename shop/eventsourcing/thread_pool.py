@@ -1,4 +1,4 @@
-"""A few threads that share out work."""
+"""A pool of daemon threads that share out work."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shop.eventsourcing.threads import BackgroundThread
 Task = Callable[[], None]
 
 
-class Workers:
+class ThreadPool:
     """Owns ``count`` threads, which are started by the first work that needs them.
 
     They are daemons, so that one that hangs in a store does not keep the process from ending.

@@ -1,42 +1,30 @@
-"""Commands dispatched in one place and carried out in another, over a real NATS."""
+"""Workers that carry out commands of other processes, over a real NATS."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
-from uuid import UUID, uuid4
+from uuid import UUID
 
-import msgspec
 import pytest
 
-from shop.backends.nats.connection import Access, NatsConnection
 from shop.backends.nats.requests import NatsRequests
 from shop.eventsourcing import (
-    AggregateNotFoundError,
     Aggregates,
     Command,
     CommandBus,
-    CommandIdReusedError,
-    CommandPayload,
-    CommandRejected,
     CommandResult,
     Module,
-    NoAnswerError,
     NoWorkerError,
-    OutcomeUnknownError,
     PayloadError,
     Query,
     RemoteCommandBus,
-    StaleVersionError,
     UnitOfWork,
-    UnknownCommandError,
-    WorkerFailedError,
-    command,
 )
 from shop.eventsourcing.command_wire import (
     CommandMessage,
@@ -45,281 +33,29 @@ from shop.eventsourcing.command_wire import (
     decode_answer,
     encode_message,
 )
-from shop.eventsourcing.requests import Request, RequestBus, Service
+from shop.eventsourcing.requests import RequestBus
 from shop.eventsourcing.worker import CommandWorker
 from tests.conftest import Eventually
 from tests.eventsourcing.bank import (
     BANK,
     Account,
     Deposit,
-    Deposited,
     Open,
     Opened,
-    Withdraw,
     account,
     booked,
 )
 from tests.eventsourcing.conftest import Stores
+from tests.eventsourcing.remote.conftest import (
+    Gate,
+    Requests,
+    Workers,
+    Wrapped,
+    connected,
+)
 from tests.real.nats import NatsServer
 
 ADA = account()
-Requests = Callable[[], RequestBus]
-
-
-@pytest.fixture
-def requests(nats: str) -> Iterator[Requests]:
-    """Makes a connection of its own to NATS, as each process has one."""
-    with ExitStack() as opened:
-        yield lambda: NatsRequests(opened.enter_context(connected(nats)))
-
-
-def connected(address: str) -> NatsConnection:
-    connection = NatsConnection(Access(servers=[address]))
-    assert connection.wait_connected(10)
-    return connection
-
-
-class Workers:
-    """Workers that come and go."""
-
-    def __init__(self, stores: Stores, requests: Requests) -> None:
-        self._stores = stores
-        self._requests = requests
-        self._running = ExitStack()
-
-    def start(
-        self, *, module: Module = BANK, threads: int = 2, bus: RequestBus | None = None
-    ) -> CommandWorker:
-        commands = CommandBus(self._stores.events, Aggregates(self._stores.events), [module])
-        worker = CommandWorker(
-            commands, self._stores.events, bus or self._requests(), threads=threads
-        )
-        worker.start()
-        self._running.callback(worker.close, 5)
-        return worker
-
-    def close(self) -> None:
-        self._running.close()
-
-
-@pytest.fixture
-def workers(memory_stores: Stores, requests: Requests) -> Iterator[Workers]:
-    workers = Workers(memory_stores, requests)
-    yield workers
-    workers.close()
-
-
-@pytest.fixture
-def remote(memory_stores: Stores, requests: Requests) -> RemoteCommandBus:
-    return RemoteCommandBus(requests(), memory_stores.events, [BANK])
-
-
-class Gate:
-    """A handler that waits until it is let through, and tells who is waiting."""
-
-    def __init__(self) -> None:
-        self.open = threading.Event()
-        self.waiting: list[UUID] = []
-        self.module = Module(BANK.events, {**BANK.handlers, Open: self._handle})
-
-    def _handle(self, payload: Open, id: UUID, work: UnitOfWork) -> None:
-        self.waiting.append(id)
-        assert self.open.wait(20)
-        work.find(Account, id).open(payload.owner)
-
-
-class Wrapped:
-    """Requests that pass through here on their way."""
-
-    def __init__(self, bus: RequestBus) -> None:
-        self.bus = bus
-        self.sent: list[CommandMessage] = []
-
-    def request(self, subject: str, data: bytes, *, timeout: float) -> bytes:
-        self.sent.append(msgspec.json.decode(data, type=CommandMessage))
-        return self.bus.request(subject, data, timeout=timeout)
-
-    def serve(
-        self, subjects: Sequence[str], group: str, receive: Callable[[Request], None]
-    ) -> Service:
-        return self.bus.serve(subjects, group, receive)
-
-
-class LosesAnswers(Wrapped):
-    """The first requests arrive, and their answers get lost."""
-
-    def __init__(self, bus: RequestBus, count: int) -> None:
-        super().__init__(bus)
-        self._left = count
-
-    def request(self, subject: str, data: bytes, *, timeout: float) -> bytes:
-        answer = super().request(subject, data, timeout=timeout)
-        if self._left:
-            self._left -= 1
-            raise NoAnswerError("the connection broke")
-        return answer
-
-
-class TestOutcomes:
-    """Whoever dispatches cannot tell the difference."""
-
-    def test_the_result_is_that_of_the_worker_with_typed_events(
-        self, remote: RemoteCommandBus, workers: Workers, memory_stores: Stores
-    ) -> None:
-        workers.start()
-        wanted = Command.new(Open("Ada"), actor="eve", correlation_id=uuid4())
-
-        result = remote.dispatch(wanted)
-
-        assert result.events == tuple(memory_stores.events.read())
-        assert [event.data for event in result.events] == [Opened("Ada")]
-        assert result.events[0].metadata == wanted.metadata
-        local = CommandBus(memory_stores.events, Aggregates(memory_stores.events), [BANK])
-        again = local.dispatch(wanted)
-        assert again == msgspec.structs.replace(result, replayed=True)
-        assert remote.dispatch(wanted) == again
-
-    @pytest.mark.parametrize(
-        "wanted",
-        [
-            Command.new(Withdraw(1000), ADA.id),
-            Command.new(Deposit(1), uuid4()),
-            Command.new(Deposit(1), ADA.id, expected_version=7),
-            Command.new(Deposit(1), ADA.id, id=UUID(int=7)),
-            Command.new(Deposit("much"), ADA.id),  # type: ignore[arg-type] # it is wrong
-        ],
-        ids=["rejected", "not-found", "stale", "id-reused", "payload"],
-    )
-    def test_the_error_is_that_of_the_worker(
-        self,
-        remote: RemoteCommandBus,
-        workers: Workers,
-        memory_stores: Stores,
-        wanted: Command[CommandPayload],
-    ) -> None:
-        workers.start()
-        memory_stores.events.append(booked(ADA, 10), commit_id=UUID(int=7))
-        local = CommandBus(memory_stores.events, Aggregates(memory_stores.events), [BANK])
-        expected = (
-            CommandRejected,
-            AggregateNotFoundError,
-            StaleVersionError,
-            CommandIdReusedError,
-            PayloadError,
-        )
-        with pytest.raises(expected) as here:
-            local.dispatch(wanted)
-        with pytest.raises(type(here.value)) as there:
-            remote.dispatch(wanted)
-        assert type(there.value) is type(here.value)
-        assert str(there.value) == str(here.value)
-        assert vars(there.value) == vars(here.value)
-
-    def test_a_command_that_is_not_in_the_registry_is_unknown(
-        self, remote: RemoteCommandBus, workers: Workers
-    ) -> None:
-        @command("bank.account.rob", creates=True)
-        class Rob(CommandPayload, frozen=True):
-            pass
-
-        workers.start()
-        with pytest.raises(UnknownCommandError, match=r"bank\.account\.rob"):
-            remote.dispatch(Command.new(Rob()))
-
-    def test_an_error_that_nobody_foresaw_is_logged_where_it_was_and_told(
-        self, remote: RemoteCommandBus, workers: Workers, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        def fail(payload: Open, id: UUID, work: UnitOfWork) -> None:
-            raise ZeroDivisionError("by zero")
-
-        workers.start(module=Module(BANK.events, {**BANK.handlers, Open: fail}))
-        wanted = Command.new(Open("Ada"))
-        with pytest.raises(WorkerFailedError, match=f"{wanted.id}.*ZeroDivisionError: by zero"):
-            remote.dispatch(wanted)
-        [record] = [r for r in caplog.records if r.name == "shop.eventsourcing.worker"]
-        assert str(wanted.id) in record.getMessage()
-        assert record.exc_info is not None
-
-    def test_the_registry_is_that_of_the_command_bus(
-        self, remote: RemoteCommandBus, memory_stores: Stores
-    ) -> None:
-        local = CommandBus(memory_stores.events, Aggregates(memory_stores.events), [BANK])
-        assert list(remote.registry) == list(local.registry)
-
-
-class TestDoneOnce:
-    def test_a_lost_answer_is_asked_for_again_under_the_same_id(
-        self, memory_stores: Stores, requests: Requests, workers: Workers
-    ) -> None:
-        workers.start()
-        memory_stores.events.append(booked(ADA, 10))
-        bus = LosesAnswers(requests(), 2)
-        remote = RemoteCommandBus(bus, memory_stores.events, [BANK])
-
-        result = remote.dispatch(Command.new(Deposit(5), ADA.id))
-
-        assert [event.data for event in result.events] == [Deposited(5)]
-        assert len(bus.sent) == 3
-        assert len({message.id for message in bus.sent}) == 1
-        assert memory_stores.events.head() == 3
-
-    def test_a_refusal_that_got_lost_is_judged_anew(
-        self, memory_stores: Stores, requests: Requests, workers: Workers
-    ) -> None:
-        workers.start()
-        memory_stores.events.append(booked(ADA, 10))
-        remote = RemoteCommandBus(LosesAnswers(requests(), 1), memory_stores.events, [BANK])
-        with pytest.raises(CommandRejected, match="funds-insufficient"):
-            remote.dispatch(Command.new(Withdraw(1000), ADA.id))
-
-    def test_a_worker_that_never_answers_is_waited_for_until_the_time_is_over(
-        self, remote: RemoteCommandBus, workers: Workers, memory_stores: Stores
-    ) -> None:
-        gate = Gate()
-        workers.start(module=gate.module, threads=4)
-        wanted = Command.new(Open("Ada"))
-        began = time.monotonic()
-        with pytest.raises(OutcomeUnknownError) as caught:
-            remote.dispatch(wanted, timeout=1.5)
-        assert 1.5 <= time.monotonic() - began < 3
-        assert caught.value.command_id == wanted.id
-        assert str(wanted.id) in str(caught.value)
-        assert gate.waiting == [wanted.id] * 2, "it was sent again in the meantime"
-
-        gate.open.set()
-        assert remote.dispatch(wanted).replayed in {True, False}
-        workers.close()
-        assert memory_stores.events.head() == 1
-
-    def test_when_the_only_worker_goes_meanwhile_the_outcome_is_unknown(
-        self, memory_stores: Stores, requests: Requests
-    ) -> None:
-        remote = RemoteCommandBus(LosesAnswersOfTheDead(requests()), memory_stores.events, [BANK])
-        with pytest.raises(OutcomeUnknownError):
-            remote.dispatch(Command.new(Open("Ada")), timeout=0.3)
-
-    def test_whoever_stops_does_not_wait_for_the_time_to_be_over(
-        self, remote: RemoteCommandBus, workers: Workers, eventually: Eventually
-    ) -> None:
-        gate = Gate()
-        workers.start(module=gate.module)
-        with ThreadPoolExecutor(1) as threads:
-            waiting = threads.submit(remote.dispatch, Command.new(Open("Ada")), timeout=60)
-            eventually(lambda: gate.waiting)
-            remote.stop()
-            with pytest.raises(OutcomeUnknownError):
-                waiting.result(timeout=5)
-        gate.open.set()
-
-
-class LosesAnswersOfTheDead(Wrapped):
-    """The first request reaches a worker that dies of it; there is no other one."""
-
-    def request(self, subject: str, data: bytes, *, timeout: float) -> bytes:
-        if not self.sent:
-            self.sent.append(msgspec.json.decode(data, type=CommandMessage))
-            raise NoAnswerError("no answer")
-        return super().request(subject, data, timeout=timeout)
 
 
 class TestWorkers:

@@ -1,0 +1,44 @@
+"""Threads that share out work."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from shop.eventsourcing.thread_pool import ThreadPool
+
+
+def test_tasks_run_at_the_same_time_and_all_have_ended_when_it_returns() -> None:
+    pool = ThreadPool("test", 3)
+    together = threading.Barrier(4, timeout=5)
+    done: list[int] = []
+
+    def task() -> None:
+        together.wait()
+        done.append(1)
+
+    pool.run([task] * 4)
+    assert len(done) == 4
+    assert pool.close(5)
+
+
+def test_what_one_raises_comes_out_once_all_have_ended() -> None:
+    pool = ThreadPool("test", 2)
+
+    def fail() -> None:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        pool.run([fail, *[lambda: None] * 20])
+    pool.run([lambda: None] * 5)  # it works on
+    assert pool.close(5)
+
+
+def test_one_task_needs_no_thread() -> None:
+    pool = ThreadPool("test", 2)
+    ran: list[str] = []
+    pool.run([lambda: ran.append(threading.current_thread().name)])
+    pool.run([])
+    assert ran == [threading.current_thread().name]
+    assert pool.close(0)
