@@ -102,7 +102,7 @@ def test_a_span_of_time_is_found_without_a_look_at_all_events(
 
     page = plan(query, read)
     assert page is not None
-    assert 0 < page.high - page.low < EVENTS // 10
+    assert 0 < page.window.high - page.window.low < EVENTS // 10
     assert "SCAN events" not in "\n".join(asked) + query_plan(database, query)
     assert middle in list(store.read(query))
 

@@ -131,7 +131,7 @@ def check(node: Node) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @given(script=st.lists(steps, min_size=3, max_size=30))
 @settings(
-    max_examples=30,  # of each kind of store
+    max_examples=60,  # of each kind of store
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

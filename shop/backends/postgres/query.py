@@ -16,16 +16,11 @@ import msgspec
 from shop.backends.postgres.connections import Row
 from shop.backends.postgres.names import Names
 from shop.eventsourcing.decoding import COLUMNS
+from shop.eventsourcing.paging import GREATEST, Window
 from shop.eventsourcing.store import Query
 
 Read = Callable[[str, Mapping[str, Any]], list[Row]]
 """Runs a query and returns its rows."""
-
-PAGE = 1000
-"""Events per page."""
-
-_VERSION_COLUMN = 7
-_GREATEST = 2**63 - 1
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -76,30 +71,18 @@ class Page(msgspec.Struct, frozen=True):
     filters: tuple[str, ...]
     values: Mapping[str, Any]
     """The parameters of the filters."""
-    order: str
-    """The column that pages are ordered by and continued at."""
-    low: int
-    high: int
-    """The bounds of that column: what is left to read lies between them, both included."""
-    reverse: bool
-    left: int | None
-    """How many more events are wanted, none for all."""
-
-    @property
-    def size(self) -> int:
-        """How many rows the page has at most."""
-        return PAGE if self.left is None else min(PAGE, self.left)
+    window: Window
 
     @property
     def sql(self) -> str:
         """The statement."""
-        direction = "DESC" if self.reverse else "ASC"
-        tail = f"ORDER BY {self.order} {direction} LIMIT %(size)s"
-        where = " AND ".join([f"{self.order} BETWEEN %(low)s AND %(high)s", *self.filters])
+        order = self.window.order
+        tail = f"ORDER BY {order} {self.window.direction} LIMIT %(size)s"
+        where = " AND ".join([f"{order} BETWEEN %(low)s AND %(high)s", *self.filters])
         if self.driver is None:
             return f"SELECT {COLUMNS} FROM {self.table} AS events WHERE {where} {tail}"
         matching = f"{self.table} AS events WHERE {self.driver.matches} AND {where}"
-        if self.driver.columns != ("name",) and self.order == "position":
+        if self.driver.columns != ("name",) and order == "position":
             # Its index has another order. OFFSET 0 keeps PostgreSQL from one that has this order.
             matching = (
                 f"(SELECT * FROM {self.table} AS events WHERE {self.driver.matches} OFFSET 0)"
@@ -109,24 +92,20 @@ class Page(msgspec.Struct, frozen=True):
             f"SELECT {', '.join(f'found.{c}' for c in COLUMNS.split(', '))}"
             f" FROM {self.driver.drives}"
             f" CROSS JOIN LATERAL (SELECT {COLUMNS} FROM {matching} {tail}) AS found"
-            f" {tail.replace(self.order, f'found.{self.order}')}"
+            f" {tail.replace(order, f'found.{order}')}"
         )
 
     @property
     def parameters(self) -> Mapping[str, Any]:
         """The statement's parameters."""
-        own = {"low": self.low, "high": self.high, "size": self.size}
+        window = self.window
+        own = {"low": window.low, "high": window.high, "size": window.size}
         return {**self.values, **own, **(self.driver.parameters if self.driver else {})}
 
     def next(self, rows: Sequence[Row]) -> Page | None:
         """The page after these rows, ``None`` at the end."""
-        left = None if self.left is None else self.left - len(rows)
-        if len(rows) < self.size or left == 0:
-            return None
-        last = rows[-1][0 if self.order == "position" else _VERSION_COLUMN]
-        if self.reverse:
-            return msgspec.structs.replace(self, high=last - 1, left=left)
-        return msgspec.structs.replace(self, low=last + 1, left=left)
+        window = self.window.after(rows)
+        return None if window is None else msgspec.structs.replace(self, window=window)
 
 
 def plan(query: Query, names: Names, read: Read) -> Page | None:
@@ -160,7 +139,7 @@ def plan(query: Query, names: Names, read: Read) -> Page | None:
         order = "version"  # the same order in one stream, and that of its index
     elif driver is None and filters:
         bounds["position"] = _positions_between(query, filters, values, names, read)
-    if any(low is not None and low > _GREATEST for low, _ in bounds.values()):
+    if any(low is not None and low > GREATEST for low, _ in bounds.values()):
         return None
     low, high = bounds.pop(order)
     for column, (least, greatest) in bounds.items():
@@ -175,11 +154,7 @@ def plan(query: Query, names: Names, read: Read) -> Page | None:
         driver=driver,
         filters=tuple(filters),
         values={name: value for name, value in values.items() if value is not None},
-        order=order,
-        low=0 if low is None else low,
-        high=_bounded(high),
-        reverse=query.reverse,
-        left=query.limit,
+        window=Window(order, 0 if low is None else low, _bounded(high), query.reverse, query.limit),
     )
 
 
@@ -233,4 +208,4 @@ def _positions_between(
 
 def _bounded(number: int | None) -> int:
     """The bound, as a bigint; what is beyond one bounds nothing."""
-    return _GREATEST if number is None else min(number, _GREATEST)
+    return GREATEST if number is None else min(number, GREATEST)

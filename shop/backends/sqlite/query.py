@@ -15,23 +15,19 @@ from typing import Any
 import msgspec
 
 from shop.eventsourcing.decoding import COLUMNS
+from shop.eventsourcing.paging import GREATEST, Window
 from shop.eventsourcing.store import Query
 
 Read = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
 """Runs a query and returns its rows."""
 
-PAGE = 1000
-"""Events per page."""
-
 MOST_VALUES = 100
 """A driving condition with more values than this is left to SQLite: a compound has its limits."""
 
-_VERSION_COLUMN = 7
 FROM_BASE64 = "from_base64"
 """The SQL function that connections must have: JSON knows no blobs."""
 
 _BLOBS = frozenset({"id", "aggregate_id"})
-_GREATEST = 2**63 - 1
 _POSITIONS_BETWEEN = """
     SELECT coalesce(min(low), 1), coalesce(max(high), 0) FROM (
         SELECT block * 1024 - 1023 AS low, block * 1024 AS high FROM time_blocks
@@ -86,27 +82,15 @@ class Page(msgspec.Struct, frozen=True):
     """The events wanted match one of these."""
     filters: tuple[Condition, ...]
     """And all of these."""
-    order: str
-    """The column that pages are ordered by and continued at."""
-    low: int
-    high: int
-    """The bounds of that column: what is left to read lies between them, both included."""
-    reverse: bool
-    left: int | None
-    """How many more events are wanted, none for all."""
-
-    @property
-    def size(self) -> int:
-        """How many rows the page has at most."""
-        return PAGE if self.left is None else min(PAGE, self.left)
+    window: Window
 
     @property
     def sql(self) -> str:
         """The statement."""
-        direction = "DESC" if self.reverse else "ASC"
-        tail = f"ORDER BY {self.order} {direction} LIMIT {self.size}"
+        order, direction, size = self.window.order, self.window.direction, self.window.size
+        tail = f"ORDER BY {order} {direction} LIMIT {size}"
         filters = " AND ".join(
-            [f"{self.order} BETWEEN ? AND ?", *(filter.sql for filter in self.filters)]
+            [f"{order} BETWEEN ? AND ?", *(filter.sql for filter in self.filters)]
         )
         if len(self.drivers) == 1:
             where = f"{self.drivers[0].sql} AND {filters}"
@@ -123,19 +107,14 @@ class Page(msgspec.Struct, frozen=True):
     @property
     def parameters(self) -> list[Any]:
         """The statement's parameters."""
-        filters = [self.low, self.high]
+        filters: list[Any] = [self.window.low, self.window.high]
         filters += [p for filter in self.filters for p in filter.parameters]
         return [p for driver in self.drivers for p in (*driver.parameters, *filters)]
 
     def next(self, rows: Sequence[tuple[Any, ...]]) -> Page | None:
         """The page after these rows, ``None`` at the end."""
-        left = None if self.left is None else self.left - len(rows)
-        if len(rows) < self.size or left == 0:
-            return None
-        last = rows[-1][0 if self.order == "position" else _VERSION_COLUMN]
-        if self.reverse:
-            return msgspec.structs.replace(self, high=last - 1, left=left)
-        return msgspec.structs.replace(self, low=last + 1, left=left)
+        window = self.window.after(rows)
+        return None if window is None else msgspec.structs.replace(self, window=window)
 
 
 def plan(query: Query, read: Read) -> Page | None:
@@ -164,7 +143,7 @@ def plan(query: Query, read: Read) -> Page | None:
             order = "version"  # the same order in one stream, and that of its index
     elif filters:
         bounds["position"] = _positions_between(query, read)
-    if any(low is not None and low > _GREATEST for low, _ in bounds.values()):
+    if any(low is not None and low > GREATEST for low, _ in bounds.values()):
         return None
     low, high = bounds.pop(order)
     return Page(
@@ -173,11 +152,13 @@ def plan(query: Query, read: Read) -> Page | None:
             *filters,
             *(c for column, limits in bounds.items() for c in _within(column, limits)),
         ),
-        order=order,
-        low=0 if low is None else low,
-        high=_GREATEST if high is None or high > _GREATEST else high,
-        reverse=query.reverse,
-        left=query.limit,
+        window=Window(
+            order,
+            0 if low is None else low,
+            GREATEST if high is None else min(high, GREATEST),
+            query.reverse,
+            query.limit,
+        ),
     )
 
 
@@ -233,7 +214,7 @@ def _within(column: str, limits: tuple[int | None, int | None]) -> list[Conditio
     conditions = []
     if low is not None:
         conditions.append(Condition(f"+{column} >= ?", (low,)))
-    if high is not None and high <= _GREATEST:
+    if high is not None and high <= GREATEST:
         conditions.append(Condition(f"+{column} <= ?", (high,)))
     return conditions
 
@@ -244,8 +225,8 @@ def _positions_between(query: Query, read: Read) -> tuple[int, int]:
     Found by the blocks of the log whose range of times overlaps, and a look through the events
     after the last whole block. The events between the two positions are nearly all wanted.
     """
-    since = 0 - _GREATEST if query.since is None else microseconds(query.since)
-    until = _GREATEST if query.until is None else microseconds(query.until)
+    since = 0 - GREATEST if query.since is None else microseconds(query.since)
+    until = GREATEST if query.until is None else microseconds(query.until)
     [(low, high)] = read(_POSITIONS_BETWEEN, (since, until, since, until))
     to = high if query.to is None else min(query.to, high)
     return max(query.after + 1, low), to

@@ -1,0 +1,50 @@
+"""Reading rows of events page by page. For backends that keep events in tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from shop.eventsourcing.decoding import COLUMNS, Row
+
+PAGE = 1000
+"""Events per page."""
+GREATEST = 2**63 - 1
+"""The greatest position and version; a bound beyond bounds nothing."""
+
+
+class Window(msgspec.Struct, frozen=True):
+    """What is left to read, in the order of one column."""
+
+    order: str
+    """The column that pages are ordered by and continued at."""
+    low: int
+    high: int
+    """The bounds of that column: what is left to read lies between them, both included."""
+    reverse: bool
+    left: int | None
+    """How many more events are wanted, none for all."""
+
+    @property
+    def size(self) -> int:
+        """How many rows the next page has at most."""
+        return PAGE if self.left is None else min(PAGE, self.left)
+
+    @property
+    def direction(self) -> str:
+        """The order, in SQL."""
+        return "DESC" if self.reverse else "ASC"
+
+    def after(self, rows: Sequence[Row]) -> Window | None:
+        """What is left after a page of these rows, ``None`` at the end."""
+        left = None if self.left is None else self.left - len(rows)
+        if len(rows) < self.size or left == 0:
+            return None
+        last = rows[-1][_COLUMN[self.order]]
+        if self.reverse:
+            return msgspec.structs.replace(self, high=last - 1, left=left)
+        return msgspec.structs.replace(self, low=last + 1, left=left)
+
+
+_COLUMN = {name: number for number, name in enumerate(COLUMNS.split(", "))}
