@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
 from bench import raw
-from bench.measure import Bench, Row, rate, rate_of_threads
+from bench.measure import Bench, Row, Samples, rate, rate_of_threads
 from bench.sample import adjustments
 from shop.bootstrap import event_registry, open_event_store
 from shop.eventsourcing import Event, EventData, EventStore
@@ -32,7 +32,7 @@ def run(bench: Bench) -> Iterator[Row]:
     with store:
         samples = bench.in_turns(
             {
-                "raw": driver,
+                "1 raw": driver,
                 "1": lone(store, events),
                 "8": together(store, 8),
                 "32": together(store, 32),
@@ -40,18 +40,23 @@ def run(bench: Bench) -> Iterator[Row]:
             rounds=_ROUNDS,
         )
     log.close()
-    for threads, least, what in (
-        ("1", 0.7, "append, 1 thread"),
-        ("8", 2.0, "append, 8 threads"),
-        ("32", None, "append, 32 threads"),
-    ):
-        ratio = samples.ratio(threads, "raw")
+    yield from rows(
+        "append", samples, [("1", "1 raw", 0.7), ("8", "1 raw", 2.0), ("32", "1 raw", None)]
+    )
+
+
+def rows(
+    theme: str, samples: Samples, sides: Iterable[tuple[str, str, float | None]]
+) -> Iterator[Row]:
+    """A row for each number of threads: (threads, the side that it is beside, least ratio)."""
+    for threads, beside, least in sides:
+        ratio = samples.ratio(threads, beside)
         yield Row(
-            theme="append",
-            what=what,
+            theme=theme,
+            what=f"append, {threads} thread{'s' * (threads != '1')} (beside: {beside})",
             unit="events/s",
             ours=samples.typical(threads),
-            raw=samples.typical("raw"),
+            raw=samples.typical(beside),
             ratio=ratio,
             target="" if least is None else f"ratio ≥ {least:g}",
             met=None if least is None else ratio >= least,

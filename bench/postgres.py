@@ -10,7 +10,7 @@ import msgspec
 import psycopg
 from psycopg.types.string import ByteaBinaryLoader
 
-from bench.appends import ENOUGH, lone, together
+from bench.appends import ENOUGH, lone, rows, together
 from bench.measure import Bench, Row, pace, rate, rate_of_threads
 from bench.sample import adjustments, business, fill
 from shop.bootstrap import event_registry, open_event_store
@@ -57,44 +57,35 @@ def _appends(bench: Bench, url: str) -> Iterator[Row]:
     raws[0].execute(_TABLE)
 
     def alone() -> float:
-        rows = [_row(event) for event in islice(events, ENOUGH)]
-        return rate(lambda row: raws[0].execute(_INSERT, row), rows, seconds=_SECONDS)
+        parameters = [_row(event) for event in islice(events, ENOUGH)]
+        return rate(lambda row: raws[0].execute(_INSERT, row), parameters, seconds=_SECONDS)
 
     with open_event_store(url, event_registry()) as store:
         samples = bench.in_turns(
             {
-                "raw 1": alone,
+                "1 raw": alone,
                 "1": lone(store, events, seconds=_SECONDS),
-                "raw 8": _raw_together(raws),
+                "8 raw": _raw_together(raws),
                 "8": together(store, 8, seconds=_SECONDS),
                 "32": together(store, 32, seconds=_SECONDS),
             },
             rounds=_ROUNDS,
         )
-    for threads, beside, least in (("1", "raw 1", 0.7), ("8", "raw 8", 1.0), ("32", "raw 8", 1.5)):
-        ratio = samples.ratio(threads, beside)
-        yield Row(
-            theme="postgres",
-            what=f"PostgreSQL: append, threads: {threads} (beside: {beside})",
-            unit="events/s",
-            ours=samples.typical(threads),
-            raw=samples.typical(beside),
-            ratio=ratio,
-            target=f"ratio ≥ {least:g}",
-            met=ratio >= least,
-        )
+    yield from rows(
+        "postgres", samples, [("1", "1 raw", 0.7), ("8", "8 raw", 1.0), ("32", "8 raw", 1.5)]
+    )
 
 
 def _raw_together(connections: list[psycopg.Connection[Any]]) -> Callable[[], float]:
     """One event in each transaction, each thread with a connection of its own."""
 
     def measure() -> float:
-        rows = [
+        shares = [
             [(connection, _row(event)) for event in islice(adjustments(10), ENOUGH // 4)]
             for connection in connections
         ]
         return rate_of_threads(
-            lambda pair: pair[0].execute(_INSERT, pair[1]), rows, seconds=_SECONDS
+            lambda pair: pair[0].execute(_INSERT, pair[1]), shares, seconds=_SECONDS
         )
 
     return measure

@@ -5,24 +5,24 @@ In between, each line is a whole commit with its events::
 
     {"kind":"history","format":1,"store":"01a2…","head":2}
     {"kind":"commit","id":"01a2…","first":1,"last":2,"digest":"…","events":[
-        {"id":"01a2…","name":"shop.product.created","schema":1,"time":"2026-05-01T12:00:00.000001Z",
-         "aggregate":"shop.product","aggregate_id":"0c9f…","version":1,
-         "data":{"name":"Mouse","stock":5},"metadata":{"command_id":"01a2…"}}, …]}
+        {"position":1,"id":"01a2…","name":"shop.product.created","schema":1,
+         "time":"2026-05-01T12:00:00.000001Z","aggregate":"shop.product","aggregate_id":"0c9f…",
+         "version":1,"data":{"name":"Mouse","stock":5},"metadata":{"command_id":"01a2…"}}, …]}
     {"kind":"end","commits":1,"events":2}
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, BinaryIO
 from uuid import UUID
 
 import msgspec
 from msgspec import Meta
 
-from shop.eventsourcing.errors import ArchiveError, PayloadError
-from shop.eventsourcing.event import AggregateRef, Event, EventData, Metadata
+from shop.eventsourcing.envelope import decode_event, encode_event
+from shop.eventsourcing.errors import ArchiveError, EventSourcingError
+from shop.eventsourcing.event import Event, EventData
 from shop.eventsourcing.registry import Registry
 from shop.eventsourcing.replication import BATCH, HistoryEntry, Listener, follows, history
 from shop.eventsourcing.store import Commit, EventStore
@@ -40,20 +40,6 @@ class Header(msgspec.Struct, frozen=True, tag="history", tag_field="kind"):
     head: _Natural = 0
 
 
-class _EventJson(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An event. The version of its data's schema is ``schema``; its position follows."""
-
-    id: UUID
-    name: str
-    schema: _Positive
-    time: Annotated[datetime, Meta(tz=True)]
-    aggregate: str
-    aggregate_id: UUID
-    version: _Positive
-    data: msgspec.Raw
-    metadata: Metadata
-
-
 class _CommitLine(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="commit", tag_field="kind"
 ):
@@ -61,7 +47,8 @@ class _CommitLine(
     first: _Positive
     last: _Natural
     digest: bytes
-    events: list[_EventJson]
+    events: list[msgspec.Raw]
+    """Each as :func:`encode_event` writes it."""
 
 
 class _End(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="end", tag_field="kind"):
@@ -92,26 +79,12 @@ def export(
     write(Header(FORMAT, store.info().identity, head))
     commits = 0
     for commits, (commit, events) in enumerate(history(store, head), 1):
-        json = [_event_json(event) for event in events]
+        json = [msgspec.Raw(encode_event(event)) for event in events]
         write(_CommitLine(commit.id, commit.first, commit.last, commit.digest, json))
         if commits % BATCH == 0:
             on_progress(commit.last)
     write(_End(commits, head))
     on_progress(head)
-
-
-def _event_json(event: Event[EventData]) -> _EventJson:
-    return _EventJson(
-        event.id,
-        event.name,
-        event.data.wire.version,
-        event.time,
-        event.aggregate.name,
-        event.aggregate.id,
-        event.version,
-        msgspec.Raw(_encode(event.data)),
-        event.metadata,
-    )
 
 
 class Archive:
@@ -138,22 +111,22 @@ class Archive:
             if isinstance(line, _End):
                 self._check_end(line, commits, before.last if before else 0)
                 return
-            entry = self._entry(line)
-            if not follows(entry[0], before):
+            commit = Commit(line.id, line.first, line.last, line.digest, replayed=True)
+            if not follows(commit, before):
                 raise ArchiveError(
                     self.line,
                     f"commit {line.id}, of positions {line.first} to {line.last}, does not follow"
                     " the line before",
                 )
-            yield entry
-            before = entry[0]
+            yield commit, self._events(commit, line.events)
+            before = commit
             commits += 1
 
     def _read_header(self) -> Header:
         line = self._next()
         try:
             header: Header | _End = _decode_header(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ArchiveError(1, f"this is no exported history: {error}") from error
         if isinstance(header, _End):
             raise ArchiveError(1, "this is no exported history, but the end of one")
@@ -172,36 +145,30 @@ class Archive:
     def _decoded(self, line: bytes) -> _CommitLine | _End:
         try:
             decoded: _CommitLine | _End = _decode_line(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ArchiveError(self.line, str(error)) from error
         return decoded
 
-    def _entry(self, line: _CommitLine) -> HistoryEntry:
-        commit = Commit(line.id, line.first, line.last, line.digest, replayed=True)
-        if len(line.events) != commit.size:
+    def _events(self, commit: Commit, events: Sequence[msgspec.Raw]) -> list[Event[EventData]]:
+        if len(events) != commit.size:
             raise ArchiveError(
-                self.line, f"it has {len(line.events)} events, not one for each of its positions"
+                self.line, f"it has {len(events)} events, not one for each of its positions"
             )
-        return commit, [
+        return [
             self._event(event, position)
-            for event, position in zip(line.events, commit.positions, strict=True)
+            for event, position in zip(events, commit.positions, strict=True)
         ]
 
-    def _event(self, json: _EventJson, position: int) -> Event[EventData]:
+    def _event(self, json: msgspec.Raw, position: int) -> Event[EventData]:
         try:
-            data = self._registry.decode(json.name, json.schema, bytes(json.data))
-        except (PayloadError, ValueError) as error:
-            raise ArchiveError(self.line, f"event {json.id}: {error}") from error
-        return Event(
-            json.id,
-            json.name,
-            json.time.astimezone(UTC),
-            AggregateRef(json.aggregate, json.aggregate_id),
-            json.version,
-            data,
-            json.metadata,
-            position,
-        )
+            event = decode_event(self._registry, bytes(json))
+        except EventSourcingError as error:
+            raise ArchiveError(self.line, str(error)) from error
+        if event.position != position:
+            raise ArchiveError(
+                self.line, f"event {event.id} says that its position is {event.position}"
+            )
+        return event
 
     def _check_end(self, end: _End, commits: int, events: int) -> None:
         if (end.commits, end.events) != (commits, events):

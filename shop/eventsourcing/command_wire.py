@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 from uuid import UUID
 
 import msgspec
+from msgspec import Meta
 
 from shop.eventsourcing.command import Command, CommandPayload, CommandResult
 from shop.eventsourcing.envelope import encode_event
@@ -50,7 +51,7 @@ class CommandMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     schema: int
     payload: msgspec.Raw
     timeout: float
-    deadline: datetime
+    deadline: Annotated[datetime, Meta(tz=True)]
     aggregate_id: UUID | None = None
     expected_version: int | None = None
     correlation_id: UUID | None = None
@@ -252,5 +253,5 @@ def decode_answer(data: bytes) -> Answer:
     """An answer; of a kind that is unknown here, :class:`Failed`."""
     try:
         return _ANSWER.decode(data)
-    except msgspec.DecodeError as error:
+    except (ValueError, RecursionError) as error:
         return Failed(f"the answer cannot be read: {error}")

@@ -1,15 +1,16 @@
-"""How an event travels between processes: as a JSON object that any program can read."""
+"""An event outside a store, on a bus or in an archive: a JSON object that any program can read."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from shop.eventsourcing.errors import EventDecodeError, EventSourcingError, PayloadError
+from shop.eventsourcing.decoding import undecodable
+from shop.eventsourcing.errors import EventSourcingError, PayloadError
 from shop.eventsourcing.event import AggregateRef, Event, EventData, Metadata
 from shop.eventsourcing.registry import Registry
 
@@ -83,20 +84,19 @@ def decode_event(registry: Registry[EventData], message: bytes) -> Event[EventDa
     """
     try:
         envelope = _decode(message)
-    except msgspec.DecodeError as error:
+        time = envelope.time.astimezone(UTC)
+    except (ValueError, OverflowError, RecursionError) as error:
         raise EnvelopeError(f"this is no event: {error}") from error
     if envelope.href is not UNSET:
         raise OmittedDataError(envelope.id, envelope.position)
     try:
         data = registry.decode(envelope.name, envelope.schema, bytes(envelope.data))
     except PayloadError as error:
-        raise EventDecodeError(
-            envelope.id, envelope.name, envelope.position, error.reason
-        ) from error
+        raise undecodable(envelope.id, envelope.name, envelope.position, error) from error
     return Event(
         envelope.id,
         envelope.name,
-        envelope.time,
+        time,
         AggregateRef(envelope.aggregate, envelope.aggregate_id),
         envelope.version,
         data,

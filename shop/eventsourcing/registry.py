@@ -109,7 +109,7 @@ class Registry(Generic[P]):
                 return decoder(data)
             self._check_version(name, version)
             return self.convert(name, version, msgspec.json.decode(data, type=dict[str, Any]))
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise payload_error(name, error) from error
 
     def convert(self, name: str, version: int, fields: dict[str, Any]) -> P:
@@ -150,7 +150,7 @@ class Registry(Generic[P]):
             )
 
 
-def payload_error(name: str, error: msgspec.DecodeError) -> PayloadError:
+def payload_error(name: str, error: msgspec.DecodeError | UnicodeDecodeError) -> PayloadError:
     """Translate msgspec's error, turning its ``$.items[0].name`` into ``/items/0/name``."""
     reason, _, path = str(error).partition(" - at `")
     steps = re.findall(r"\.([^.\[\]`]+)|\[(\d+|\.\.\.)\]", path.removeprefix("$"))

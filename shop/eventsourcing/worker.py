@@ -128,7 +128,7 @@ class CommandWorker:
                 request = self._waiting.popleft()
             try:
                 message = decode_command(request.data)
-            except msgspec.DecodeError as error:
+            except (ValueError, RecursionError) as error:
                 logger.error("a command was received that cannot be read: %s", error)
                 _answer(request, Failed(f"the command cannot be read: {error}"))
                 continue

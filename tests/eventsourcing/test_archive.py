@@ -101,6 +101,7 @@ class TestTheFile:
         line = json.loads(exported(store).splitlines()[2])
         commit, (written, _) = everything(store)[1]
         assert line.pop("events")[0] == {
+            "position": 1,
             "id": str(written.id),
             "name": "notebook.noted",
             "schema": 1,
@@ -182,10 +183,15 @@ BAD_LINES: Sequence[tuple[int, Callable[[Line], None], str]] = [
     (3, with_(last=-1), "`\\$.last`"),
     (3, with_(events=[]), "it has 0 events"),
     (3, with_(first=2, last=3), "of positions 2 to 3, does not follow the line before"),
-    (3, first_event(with_(version=0)), "events.0..version`"),
+    (3, first_event(with_(version=0)), "this is no event: .*`\\$.version`"),
+    (3, first_event(with_(position=2)), "says that its position is 2"),
     (3, first_event(with_(time="2026-05-01T12:00:00")), "timezone"),
     (3, first_event(with_(time="yesterday")), "Invalid RFC3339"),
-    (3, first_event(with_(name="notebook.burnt")), "notebook.burnt: no class is registered"),
+    (
+        3,
+        first_event(with_(name="notebook.burnt")),
+        r"notebook.burnt\) at position 1: no class is registered",
+    ),
     (3, first_event(with_(schema=2)), "schema version 2 is newer than this program's, 1"),
     (3, first_event(with_(data={"text": 7})), "Expected `str`, got `int` at /text"),
     (3, first_event(with_(data={})), "missing required field `text`"),

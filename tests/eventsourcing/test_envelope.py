@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from datetime import UTC, datetime
 from uuid import uuid4
 
 import jsonschema
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from shop.bootstrap import event_registry
 from shop.domain.product import ProductCreated
@@ -60,3 +63,32 @@ def test_what_cannot_be_read_says_why() -> None:
         decode_event(event_registry(), whole.replace(b'"schema":1', b'"schema":2'))
     with pytest.raises(OmittedDataError):
         decode_event(event_registry(), encode_event(EVENT, omit_data=True))
+
+
+WHOLE = encode_event(EVENT)
+TIME = b'"2026-01-02T03:04:05.000006Z"'
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        WHOLE.replace(b"{", b'{"x":' + b"[" * 100_000, 1),
+        WHOLE.replace(b'"data":{', b'"data":{"x":' + b"[" * 100_000),
+        WHOLE.replace(TIME, b'"0001-01-01T00:00:00+01:00"'),
+        WHOLE.replace(TIME, b'"9999-12-31T23:59:59-01:00"'),
+        WHOLE.replace(b"shop.product.created", b"shop.product.create\xff"),
+    ],
+)
+def test_what_python_cannot_hold_is_no_event(message: bytes) -> None:
+    assert message != WHOLE
+    with pytest.raises(EnvelopeError):
+        decode_event(event_registry(), message)
+
+
+@given(st.integers(0, len(WHOLE) - 1), st.integers(0, 20), st.binary(max_size=20))
+def test_whatever_a_stranger_sends_is_an_event_or_is_said_to_be_none(
+    start: int, length: int, put: bytes
+) -> None:
+    message = WHOLE[:start] + put + WHOLE[start + length :]
+    with suppress(EnvelopeError, EventDecodeError, OmittedDataError):
+        assert decode_event(event_registry(), message).position

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -195,7 +196,23 @@ class TestWorkers:
     ) -> None:
         workers.start(threads=1)
         subject = command_subject(memory_stores.events.info().identity, "bank.account.open")
-        for data in (b"nonsense", b"{}", b"\xff"):
+        whole = encode_message(
+            CommandMessage.of(
+                Command.new(Open("Ada")),
+                b'{"owner":"Ada"}',
+                timeout=5,
+                deadline=datetime.max.replace(tzinfo=UTC),
+            )
+        )
+        for data in (
+            b"nonsense",
+            b"{}",
+            b"\xff",
+            whole.replace(b"bank", b"ban\xff"),
+            whole.replace(b"{", b'{"x":' + b"[" * 100_000, 1),
+            re.sub(rb'"9999-[^"]+"', b'"9999-12-31T00:00:00"', whole),
+        ):
+            assert data != whole
             assert b'"failed"' in requests().request(subject, data, timeout=5)
         assert "cannot be read" in caplog.text
         remote.dispatch(Command.new(Open("Ada")))
