@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import ClassVar, Generic, Protocol, TypeVar
 from uuid import UUID
 
@@ -42,6 +43,7 @@ class Collection(msgspec.Struct, frozen=True):
     indexes: tuple[str, ...] = ()
 
     @classmethod
+    @cache
     def of(cls, projection: str, model: type[ReadModel]) -> Collection:
         """The collection of a model class in a projection, such as ``order_summary_order``."""
         snake = re.sub(r"(?<!^)(?=[A-Z])", "_", model.__name__).lower()

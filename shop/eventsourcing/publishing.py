@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import heapq
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from uuid import UUID
 
 from shop.eventsourcing.bus import EventBus
 from shop.eventsourcing.delegating import DelegatingStore
 from shop.eventsourcing.event import AggregateRef, Event, EventData
-from shop.eventsourcing.store import Commit, EventStore
+from shop.eventsourcing.store import Commit, EventStore, Query
+from shop.eventsourcing.tail import Tail
 
 
 class PublishingStore(DelegatingStore):
     """Wraps an event store so that everything appended through it is published on a bus.
 
     Threads whose appends end at the same time come here in any order; events are published in
-    the order of their positions all the same. Thread-safe. Closing it closes the wrapped store,
-    but not the bus.
+    the order of their positions all the same. What was published last is kept, so that to read it
+    needs no look into the store. Thread-safe. Closing it closes the wrapped store, but not the bus.
     """
 
     def __init__(self, store: EventStore, bus: EventBus) -> None:
@@ -29,6 +30,7 @@ class PublishingStore(DelegatingStore):
         self._under_way: set[int] = set()
         self._waiting: list[tuple[int, int, Sequence[Event[EventData]]]] = []
         self._published = 0
+        self._tail = Tail()
 
     def append(
         self,
@@ -54,6 +56,16 @@ class PublishingStore(DelegatingStore):
                     heapq.heappush(self._waiting, (commit.first, self._ticket, events))
                 self._publish_what_is_in_order()
 
+    def read(self, query: Query = Query()) -> Iterator[Event[EventData]]:
+        """As :meth:`EventStore.read`."""
+        newest = self._tail.find(query)
+        return super().read(query) if newest is None else iter(newest)
+
+    def close(self) -> None:
+        """As :meth:`EventStore.close`."""
+        self._tail = Tail()  # so that a read finds the store closed
+        super().close()
+
     def _publish_what_is_in_order(self) -> None:
         """Publish the waiting commits that no append of this process can still come before.
 
@@ -66,5 +78,7 @@ class PublishingStore(DelegatingStore):
             if first != self._published + 1 and any(t <= latest_ticket for t in self._under_way):
                 return
             heapq.heappop(self._waiting)
-            self._bus.publish([event.at(first + i) for i, event in enumerate(events)])
+            stored = [event.at(first + i) for i, event in enumerate(events)]
+            self._tail.extend(stored)
+            self._bus.publish(stored)
             self._published = first + len(events) - 1

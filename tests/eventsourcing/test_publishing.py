@@ -17,6 +17,7 @@ from shop.eventsourcing import (
     Commit,
     ConcurrencyError,
     PublishingStore,
+    Query,
     StoreClosedError,
     Subscription,
 )
@@ -103,6 +104,32 @@ def test_it_reads_as_the_store_that_it_wraps(bus: MemoryEventBus) -> None:
         assert store.info() == inner.info()
     with pytest.raises(StoreClosedError):
         inner.head()
+
+
+class Counting(MemoryEventStore):
+    """A store that counts how often it is read."""
+
+    reads = 0
+
+    def read(self, query: Query = Query()) -> Iterator[AnyEvent]:
+        self.reads += 1
+        return super().read(query)
+
+
+def test_what_was_just_published_is_read_without_the_store(bus: MemoryEventBus) -> None:
+    inner = Counting(registry())
+    with PublishingStore(inner, bus) as store:
+        events = stream(note(), 3)
+        store.append(events[:2])
+        store.append(events[2:])
+        assert list(store.read(Query(after=1, to=3))) == stored(events)[1:]
+        assert inner.reads == 0
+        inner.append(stream(note(), 1))  # as another process would
+        store.append(stream(note(), 1))
+        assert positions(store.read(Query(after=3, to=5))) == [4, 5]
+        assert inner.reads == 1
+    with pytest.raises(StoreClosedError):
+        list(store.read(Query(after=4, to=5)))
 
 
 class Held(MemoryEventStore):
