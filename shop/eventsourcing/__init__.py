@@ -50,6 +50,7 @@ from shop.eventsourcing.errors import (
     WorkerFailedError,
 )
 from shop.eventsourcing.event import AggregateRef, Event, EventData, Metadata, event, new_id
+from shop.eventsourcing.failures import Failure
 from shop.eventsourcing.fold import FoldError
 from shop.eventsourcing.model import (
     Filter,
@@ -68,7 +69,6 @@ from shop.eventsourcing.remote import RemoteCommandBus
 from shop.eventsourcing.repository import Aggregates, Repository, UnitOfWork
 from shop.eventsourcing.requests import RequestBus
 from shop.eventsourcing.runner import (
-    Failure,
     ProjectionRunner,
     ProjectionState,
     ProjectionStatus,

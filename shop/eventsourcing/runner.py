@@ -6,21 +6,19 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from enum import StrEnum
-from uuid import UUID
 
 import msgspec
 
 from shop.eventsourcing.bus import EventBus
 from shop.eventsourcing.errors import CheckpointMovedError, ProjectionError
 from shop.eventsourcing.event import Event, EventData
+from shop.eventsourcing.failures import Failure, Failures
 from shop.eventsourcing.fold import Fold, FoldError, Progress
 from shop.eventsourcing.follower import Follower, Steps
 from shop.eventsourcing.model import Checkpoint, ModelStore
 from shop.eventsourcing.projection import Projection
 from shop.eventsourcing.rebuild import claim_generation
-from shop.eventsourcing.retry import Backoff
 from shop.eventsourcing.store import EventStore
 from shop.eventsourcing.threads import BackgroundThread
 
@@ -52,17 +50,6 @@ class ProjectionState(StrEnum):
     FAILED = "failed"
     STOPPED = "stopped"
     ELSEWHERE = "elsewhere"
-
-
-class Failure(msgspec.Struct, frozen=True):
-    """Why a thread stands still. There is an event where its handler is what failed."""
-
-    error: str
-    since: datetime
-    attempts: int
-    position: int | None = None
-    event_id: UUID | None = None
-    event_name: str | None = None
 
 
 class ProjectionStatus(msgspec.Struct, frozen=True):
@@ -115,8 +102,7 @@ class LogRunner:
         self._asked = threading.Event()
         self._ran = 0.0
         self._waits_ended = False
-        self._failure: Failure | None = None
-        self._backoff = Backoff(first=0.1, most=30.0)
+        self._failures = Failures(f"{kind} {follower.name}", longest=30.0)
         self._bell = bus.subscribe()
         self._hearsay = 0
         self._thread = BackgroundThread(f"{kind}-{follower.name}", self._run, on_stop=self._end)
@@ -143,15 +129,16 @@ class LogRunner:
     def status(self) -> ProjectionStatus:
         """How it gets on."""
         with self._changed:
+            failure = self._failures.current
             if not self._thread.alive:
                 state = ProjectionState.STOPPED
             elif self._paused:
                 state = ProjectionState.PAUSED
-            elif self._failure is not None:
+            elif failure is not None:
                 state = ProjectionState.FAILED
             else:
                 state = ProjectionState.RUNNING if self._current else ProjectionState.STARTING
-            return ProjectionStatus(self.name, state, self._position, self._current, self._failure)
+            return ProjectionStatus(self.name, state, self._position, self._current, failure)
 
     def start(self) -> None:
         """Start the thread. Once."""
@@ -186,7 +173,9 @@ class LogRunner:
         """
         if self._position >= position:
             return True
-        if self._failure is None:  # it tries again in its own time, however many wait for it
+        if (
+            self._failures.current is None
+        ):  # it tries again in its own time, however many wait for it
             self._ask()
         with self._changed:
             self._changed.wait_for(lambda: self._waits_ended or self._position >= position, timeout)
@@ -215,13 +204,12 @@ class LogRunner:
             try:
                 if not self._paused:
                     self._catch_up(stopping, refresh=waited_in_vain)
-                    self._recover()
+                    self._failures.end()
             except CheckpointMovedError:
                 self._progress = None
                 continue
             except Exception as error:  # noqa: BLE001 - the thread outlives it, `status` shows it
-                self._fail(error)
-                self._wait(self._backoff.next_delay(), for_events=False)
+                self._wait(self._fail(error), for_events=False)
                 continue
             waited_in_vain = not self._await_event()
 
@@ -294,35 +282,14 @@ class LogRunner:
             self._position = progress.position
             self._changed.notify_all()
 
-    def _recover(self) -> None:
-        if self._failure is not None:
-            logger.info("%s %s goes on, at position %d", self._kind, self.name, self._position)
-        self._failure = None
-        self._backoff.reset()
-
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: Exception) -> float:
+        """Tell of a failure; returns the seconds to wait before the next try."""
         event = error.event if isinstance(error, FoldError) else None
-        cause = error.__cause__ if isinstance(error, FoldError) else error
-        known = self._failure
-        self._failure = Failure(
-            error=f"{type(cause).__name__}: {cause}",
-            since=known.since if known else datetime.now(UTC),
-            attempts=known.attempts + 1 if known else 1,
-            position=event.position if event else None,
-            event_id=event.id if event else None,
-            event_name=event.name if event else None,
-        )
-        # Once with the traceback, then a line for each further attempt.
-        logger.error(
-            "%s %s failed (attempt %d): %s",
-            self._kind,
-            self.name,
-            self._failure.attempts,
-            error,
-            exc_info=error if known is None else None,
-        )
+        cause = error.__cause__ if isinstance(error, FoldError) else None
+        delay = self._failures.add(error, cause=cause or error, event=event)
         if self._on_failure is not None:
             self._on_failure(self.name, error)
+        return delay
 
     def _await_event(self) -> bool:
         """Wait as the schedule says. False when the poll interval went by without an event."""
@@ -362,7 +329,7 @@ class LogRunner:
         """
         heard, self._hearsay = self._hearsay, self._bell.hearsay
         progress = self._progress
-        if progress is None or self._paused or self._failure is not None:
+        if progress is None or self._paused or self._failures.current is not None:
             return False
         if self._hearsay != heard:
             return False

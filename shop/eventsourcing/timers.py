@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from shop.eventsourcing.bus import EventBus
 from shop.eventsourcing.event import AggregateRef, Metadata
+from shop.eventsourcing.failures import Failure, Failures
 from shop.eventsourcing.model import Filter, ModelReader, ModelStore
 from shop.eventsourcing.repository import Aggregates
-from shop.eventsourcing.retry import Backoff, ConflictRetry
-from shop.eventsourcing.runner import Failure, ProjectionRunner, ProjectionState
+from shop.eventsourcing.retry import ConflictRetry
+from shop.eventsourcing.runner import ProjectionRunner, ProjectionState
 from shop.eventsourcing.store import EventStore
 from shop.eventsourcing.threads import BackgroundThread
 from shop.eventsourcing.workflow import Workflow
 from shop.eventsourcing.workflow_instance import TimerSet
 from shop.eventsourcing.workflow_list import Timer, WorkflowList
-
-logger = logging.getLogger(__name__)
 
 _PATIENCE = 10.0
 """Seconds for which conflicting writes are tried again."""
@@ -151,17 +149,16 @@ class TimerThread:
         self._listing = listing
         self._poll = poll
         self._bell = bus.subscribe(TimerSet.wire.name)
-        self._backoff = Backoff(first=0.1, most=5.0)
+        self._failures = Failures(f"the timers of {workflow.name}", longest=5.0)
         self._look: Look | None = None
         self._fired = 0
-        self._failure: Failure | None = None
         self._thread = BackgroundThread(
             f"timers-{workflow.name}", self._run, on_stop=self._bell.close
         )
 
     def status(self) -> TimerStatus:
         """How it gets on."""
-        failure, look = self._failure, self._look
+        failure, look = self._failures.current, self._look
         state = ProjectionState.FAILED if failure else ProjectionState.RUNNING
         if not self._thread.alive:
             state = ProjectionState.STOPPED
@@ -187,10 +184,9 @@ class TimerThread:
             try:
                 look = self._timers.fire()
             except Exception as error:  # noqa: BLE001 - the thread outlives it, `status` shows it
-                self._fail(error)
-                stopping.wait(self._backoff.next_delay())
+                stopping.wait(self._failures.add(error, cause=error))
                 continue
-            self._recover()
+            self._failures.end()
             self._look = look
             self._fired += look.fired
             position = look.position
@@ -220,24 +216,3 @@ class TimerThread:
                     until = min(until, when(event.data.due))
                     position = event.position
         return position
-
-    def _recover(self) -> None:
-        if self._failure is not None:
-            logger.info("the timers of %s go on", self._name)
-        self._failure = None
-        self._backoff.reset()
-
-    def _fail(self, error: Exception) -> None:
-        known = self._failure
-        self._failure = Failure(
-            error=f"{type(error).__name__}: {error}",
-            since=known.since if known else datetime.now(UTC),
-            attempts=known.attempts + 1 if known else 1,
-        )
-        logger.error(
-            "the timers of %s failed (attempt %d): %s",
-            self._name,
-            self._failure.attempts,
-            error,
-            exc_info=error if known is None else None,
-        )

@@ -123,6 +123,20 @@ def test_a_shop_starts_before_its_server_and_begins_when_that_does(
         assert shop.wait_for(created.position, 10)
 
 
+def test_an_outage_is_told_in_lines_and_not_in_tracebacks(
+    server: Server, eventually: Eventually, caplog: pytest.LogCaptureFixture
+) -> None:
+    with bootstrap(Settings(event_store=server.url("shop", "timeout=0.3"))) as shop:
+        eventually(lambda: shop.health().ready)
+        server.kill()
+        eventually(lambda: all(p.failure for p in shop.health().projections))
+        server.start()
+        eventually(lambda: shop.health().ready)
+    failures = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert "projection shop_stats failed (attempt 1)" in caplog.text
+    assert [record for record in failures if record.exc_info] == []
+
+
 def test_a_wrong_password_is_told_at_once_and_not_shown(standalone: MongoServer) -> None:
     url = standalone.url("shop").replace("://", "://clerk:s3cret@")
     began = time.monotonic()

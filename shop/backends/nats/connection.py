@@ -389,7 +389,8 @@ class NatsConnection:
 
         async def failed(error: Exception) -> None:
             self._error = error
-            if client is self._client and not isinstance(error, nats.errors.StaleConnectionError):
+            broken = isinstance(error, (OSError, nats.errors.StaleConnectionError))
+            if client is self._client and not broken:
                 # It goes on, with less than was asked of it: such as a right that is missing.
                 logger.error("NATS: %s", error, exc_info=error)
 
