@@ -17,7 +17,7 @@ class Tail:
     had in its hands; so does the embedded event store of Axon keep them.
     """
 
-    def __init__(self, capacity: int = 1000) -> None:
+    def __init__(self, capacity: int = 250) -> None:
         self._capacity = capacity
         self._lock = threading.Lock()
         self._events: list[Event[EventData]] = []
