@@ -21,8 +21,10 @@ _ALREADY_INITIALIZED = 23
 class MongoServer(RealServer):
     """mongod 6.0. A replica set has transactions, a standalone server has none."""
 
-    def __init__(self, *, replica_set: bool) -> None:
+    def __init__(self, *options: str, replica_set: bool) -> None:
+        """``options`` are those of its command line."""
         super().__init__(self._command_line, self._connect)
+        self.options = options
         self.replica_set = replica_set
         self._mongod = self._binary()
 
@@ -60,6 +62,7 @@ class MongoServer(RealServer):
             *("--nounixsocket", "--wiredTigerCacheSizeGB", "0.5"),
             *("--setParameter", "diagnosticDataCollectionEnabled=false"),
             *(("--replSet", "shop", "--oplogSize", "128") if self.replica_set else ()),
+            *self.options,
         ]
 
     def _connect(self, port: int) -> None:

@@ -32,6 +32,7 @@ _NO_ACCESS = {
     18: "authentication failed: check user, password and authSource",
 }
 _OUT_OF_DISK = 14031
+_NO_SPACE = "No space left on device"
 _INDEX_CONFLICTS = {85, 86}
 
 
@@ -75,7 +76,7 @@ def translation(error: PyMongoError, where: str, timeout: float) -> StoreError:
     if isinstance(error, OperationFailure):
         if error.code in _NO_ACCESS:
             return StoreError(f"cannot use {where}: {_NO_ACCESS[error.code]}")
-        if error.code == _OUT_OF_DISK:
+        if error.code == _OUT_OF_DISK or _NO_SPACE in str(error):
             return StoreUnavailableError(f"cannot use {where}: its disk is full")
         if error.code in _INDEX_CONFLICTS:
             return StoreFormatError(
@@ -83,6 +84,13 @@ def translation(error: PyMongoError, where: str, timeout: float) -> StoreError:
                 f" {error.details and error.details.get('errmsg')}"
             )
     return StoreError(f"{where}: {error}")
+
+
+def refusal(message: str, where: str) -> StoreError:
+    """The error for a document that the server did not take, with what it said."""
+    if _NO_SPACE in message:
+        return StoreUnavailableError(f"cannot use {where}: its disk is full")
+    return StoreError(f"{where} refused a commit: {message}")
 
 
 def _first_reason(error: ServerSelectionTimeoutError) -> str:

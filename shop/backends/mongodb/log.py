@@ -23,7 +23,7 @@ from pymongo.errors import PyMongoError
 
 from shop.backends.mongodb.database import Database
 from shop.backends.mongodb.documents import Append, commit_of
-from shop.backends.mongodb.errors import DUPLICATE_KEY, nothing_begun, translation
+from shop.backends.mongodb.errors import DUPLICATE_KEY, nothing_begun, refusal, translation
 from shop.backends.mongodb.schema import BY_AGGREGATE, BY_POSITION, BY_VERSION
 from shop.eventsourcing.append import Kind, PreparedAppend, check_replicas, decide
 from shop.eventsourcing.errors import (
@@ -362,7 +362,7 @@ class _Refusal(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, failure: Document, where: str) -> _Refusal:
         if failure["code"] != DUPLICATE_KEY:
-            return cls(StoreError(f"{where} refused a commit: {failure.get('errmsg')}"))
+            return cls(refusal(str(failure.get("errmsg")), where))
         if "events.id" in failure["keyPattern"]:
             return cls(EventIdReusedError(UUID(failure["keyValue"]["events.id"])))
         # The _id of a commit without events is its commit id: then that is known, not a position.
