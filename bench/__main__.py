@@ -22,6 +22,7 @@ from bench import (
     aggregates,
     appends,
     freshness,
+    large,
     mongodb,
     over_nats,
     postgres,
@@ -43,6 +44,7 @@ THEMES: Mapping[str, Callable[[Bench], Iterator[Row]]] = {
     "fresh": freshness.run,
     "nats": over_nats.run,
     "workflow": workflows.run,
+    "large": large.run,
 }
 
 

@@ -9,7 +9,7 @@ from itertools import islice
 from time import perf_counter
 from uuid import UUID
 
-from shop.domain.customer import CustomerRegistered
+from shop.domain.customer import Address, AddressAdded, CustomerRegistered
 from shop.domain.email import EmailClaimed, email_id
 from shop.domain.order import LineItem, OrderPaid, OrderPlaced
 from shop.domain.pricing import PricingSet
@@ -61,6 +61,15 @@ def adjustments(of_each: int) -> Iterator[Event[EventData]]:
             yield Event.new(
                 product, version=version, data=StockAdjusted(1, "delivered"), metadata=_why()
             )
+
+
+def removals(of_each: int) -> Iterator[Event[EventData]]:
+    """An endless log of customers moving house, so many events of each, that no model shows."""
+    while True:
+        customer = AggregateRef("shop.customer", new_id())
+        for version in range(1, of_each + 1):
+            address = Address(new_id(), "12 Main Street", "Springfield", "12345", "US")
+            yield Event.new(customer, version=version, data=AddressAdded(address), metadata=_why())
 
 
 def history(id: UUID, size: int) -> Sequence[Event[EventData]]:
