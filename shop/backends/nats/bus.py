@@ -12,8 +12,8 @@ from itertools import count
 
 from nats.aio.client import Client
 
-from shop.backends.nats.client import send
-from shop.backends.nats.connection import Listening, Message, NatsConnection
+from shop.backends.nats.client import Message, send
+from shop.backends.nats.connection import Listening, NatsConnection
 from shop.eventsourcing.bus import BusStatus, LocalBus, NamePatterns, Subscription
 from shop.eventsourcing.envelope import (
     EnvelopeError,
