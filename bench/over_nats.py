@@ -1,4 +1,4 @@
-"""NATS: the relay, the bus, and how soon another process has a read model."""
+"""NATS: the relay, the bus, commands, and how soon another process has a read model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from bench.measure import Bench, Row, percentile
+from bench import commands_over_nats
+from bench.measure import Bench, Row, Samples, percentile
 from shop.backends.memory import MemoryEventBus, MemoryEventStore, MemoryModelStore
 from shop.backends.nats import Access, NatsConnection, NatsEventBus, Relay, StreamConfig
 from shop.bootstrap import event_registry
@@ -24,7 +25,7 @@ from shop.projections.product_catalog import ProductCatalog
 from tests.real.nats import NatsServer
 
 _EVENTS = 10_000
-_ROUNDS = 3
+_ROUNDS = 9
 _COMMITS = 300
 
 
@@ -32,24 +33,25 @@ def run(bench: Bench) -> Iterator[Row]:
     """Each beside what nats-py does alone with the same messages."""
     with NatsServer() as server:
         events = _events(_EVENTS)
-        bench.say(f"nats: {_EVENTS} events to a stream, {_ROUNDS} rounds")
-        yield _row(
-            "relay: events from the log to a stream",
-            [
-                (_relay(server, events), asyncio.run(_raw_stream(server, events)))
-                for _ in range(_ROUNDS)
-            ],
-            0.7,
+        bench.say(f"nats: {_EVENTS} events to a stream, in turns with raw publishing")
+        samples = bench.in_turns(
+            {
+                "raw": lambda: asyncio.run(_raw_stream(server, events)),
+                "ours": lambda: _relay(server, events),
+            },
+            rounds=_ROUNDS,
         )
-        bench.say(f"nats: {_EVENTS} events from one process to another, {_ROUNDS} rounds")
-        yield _row(
-            "Core: published here -> taken there",
-            [
-                (_bus(server, events), asyncio.run(_raw_core(server, events)))
-                for _ in range(_ROUNDS)
-            ],
-            0.5,
+        yield _row("relay: events from the log to a stream", samples, 0.7)
+        bench.say(f"nats: {_EVENTS} events from one bus to another, in turns with raw messages")
+        samples = bench.in_turns(
+            {
+                "raw": lambda: asyncio.run(_raw_core(server, events)),
+                "ours": lambda: _bus(server, events),
+            },
+            rounds=_ROUNDS,
         )
+        yield _row("Core: published here -> taken there", samples, 0.5)
+        yield from commands_over_nats.run(bench, server.address)
         bench.say(f"nats: {_COMMITS} commits, each seen in a read model beyond NATS")
         seconds = _beyond(server)
         for percent in (50, 99):
@@ -61,18 +63,17 @@ def run(bench: Bench) -> Iterator[Row]:
             )
 
 
-def _row(what: str, rounds: list[tuple[float, float]], target: float) -> Row:
-    rounds.sort(key=lambda sides: sides[0] / sides[1])
-    ours, raw = rounds[len(rounds) // 2]
+def _row(what: str, samples: Samples, target: float) -> Row:
+    ratio = samples.ratio("ours", "raw")
     return Row(
         theme="nats",
         what=what,
         unit="events/s",
-        ours=ours,
-        raw=raw,
-        ratio=ours / raw,
+        ours=samples.typical("ours"),
+        raw=samples.typical("raw"),
+        ratio=ratio,
         target=f">= {target}",
-        met=ours / raw >= target,
+        met=ratio >= target,
     )
 
 

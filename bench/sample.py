@@ -13,8 +13,16 @@ from shop.domain.customer import Address, AddressAdded, CustomerRegistered
 from shop.domain.email import EmailClaimed, email_id
 from shop.domain.order import LineItem, OrderPaid, OrderPlaced
 from shop.domain.pricing import PricingSet
-from shop.domain.product import ProductCreated, StockAdjusted
-from shop.eventsourcing import AggregateRef, Event, EventData, EventStore, Metadata, new_id
+from shop.domain.product import CreateProduct, ProductCreated, StockAdjusted
+from shop.eventsourcing import (
+    AggregateRef,
+    Command,
+    Event,
+    EventData,
+    EventStore,
+    Metadata,
+    new_id,
+)
 
 _COMMIT = 5_000
 _ORDERS_OF_A_CUSTOMER = 4
@@ -51,6 +59,11 @@ def business() -> Iterator[Event[EventData]]:
             yield happened("shop.product", product, reserved, why)
             if number:
                 yield happened("shop.order", order, OrderPaid(5_998), _why())
+
+
+def create() -> Command[CreateProduct]:
+    """A command as over HTTP in the other benchmarks: two events, in one commit."""
+    return Command.new(CreateProduct("Wireless Mouse", 2_999, 50))
 
 
 def adjustments(of_each: int) -> Iterator[Event[EventData]]:

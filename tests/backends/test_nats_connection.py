@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 
 import pytest
 
 from shop.backends.nats import Access, NatsConnection
-from shop.backends.nats.connection import Message
+from shop.backends.nats.client import Message
 from shop.eventsourcing import (
     BusClosedError,
     BusUnavailableError,
@@ -50,6 +51,37 @@ def test_requests_are_answered_by_another_thread(connection: NatsConnection) -> 
     assert (answer.data, answer.headers["Shop-Kind"]) == (b"abab", "b")
 
 
+def test_each_of_many_threads_gets_the_answer_to_its_own_request(
+    connection: NatsConnection,
+) -> None:
+    asked: SimpleQueue[Message] = SimpleQueue()
+    connection.listen("double", asked.put)
+
+    def serve() -> None:
+        answered = 0
+        while answered < 800:
+            messages = [asked.get(timeout=10)]
+            while not asked.empty():
+                messages.append(asked.get())
+            for message in reversed(messages):
+                connection.publish(message.reply, message.data * 2)
+            answered += len(messages)
+
+    def ask(number: int) -> list[bytes]:
+        return [
+            connection.request("double", b"%d " % (number * 100 + turn), timeout=10).data
+            for turn in range(100)
+        ]
+
+    with ThreadPoolExecutor(9) as threads:
+        serving = threads.submit(serve)
+        answers = list(threads.map(ask, range(8)))
+        serving.result()
+    assert answers == [
+        [b"%d " % (number * 100 + turn) * 2 for turn in range(100)] for number in range(8)
+    ]
+
+
 def test_a_request_that_gets_no_answer_says_why_and_in_time(connection: NatsConnection) -> None:
     with pytest.raises(NoResponderError):
         connection.request("nobody", b"", timeout=10)
@@ -79,11 +111,57 @@ def test_whoever_waits_when_the_connection_breaks_is_told_at_once(
         connection.publish("a", b"")
 
 
-def test_subscriptions_outlive_the_server(
+def test_whoever_waits_when_the_connection_is_closed_is_told_at_once(
+    connection: NatsConnection,
+) -> None:
+    asked: SimpleQueue[Message] = SimpleQueue()
+    connection.listen("silent", asked.put)
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(connection.request, "silent", b"", timeout=30)
+        asked.get(timeout=10)
+        connection.close()
+        with pytest.raises(BusClosedError):
+            waiting.result(timeout=5)
+    with pytest.raises(BusClosedError):
+        connection.request("silent", b"", timeout=30)
+
+
+def test_who_fails_at_a_message_is_logged_and_hears_the_next(
+    connection: NatsConnection, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard: SimpleQueue[bytes] = SimpleQueue()
+
+    def deliver(message: Message) -> None:
+        heard.put(bytes.fromhex(message.data.decode()))
+
+    connection.listen("a", deliver)
+    connection.publish("a", b"nonsense")
+    connection.publish("a", b"ff")
+    assert heard.get(timeout=10) == b"\xff"
+    assert "non-hexadecimal number" in caplog.text
+
+
+def test_what_was_posted_before_the_end_is_still_sent(
+    server: NatsServer, connection: NatsConnection
+) -> None:
+    heard: SimpleQueue[Message] = SimpleQueue()
+    connection.listen("a", heard.put)
+    with NatsConnection(Access(servers=[server.address])) as other:
+        assert other.wait_connected(10)
+        client = other.client
+        assert client is not None
+        for number in range(1000):
+            client.post("a", b"%d" % number)
+    assert [heard.get(timeout=10).data for _ in range(1000)] == [b"%d" % n for n in range(1000)]
+
+
+def test_subscriptions_and_requests_outlive_the_server(
     server: NatsServer, connection: NatsConnection, eventually: Eventually
 ) -> None:
     heard: SimpleQueue[Message] = SimpleQueue()
     connection.listen("a.*", heard.put)
+    with pytest.raises(NoResponderError):
+        connection.request("nobody", b"", timeout=10)
     server.kill()
     eventually(lambda: not connection.connected)
     connection.listen("b", heard.put)
@@ -92,6 +170,8 @@ def test_subscriptions_outlive_the_server(
     connection.publish("a.b", b"1")
     connection.publish("b", b"2")
     assert [heard.get(timeout=10).data for _ in range(2)] == [b"1", b"2"]
+    with pytest.raises(NoResponderError):
+        connection.request("nobody", b"", timeout=10)
 
 
 def test_a_message_over_the_maximum_is_refused_headers_included(

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import nats.errors
 from nats.aio.client import Client
+from nats.aio.subscription import Subscription
 
 from shop.eventsourcing.errors import MessageTooLargeError
 
@@ -37,12 +39,96 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
     tls_key: Path | None = None
 
 
+class Message(msgspec.Struct, frozen=True):
+    """What was received. ``reply`` is the subject that an answer is published to, if any."""
+
+    subject: str
+    data: bytes
+    headers: Headers = {}
+    reply: str = ""
+
+
+class _Posted(NamedTuple):
+    subject: str
+    data: bytes
+    headers: dict[str, str] | None
+    reply: str
+
+
 class StrictClient(Client):
-    """nats-py's, but it does not fall back to a connection in the clear."""
+    """nats-py's, but it does not fall back to a connection in the clear.
+
+    Besides, other threads may send with it, and messages can be had without a queue in between.
+    Made on the loop that it is used on.
+    """
 
     def __init__(self, *, tls: bool) -> None:
         super().__init__()
         self._demands_tls = tls
+        self._loop = asyncio.get_running_loop()
+        self._posted: deque[_Posted] = deque()
+        self._woken = False
+        self._sending: set[asyncio.Task[None]] = set()
+        self._deliveries: dict[int, Callable[[Message], None]] = {}
+
+    def post(
+        self, subject: str, data: bytes, headers: Headers | None = None, *, reply: str = ""
+    ) -> None:
+        """Send a message soon, without waiting for anything. May be called by any thread.
+
+        It is lost where the connection breaks. Raises :class:`MessageTooLargeError`.
+        """
+        check_size(self, subject, data, headers)
+        copied = None if headers is None else {**headers}
+        self._posted.append(_Posted(subject, data, copied, reply))
+        # Who finds the loop woken already is in time: it looks only later what there is to send.
+        if not self._woken:
+            self._woken = True
+            with suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._begin_sending)
+
+    async def hear(
+        self, subject: str, group: str, deliver: Callable[[Message], None]
+    ) -> Subscription:
+        """Subscribe, and have each message handed over as soon as it is read.
+
+        nats-py's callbacks have a queue and a task for each subscription, which cost more than
+        everything else that a message needs.
+        """
+        subscription = await self.subscribe(subject, queue=group)
+        self._deliveries[subscription._id] = deliver
+        return subscription
+
+    def _remove_sub(self, sid: int, max_msgs: int = 0) -> None:
+        self._deliveries.pop(sid, None)
+        super()._remove_sub(sid, max_msgs)
+
+    async def _process_msg(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes
+    ) -> None:
+        deliver = self._deliveries.get(sid)
+        if deliver is None:
+            await super()._process_msg(sid, subject, reply, data, headers)
+            return
+        known = await self._process_headers(headers) if headers else None
+        try:
+            deliver(Message(subject.decode(), data, known or {}, reply.decode()))
+        except Exception as error:  # noqa: BLE001 - as nats-py does, which would read no more
+            await self._error_cb(error)
+
+    def _begin_sending(self) -> None:
+        self._woken = False
+        task = self._loop.create_task(self._send_posted())
+        self._sending.add(task)  # the loop itself holds on to it but weakly
+        task.add_done_callback(self._sending.discard)
+
+    async def _send_posted(self) -> None:
+        while self._posted:
+            posted = self._posted.popleft()
+            with suppress(OSError, nats.errors.Error):  # the connection broke
+                await self.publish(
+                    posted.subject, posted.data, reply=posted.reply, headers=posted.headers
+                )
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         if initial_connection and self._demands_tls:
@@ -86,6 +172,22 @@ async def let_go(client: Client) -> None:
         return  # it never came to connect, and would fail to close
     with suppress(OSError, nats.errors.Error, TimeoutError):
         await asyncio.wait_for(client.close(), 0.5)
+    transport = _socket_of(client)
+    if transport is not None:
+        transport.abort()
+
+
+def read_little(client: Client) -> None:
+    """Have it take at most 64 KiB at a time from its socket, of which nats-py parses 32.
+
+    asyncio's 256 KiB are so much that each message has them mapped and unmapped by the system, and
+    with them the other threads slowed down.
+    """
+    transport: Any = _socket_of(client)
+    if transport is not None:
+        transport.max_size = 64 * 1024
+
+
+def _socket_of(client: Client) -> asyncio.WriteTransport | None:
     writer = getattr(client._transport, "_io_writer", None)
-    if writer is not None:
-        writer.transport.abort()
+    return None if writer is None else writer.transport

@@ -15,21 +15,21 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Self, TypeVar
 
-import msgspec
 import nats.errors
 from nats.aio.client import Client
-from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from shop.backends.nats.client import (
     Access,
     Headers,
+    Message,
     StrictClient,
-    check_size,
     let_go,
+    read_little,
     send,
     tls_context,
 )
+from shop.backends.nats.inbox import Inbox
 from shop.backends.nats.loop import EventLoopThread
 from shop.eventsourcing.errors import (
     BusClosedError,
@@ -46,15 +46,6 @@ T = TypeVar("T")
 
 PING_INTERVAL = 5
 """Seconds. A server that answers nothing is given up after three times that."""
-
-
-class Message(msgspec.Struct, frozen=True):
-    """What was received. ``reply`` is the subject that an answer is published to, if any."""
-
-    subject: str
-    data: bytes
-    headers: Headers = {}
-    reply: str = ""
 
 
 class Listening:
@@ -77,16 +68,9 @@ class Listening:
         """End it, also at the server if that can be reached; idempotent."""
         self._connection.drop(self)
 
-    async def attach(self, client: Client) -> None:
+    async def attach(self, client: StrictClient) -> None:
         """Have this client's server send the messages. On the loop only."""
-
-        async def receive(message: Msg) -> None:
-            self._deliver(
-                Message(message.subject, message.data, message.headers or {}, message.reply)
-            )
-
-        subscription = await client.subscribe(self.subject, queue=self._group, cb=receive)
-        self._attached = (client, subscription)
+        self._attached = (client, await client.hear(self.subject, self._group, self._deliver))
 
     async def detach(self, client: Client) -> None:
         """Have this client's server send no more messages. On the loop only."""
@@ -121,7 +105,9 @@ class NatsConnection:
         self._name = name
         self._echo = echo
         self._timeout = timeout
-        self._client: Client | None = None
+        self._client: StrictClient | None = None
+        self._inbox: Inbox | None = None
+        self._opening = threading.Lock()
         self._lost = asyncio.Event()
         self._under_way: set[asyncio.Task[Any]] = set()
         self._spawned: set[asyncio.Task[None]] = set()
@@ -194,16 +180,15 @@ class NatsConnection:
         none came within ``timeout`` seconds or before the connection broke, and otherwise as
         :meth:`publish`.
         """
-
-        async def ask(client: Client) -> Message:
-            check_size(client, subject, data, headers)
-            # The time-out that counts is that of ``run``.
-            answer = await client.request(
-                subject, data, timeout=timeout + 1, headers=None if headers is None else {**headers}
-            )
-            return Message(answer.subject, answer.data, answer.headers or {}, answer.reply)
-
-        return self.run(ask, timeout=timeout)
+        inbox = self._inbox or self._open_inbox()
+        with inbox.expect() as answer:
+            client = self._client  # looked at only now: who is expecting is told when it breaks
+            if self._closed:
+                raise BusClosedError("the connection is closed")
+            if client is None:
+                raise BusUnavailableError(f"NATS: {self._problem}")
+            client.post(subject, data, headers, reply=answer.subject)
+            return answer.wait(timeout)
 
     def listen(
         self, subject: str, deliver: Callable[[Message], None], *, group: str = ""
@@ -216,16 +201,7 @@ class NatsConnection:
         connection, from when there is one.
         """
         listening = Listening(self, subject, group, deliver)
-
-        async def add() -> None:
-            self._listenings.add(listening)
-            client = self._client
-            if client is not None:
-                with suppress(nats.errors.Error, TimeoutError):  # it is the connection that broke
-                    await listening.attach(client)
-                    await client.flush(timeout=self._timeout)  # type: ignore[arg-type]  # a float will do
-
-        self._run(add(), timeout=self._timeout + 5)
+        self._run(self._add(listening, confirmed=True), timeout=self._timeout + 5)
         return listening
 
     def drop(self, listening: Listening) -> None:
@@ -283,8 +259,8 @@ class NatsConnection:
         self._loop.call(function)
 
     @property
-    def client(self) -> Client | None:
-        """The client of the connection there is. To be used on the loop only."""
+    def client(self) -> StrictClient | None:
+        """The client of the connection there is. Only ``post`` may be used outside the loop."""
         return self._client
 
     def close(self, timeout: float = 2.0) -> None:
@@ -342,6 +318,25 @@ class NatsConnection:
         finally:
             self._under_way.discard(task)
 
+    async def _add(self, listening: Listening, *, confirmed: bool) -> None:
+        self._listenings.add(listening)
+        client = self._client
+        if client is not None:
+            with suppress(nats.errors.Error, TimeoutError):  # it is the connection that broke
+                await listening.attach(client)
+                if confirmed:
+                    await client.flush(timeout=self._timeout)  # type: ignore[arg-type]  # a float will do
+
+    def _open_inbox(self) -> Inbox:
+        with self._opening:
+            if self._inbox is None:
+                inbox = Inbox()
+                listening = Listening(self, inbox.subject, "", inbox.deliver)
+                # The server hears of it before it hears of any request.
+                self._run(self._add(listening, confirmed=False), timeout=self._timeout)
+                self._inbox = inbox
+            return self._inbox
+
     def _begin(self) -> None:
         self._keeper = asyncio.get_running_loop().create_task(self._keep_connected())
 
@@ -375,12 +370,18 @@ class NatsConnection:
                 self._note(error)
             finally:
                 self._client = None
+                if self._inbox is not None:
+                    self._inbox.fail(
+                        BusClosedError("the connection was closed meanwhile")
+                        if self._closed
+                        else NoAnswerError("NATS: the connection broke meanwhile")
+                    )
                 for task in self._under_way:
                     task.cancel()
                 await let_go(client)
             await asyncio.sleep(backoff.next_delay())
 
-    async def _connect(self, client: Client) -> None:
+    async def _connect(self, client: StrictClient) -> None:
         access = self._access
         self._lost = lost = asyncio.Event()
 
@@ -411,6 +412,7 @@ class NatsConnection:
             error_cb=failed,
             closed_cb=closed,
         )
+        read_little(client)
         attached: set[Listening] = set()
         while missing := self._listenings - attached:  # more may come in the meantime
             for listening in missing:

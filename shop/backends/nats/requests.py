@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
-import nats.errors
-
-from shop.backends.nats.client import check_size
-from shop.backends.nats.connection import Listening, Message, NatsConnection
+from shop.backends.nats.client import Message
+from shop.backends.nats.connection import Listening, NatsConnection
 from shop.eventsourcing.requests import Request
 
 
@@ -30,10 +27,9 @@ class NatsRequests:
         self, subjects: Sequence[str], group: str, receive: Callable[[Request], None]
     ) -> NatsService:
         """As :meth:`RequestBus.serve`; ``receive`` is called on the loop."""
-        answers = _Answers(self._connection)
 
         def deliver(message: Message) -> None:
-            receive(NatsRequest(answers, message))
+            receive(NatsRequest(self._connection, message))
 
         return NatsService(
             self._connection,
@@ -47,8 +43,8 @@ class NatsRequests:
 class NatsRequest:
     """As :class:`Request`."""
 
-    def __init__(self, answers: _Answers, message: Message) -> None:
-        self._answers = answers
+    def __init__(self, connection: NatsConnection, message: Message) -> None:
+        self._connection = connection
         self._message = message
 
     @property
@@ -58,33 +54,9 @@ class NatsRequest:
 
     def answer(self, data: bytes) -> None:
         """As :meth:`Request.answer`."""
-        if self._message.reply:
-            self._answers.send(self._message.reply, data)
-
-
-class _Answers:
-    """Sends answers without anybody waiting for it."""
-
-    def __init__(self, connection: NatsConnection) -> None:
-        self._connection = connection
-        self._under_way: set[asyncio.Task[None]] = set()
-
-    def send(self, subject: str, data: bytes) -> None:
         client = self._connection.client
-        if client is not None:
-            check_size(client, subject, data, None)
-        self._connection.call(lambda: self._begin(subject, data))
-
-    def _begin(self, subject: str, data: bytes) -> None:
-        task = asyncio.get_running_loop().create_task(self._send(subject, data))
-        self._under_way.add(task)  # the loop itself holds on to it but weakly
-        task.add_done_callback(self._under_way.discard)
-
-    async def _send(self, subject: str, data: bytes) -> None:
-        client = self._connection.client
-        if client is not None:
-            with suppress(nats.errors.Error):  # whoever asked will ask again
-                await client.publish(subject, data)
+        if client is not None and self._message.reply:
+            client.post(self._message.reply, data)
 
 
 class NatsService:
