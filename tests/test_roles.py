@@ -308,3 +308,34 @@ def test_a_nats_that_goes_away_under_load_loses_and_doubles_nothing(
     created = created_products(tmp_path)
     assert sorted(load.done.values()) == sorted(created)
     assert stats.json()["total_products"] == len(created)
+
+
+@pytest.mark.parametrize("how", ["killed", "paused"])
+@pytest.mark.parametrize(("role", "status"), [("all", 201), ("web", 503), ("worker", None)])
+def test_a_process_stops_cleanly_when_nats_is_gone(
+    role: str, status: int | None, how: str, server: NatsServer, tmp_path: Path
+) -> None:
+    with start(role, server.address, tmp_path, "nats+jetstream") as node:
+        if status is None:
+            await_working(node)
+        else:
+            node.await_ready()
+        await_true(lambda: "connected to NATS" in node.log)
+        server.pause()
+        asked = http.client.HTTPConnection("127.0.0.1", node.port, timeout=PATIENCE)
+        if status is not None:
+            asked.request("POST", CREATE, json.dumps(PRODUCT), {"Content-Type": "application/json"})
+        if how == "killed":
+            server.kill()
+            await_true(lambda: "no connection to" in node.log)
+        began = time.monotonic()
+        node.signal(signal.SIGTERM)
+        if status is not None:
+            assert asked.getresponse().status == status
+        asked.close()
+        assert node.await_exit() == 0
+        assert time.monotonic() - began < 10
+        assert "shop.server: stopped" in node.log
+        assert "Traceback" not in node.log
+    if how == "paused":
+        server.resume()
