@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,11 +11,14 @@ from typing import Any
 from uuid import uuid4
 
 import msgspec
+import pytest
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
+from shop.bootstrap import bootstrap
+from shop.config import Settings
 from shop.runtime import Shop
 from shop.web import create_app
-from tests.web.shopper import Shopper, problem
+from tests.web.shopper import Shopper, problem, running
 
 NDJSON = "application/x-ndjson"
 
@@ -132,6 +136,26 @@ def test_a_batch_sent_again_is_done_once(shopper: Shopper) -> None:
     first = send(shopper, *lines)
     assert send(shopper, *lines) == first
     assert shopper.current("/stats")["total_products"] == 3
+
+
+@pytest.mark.parametrize("settings", ["web"], indirect=True)
+def test_lines_that_no_worker_takes_are_answered_at_once_and_may_be_sent_again(
+    settings: Settings,
+) -> None:
+    lines = [create(id=str(uuid4())) for _ in range(300)]
+    with bootstrap(settings) as shop:
+        began = time.monotonic()
+        refused = send(Shopper(create_app(shop)), *lines)
+        assert time.monotonic() - began < 5
+    assert {(result["status"], result["type"]) for result in refused} == {
+        (503, "urn:shop:problem:no-worker")
+    }
+    with running(settings) as shop:
+        done = send(Shopper(create_app(shop)), *lines)
+        assert shop.store.head() == 600
+    assert {result["status"] for result in done} == {201}
+    for results in (refused, done):
+        assert [result["command_id"] for result in results] == [line["id"] for line in lines]
 
 
 def test_blank_lines_count_for_nothing(shopper: Shopper) -> None:
