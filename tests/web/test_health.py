@@ -135,6 +135,15 @@ def test_appends_events_and_the_head_are_told(shopper: Shopper) -> None:
     assert seen["shop_head",] == 3
 
 
+@pytest.mark.parametrize("settings", ["web"], indirect=True)
+def test_a_web_node_tells_what_became_of_its_commands(shopper: Shopper) -> None:
+    mouse = shopper.product()
+    shopper.done("shop.product.rename", {"name": "Rat"}, mouse)
+    seen = figures(shopper)
+    assert seen["shop_bus_commands_sent_total",] == 2
+    assert seen["shop_bus_commands_retried_total",] == 0
+
+
 def test_a_replayed_command_is_not_counted_again(client: Shopper) -> None:
     mouse, key = client.product(), str(uuid4())
     for _ in range(3):
