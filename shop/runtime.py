@@ -250,8 +250,11 @@ class Shop:
         )
 
     def bus_statuses(self) -> list[BusStatus]:
-        """How the bus is doing, and what works for it."""
-        return [self.bus.status(), *(service.status() for service in self._services)]
+        """How the bus is doing, and what works with it."""
+        statuses = [self.bus.status(), *(service.status() for service in self._services)]
+        if isinstance(self.commands, RemoteCommandBus):
+            statuses.append(self.commands.status())
+        return statuses
 
     def list_workflows(self, status: WorkflowStatus | None = None) -> Iterator[WorkflowEntry]:
         """All instances of workflows, oldest first, or those with a status: page by page."""

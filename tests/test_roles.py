@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import http.client
+import json
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Self
 from uuid import UUID, uuid4
 
 import pytest
 
 from shop.bootstrap import event_registry, open_event_store
 from shop.config import ConfigurationError, Settings
+from tests.real.nats import NatsServer
 from tests.servers import (
     PATIENCE,
+    Reply,
     ServerProcess,
     ask,
     await_true,
@@ -26,9 +30,17 @@ from tests.servers import (
 
 PRODUCT = {"name": "Wireless Mouse", "price": 2999, "stock": 50}
 CREATE = "/commands/shop.product.create"
+LINE = {"name": "shop.product.create", "payload": PRODUCT}
 
 
-def start(role: str, nats: str, directory: Path) -> ServerProcess:
+@pytest.fixture
+def server() -> Iterator[NatsServer]:
+    """A server of a test's own, to be stopped."""
+    with NatsServer() as server:
+        yield server
+
+
+def start(role: str, nats: str, directory: Path, scheme: str = "nats") -> ServerProcess:
     """A process of that role, on the database of a directory."""
     port = free_port()
     return ServerProcess(
@@ -37,8 +49,61 @@ def start(role: str, nats: str, directory: Path) -> ServerProcess:
         directory,
         SHOP_ROLE=role,
         SHOP_EVENT_STORE=f"sqlite:///{directory / 'shop.db'}",
-        SHOP_EVENT_BUS=f"nats://{nats}?prefix=t{directory.name.replace('_', '-')}",
+        SHOP_EVENT_BUS=f"{scheme}://{nats}?prefix=t{directory.name.replace('_', '-')}",
     )
+
+
+class Load:
+    """Clients that have product after product made, each asked for until it is."""
+
+    def __init__(self, web: ServerProcess) -> None:
+        self.done: dict[str, UUID] = {}
+        """The products, by the idempotency keys of their commands."""
+        self.refused: list[Reply] = []
+        self._web = web
+        self._over = threading.Event()
+        self._clients = [threading.Thread(target=self._create) for _ in range(4)]
+
+    def __enter__(self) -> Self:
+        for client in self._clients:
+            client.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.end()
+
+    def await_more(self, count: int) -> None:
+        """Wait until so many more are made."""
+        goal = len(self.done) + count
+        await_true(lambda: len(self.done) >= goal or not all(c.is_alive() for c in self._clients))
+
+    def end(self) -> None:
+        """Have each client finish what it has begun; idempotent."""
+        self._over.set()
+        for client in self._clients:
+            client.join(PATIENCE)
+
+    def _create(self) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self._web.port, timeout=PATIENCE)
+        while not self._over.is_set():
+            key = str(uuid4())
+            while key not in self.done:
+                reply = ask(connection, "POST", CREATE, PRODUCT, Idempotency_Key=key)
+                if reply.status == 201:
+                    self.done[key] = UUID(reply.json()["aggregate_id"])
+                else:
+                    self.refused.append(reply)
+                    self._over.wait(0.05)
+        connection.close()
+
+
+def await_working(*workers: ServerProcess) -> None:
+    await_true(lambda: all("carrying out commands" in worker.log for worker in workers))
+
+
+def await_well(web: ServerProcess) -> None:
+    """Wait until a web node has a connection and a worker."""
+    await_true(lambda: web.request("GET", "/readyz").json()["degraded"] == [])
 
 
 def await_worker(web: ServerProcess) -> None:
@@ -126,48 +191,151 @@ def test_commands_go_to_a_worker_and_reads_wait_for_its_models(nats: str, tmp_pa
 def test_workers_are_restarted_under_load_and_every_command_is_done_once(
     number: signal.Signals, nats: str, tmp_path: Path
 ) -> None:
-    acknowledged: list[UUID] = []
-    failures: list[object] = []
-    over = threading.Event()
-
-    def create() -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", web.port, timeout=PATIENCE)
-        while not over.is_set():
-            reply = ask(connection, "POST", CREATE, PRODUCT)
-            if reply.status != 201:
-                failures.append(reply)
-                return
-            acknowledged.append(UUID(reply.json()["aggregate_id"]))
-        connection.close()
-
-    def progress(more: int) -> Callable[[], object]:
-        goal = len(acknowledged) + more
-        return lambda: len(acknowledged) >= goal or failures
-
     with start("web", nats, tmp_path) as web:
         web.await_ready()
         first, second = start("worker", nats, tmp_path), start("worker", nats, tmp_path)
         with first, second:
-            await_true(lambda: "carrying out commands" in first.log)
-            await_true(lambda: "carrying out commands" in second.log)
+            await_working(first, second)
             before = len(created_products(tmp_path))
-            clients = [threading.Thread(target=create) for _ in range(4)]
-            for client in clients:
-                client.start()
-            await_true(progress(50))
-            first.signal(number)
-            first.await_exit()
-            await_true(progress(50))
-            with start("worker", nats, tmp_path) as third:
-                await_true(lambda: "carrying out commands" in third.log)
-                second.signal(number)
-                second.await_exit()
-                await_true(progress(50))
-                over.set()
-                for client in clients:
-                    client.join(PATIENCE)
-    assert failures == []
+            with Load(web) as load:
+                load.await_more(50)
+                first.signal(number)
+                first.await_exit()
+                load.await_more(50)
+                with start("worker", nats, tmp_path) as third:
+                    await_working(third)
+                    second.signal(number)
+                    second.await_exit()
+                    load.await_more(50)
+                    load.end()
+    assert load.refused == []
     created = created_products(tmp_path)
     assert before == 0
     assert len(created) == len(set(created))
-    assert set(acknowledged) == set(created)
+    assert set(load.done.values()) == set(created)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_workers_are_restarted_during_batches_and_every_line_is_done_once(
+    number: signal.Signals, nats: str, tmp_path: Path
+) -> None:
+    batches = [[{**LINE, "id": str(uuid4())} for _ in range(400)] for _ in range(2)]
+    answers: list[list[dict[str, Any]]] = [[], []]
+
+    def send(batch: int, results: list[dict[str, Any]]) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", web.port, timeout=PATIENCE)
+        body = "\n".join(map(json.dumps, batches[batch]))
+        connection.request("POST", "/commands", body, {"Content-Type": "application/x-ndjson"})
+        results.extend(map(json.loads, connection.getresponse()))
+        connection.close()
+
+    def stop(worker: ServerProcess) -> None:
+        """Stop a worker that has a line in hand, or leave it to finish that."""
+        goal = sum(map(len, answers)) + 50
+        await_true(lambda: sum(map(len, answers)) >= goal)
+        if number is signal.SIGKILL:
+            sent_again = web.log.count("is sent again")
+            worker.signal(signal.SIGSTOP)
+            await_true(lambda: web.log.count("is sent again") > sent_again)
+        worker.signal(number)
+
+    with (
+        start("web", nats, tmp_path) as web,
+        start("worker", nats, tmp_path) as first,
+        start("worker", nats, tmp_path) as second,
+        start("worker", nats, tmp_path) as third,
+    ):
+        await_working(first, second, third)
+        web.await_ready()
+        await_well(web)
+        sending = [threading.Thread(target=send, args=(n, answers[n])) for n in range(2)]
+        for thread in sending:
+            thread.start()
+        stop(first)
+        stop(second)
+        for thread in sending:
+            thread.join(PATIENCE)
+        assert {worker.await_exit() for worker in (first, second)} == {
+            0 if number is signal.SIGTERM else -number
+        }
+        again: list[dict[str, Any]] = []
+        send(0, again)
+    assert again == answers[0]
+    done = [result for results in answers for result in results]
+    assert {result["status"] for result in done} == {201}
+    assert [result["command_id"] for result in done] == [
+        line["id"] for batch in batches for line in batch
+    ]
+    created = created_products(tmp_path)
+    assert sorted(map(str, created)) == sorted(result["aggregate_id"] for result in done)
+
+
+@pytest.mark.parametrize("how", ["killed", "paused"])
+def test_a_nats_that_goes_away_under_load_loses_and_doubles_nothing(
+    how: str, server: NatsServer, tmp_path: Path
+) -> None:
+    with (
+        start("web", server.address, tmp_path) as web,
+        start("worker", server.address, tmp_path) as worker,
+    ):
+        web.await_ready()
+        await_working(worker)
+        await_well(web)
+        with Load(web) as load:
+            load.await_more(50)
+            if how == "killed":
+                server.kill()
+                await_true(lambda: "no worker" in web.request("GET", "/readyz").body.decode())
+                began = time.monotonic()
+                refused = web.request("POST", CREATE, PRODUCT)
+                assert time.monotonic() - began < 2
+                assert refused.json()["type"] == "urn:shop:problem:no-worker"
+                load.refused.append(refused)
+                server.start()
+            else:
+                server.pause()
+                await_true(lambda: "is sent again" in web.log)
+                server.resume()
+            began = time.monotonic()
+            load.await_more(50)
+            assert time.monotonic() - began < 10
+            load.end()
+        await_well(web)
+        head = web.request("GET", "/events").headers["Shop-Position"]
+        stats = web.request("GET", "/stats", Shop_Min_Position=head, Prefer="wait=10")
+    assert (how == "paused") == (load.refused == [])
+    assert {(reply.status, reply.headers["Retry-After"]) for reply in load.refused} <= {(503, "1")}
+    created = created_products(tmp_path)
+    assert sorted(load.done.values()) == sorted(created)
+    assert stats.json()["total_products"] == len(created)
+
+
+@pytest.mark.parametrize("how", ["killed", "paused"])
+@pytest.mark.parametrize(("role", "status"), [("all", 201), ("web", 503), ("worker", None)])
+def test_a_process_stops_cleanly_when_nats_is_gone(
+    role: str, status: int | None, how: str, server: NatsServer, tmp_path: Path
+) -> None:
+    with start(role, server.address, tmp_path, "nats+jetstream") as node:
+        if status is None:
+            await_working(node)
+        else:
+            node.await_ready()
+        await_true(lambda: "connected to NATS" in node.log)
+        server.pause()
+        asked = http.client.HTTPConnection("127.0.0.1", node.port, timeout=PATIENCE)
+        if status is not None:
+            asked.request("POST", CREATE, json.dumps(PRODUCT), {"Content-Type": "application/json"})
+        if how == "killed":
+            server.kill()
+            await_true(lambda: "no connection to" in node.log)
+        began = time.monotonic()
+        node.signal(signal.SIGTERM)
+        if status is not None:
+            assert asked.getresponse().status == status
+        asked.close()
+        assert node.await_exit() == 0
+        assert time.monotonic() - began < 10
+        assert "shop.server: stopped" in node.log
+        assert "Traceback" not in node.log
+    if how == "paused":
+        server.resume()

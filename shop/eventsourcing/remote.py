@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+from shop.eventsourcing.bus import BusStatus
 from shop.eventsourcing.command import Command, CommandPayload, CommandResult, Module
 from shop.eventsourcing.command_wire import (
     Answer,
@@ -46,6 +47,7 @@ PATIENCE = 1.0
 """Seconds to wait for the answer to a command before it is sent again, at first."""
 MOST_PATIENCE = 2.0
 """The same, after the first time."""
+_COUNTED = ("sent", "retried", "not_taken", "unanswered", "no_worker", "outcome_unknown")
 
 
 class RemoteCommandBus:
@@ -68,6 +70,8 @@ class RemoteCommandBus:
         self._identity: UUID | None = None
         self._ahead = timedelta()  # by how much the workers' clocks are, at most
         self._stopping = threading.Event()
+        self._counts = dict.fromkeys(_COUNTED, 0)
+        self._counting = threading.Lock()
         self.registry: Registry[CommandPayload] = Registry(
             [payload for module in modules for payload in module.handlers]
         )
@@ -89,6 +93,7 @@ class RemoteCommandBus:
         until = time.monotonic() + timeout
         patience, backoff = PATIENCE, Backoff(first=0.01, most=0.5)
         given_to_somebody, reason = False, ""
+        self._count("sent")
         while True:
             left = max(0.0, until - time.monotonic())
             message = CommandMessage.of(
@@ -101,9 +106,11 @@ class RemoteCommandBus:
                 answer = self._ask(subject, message, min(patience, left))
             except (NoResponderError, BusUnavailableError, BusClosedError) as error:
                 if not given_to_somebody:
+                    self._count("no_worker")
                     raise NoWorkerError(name, str(error)) from error
             except NoAnswerError as error:
                 given_to_somebody = True
+                self._count("unanswered")
                 patience = MOST_PATIENCE
                 logger.warning("command %s (%s) is sent again: %s", command.id, name, error)
             except MessageTooLargeError as error:
@@ -116,11 +123,15 @@ class RemoteCommandBus:
                     reason = answer.reason
                 else:
                     return self._outcome(command, answer)
+                self._count("not_taken")
             pause = min(backoff.next_delay(), max(0.0, until - time.monotonic()))
             if self._stopping.wait(pause) or time.monotonic() >= until:
                 if given_to_somebody:
+                    self._count("outcome_unknown")
                     raise OutcomeUnknownError(command.id, name, timeout)
+                self._count("no_worker")
                 raise NoWorkerError(name, reason)
+            self._count("retried")
 
     def check(self, *, timeout: float = 0.5) -> None:
         """Raise :class:`NoWorkerError` unless a worker answers within ``timeout`` seconds."""
@@ -130,12 +141,24 @@ class RemoteCommandBus:
         except (NoResponderError, NoAnswerError, BusUnavailableError, BusClosedError) as error:
             raise NoWorkerError("commands", str(error)) from error
 
+    def status(self) -> BusStatus:
+        """What became of the commands so far.
+
+        Those ``sent`` and ``retried`` are sendings; ``not_taken`` and ``unanswered`` say why some
+        were sent again, ``no_worker`` and ``outcome_unknown`` which error ended a dispatch.
+        """
+        return BusStatus(figures={f"commands_{n}_total": v for n, v in self._counts.items()})
+
     def stop(self) -> None:
         """Have nobody wait any more for a worker that does not answer; idempotent.
 
         Each command is still sent once, and its answer waited for as long as for any first one.
         """
         self._stopping.set()
+
+    def _count(self, what: str) -> None:
+        with self._counting:
+            self._counts[what] += 1
 
     def _subject(self, name: str) -> str:
         if self._identity is None:

@@ -109,6 +109,8 @@ def test_whoever_waits_when_the_connection_breaks_is_told_at_once(
     killing.join()
     with pytest.raises(BusUnavailableError, match="no connection to"):
         connection.publish("a", b"")
+    server.start()
+    assert connection.wait_connected(10)
 
 
 def test_whoever_waits_when_the_connection_is_closed_is_told_at_once(
@@ -193,3 +195,12 @@ def test_it_ends_in_time_with_a_silent_server_and_is_closed_then(
     with pytest.raises(BusClosedError):
         connection.publish("a", b"")
     server.resume()
+
+
+def test_it_ends_at_once_at_any_moment_of_its_beginning(server: NatsServer) -> None:
+    for number in range(300):
+        connection = NatsConnection(Access(servers=[server.address]))
+        connection.wait_connected(number % 30 * 0.0001)
+        began = time.monotonic()
+        connection.close()
+        assert time.monotonic() - began < 1

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from uuid import uuid4
 
+import msgspec
 from flask import Flask
 from werkzeug.test import TestResponse
 
 from shop.bootstrap import bootstrap
 from shop.config import Settings
+from shop.eventsourcing import RemoteCommandBus
 from shop.runtime import Shop
+from tests.servers import await_true
 
 
 class Shopper:
@@ -70,6 +75,18 @@ class Shopper:
 
 def open_shop(url: str) -> Shop:
     return bootstrap(Settings.from_env({"SHOP_EVENT_STORE": url}))
+
+
+@contextmanager
+def running(settings: Settings) -> Iterator[Shop]:
+    """A running shop; where it is a web node, with a worker beside it that takes commands."""
+    with ExitStack() as nodes:
+        if settings.role == "web":
+            nodes.enter_context(bootstrap(msgspec.structs.replace(settings, role="worker")))
+        shop = nodes.enter_context(bootstrap(settings))
+        if isinstance(shop.commands, RemoteCommandBus):
+            await_true(lambda: not shop.health().degraded)
+        yield shop
 
 
 def answered(answer: TestResponse) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,11 +11,14 @@ from typing import Any
 from uuid import uuid4
 
 import msgspec
+import pytest
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
+from shop.bootstrap import bootstrap
+from shop.config import Settings
 from shop.runtime import Shop
 from shop.web import create_app
-from tests.web.shopper import Shopper, problem
+from tests.web.shopper import Shopper, problem, running
 
 NDJSON = "application/x-ndjson"
 
@@ -60,11 +64,11 @@ def test_each_command_is_answered_with_a_line_in_order(shopper: Shopper) -> None
     assert names == ["Rat", "Cat"]
 
 
-def test_bad_lines_do_not_stop_the_others(client: Shopper) -> None:
-    mouse = client.product(stock=0)
+def test_bad_lines_do_not_stop_the_others(shopper: Shopper) -> None:
+    mouse = shopper.product(stock=0)
     sold = {"quantity": -1, "reason": "sold"}
     results = send(
-        client,
+        shopper,
         create(price=0),
         b"nonsense",
         b"\xff",
@@ -99,15 +103,15 @@ def test_bad_lines_do_not_stop_the_others(client: Shopper) -> None:
     assert results[8]["errors"][0]["pointer"] == "/aggregate_id"
 
 
-def test_a_result_tells_the_number_of_its_line(client: Shopper) -> None:
-    results = send(client, b"", create(), b"nonsense", b" \r", [], create())
+def test_a_result_tells_the_number_of_its_line(shopper: Shopper) -> None:
+    results = send(shopper, b"", create(), b"nonsense", b" \r", [], create())
     assert [result["line"] for result in results] == [2, 3, 5, 6]
 
 
-def test_a_valid_id_is_told_wherever_the_line_is_wrong(client: Shopper) -> None:
+def test_a_valid_id_is_told_wherever_the_line_is_wrong(shopper: Shopper) -> None:
     key = str(uuid4())
     results = send(
-        client,
+        shopper,
         create(id=key, price=0),
         create(id=key, aggregate_id="x"),
         {"id": key},
@@ -119,9 +123,9 @@ def test_a_valid_id_is_told_wherever_the_line_is_wrong(client: Shopper) -> None:
     assert {result["status"] for result in results} == {422}
 
 
-def test_a_line_that_is_no_json_is_told_what_a_line_is(client: Shopper) -> None:
+def test_a_line_that_is_no_json_is_told_what_a_line_is(shopper: Shopper) -> None:
     line = msgspec.json.encode(create())
-    [result] = send(client, line + line)
+    [result] = send(shopper, line + line)
     assert "trailing characters" in result["detail"]
     assert "one JSON object" in result["detail"]
     assert "--data-binary" in result["detail"]
@@ -134,26 +138,46 @@ def test_a_batch_sent_again_is_done_once(shopper: Shopper) -> None:
     assert shopper.current("/stats")["total_products"] == 3
 
 
-def test_blank_lines_count_for_nothing(client: Shopper) -> None:
-    assert [result["status"] for result in send(client, b"", b"  \r", create(), b"")] == [201]
+@pytest.mark.parametrize("settings", ["web"], indirect=True)
+def test_lines_that_no_worker_takes_are_answered_at_once_and_may_be_sent_again(
+    settings: Settings,
+) -> None:
+    lines = [create(id=str(uuid4())) for _ in range(300)]
+    with bootstrap(settings) as shop:
+        began = time.monotonic()
+        refused = send(Shopper(create_app(shop)), *lines)
+        assert time.monotonic() - began < 5
+    assert {(result["status"], result["type"]) for result in refused} == {
+        (503, "urn:shop:problem:no-worker")
+    }
+    with running(settings) as shop:
+        done = send(Shopper(create_app(shop)), *lines)
+        assert shop.store.head() == 600
+    assert {result["status"] for result in done} == {201}
+    for results in (refused, done):
+        assert [result["command_id"] for result in results] == [line["id"] for line in lines]
 
 
-def test_the_last_line_needs_no_line_feed(client: Shopper) -> None:
-    answer = client.post("/commands", msgspec.json.encode(create()), NDJSON)
+def test_blank_lines_count_for_nothing(shopper: Shopper) -> None:
+    assert [result["status"] for result in send(shopper, b"", b"  \r", create(), b"")] == [201]
+
+
+def test_the_last_line_needs_no_line_feed(shopper: Shopper) -> None:
+    answer = shopper.post("/commands", msgspec.json.encode(create()), NDJSON)
     assert len(answer.data.splitlines()) == 1
 
 
-def test_an_empty_batch_has_no_results(client: Shopper) -> None:
-    assert send(client) == []
+def test_an_empty_batch_has_no_results(shopper: Shopper) -> None:
+    assert send(shopper) == []
 
 
-def test_a_line_over_one_mebibyte_is_refused_alone(client: Shopper) -> None:
-    results = send(client, create(), create("x" * 2_000_000), create())
+def test_a_line_over_one_mebibyte_is_refused_alone(shopper: Shopper) -> None:
+    results = send(shopper, create(), create("x" * 2_000_000), create())
     assert [result["status"] for result in results] == [201, 413, 201]
 
 
-def test_another_media_type_is_415(client: Shopper) -> None:
-    answer = client.post("/commands", "{}", "application/json")
+def test_another_media_type_is_415(shopper: Shopper) -> None:
+    answer = shopper.post("/commands", "{}", "application/json")
     assert problem(answer) == (415, "media-type-unsupported")
     assert answer.headers["Accept-Post"] == NDJSON
 
@@ -224,8 +248,8 @@ def test_batches_take_no_more_than_their_share_of_the_threads(memory_shop: Shop)
     second.close()  # type: ignore[attr-defined] # as above
 
 
-def test_results_come_before_the_batch_has_been_read(client: Shopper) -> None:
-    batch = streamed(client, create(), 10**9)
+def test_results_come_before_the_batch_has_been_read(shopper: Shopper) -> None:
+    batch = streamed(shopper, create(), 10**9)
     assert b'"status":201' in next(batch)
     batch.close()  # type: ignore[attr-defined] # the generator of the response
 

@@ -11,8 +11,9 @@ import pytest
 from werkzeug.test import TestResponse
 
 from shop.backends import sqlite
+from shop.config import Settings
 from shop.web import create_app
-from tests.web.shopper import Shopper, answered, open_shop, problem
+from tests.web.shopper import Shopper, answered, open_shop, problem, running
 
 MOUSE = {"name": "Wireless Mouse", "price": 2999, "stock": 50}
 
@@ -45,25 +46,25 @@ def test_what_was_created_can_be_read_where_the_answer_says(shopper: Shopper) ->
         assert shopper.current(answer.headers["Location"])
 
 
-def test_the_client_may_choose_the_id_of_what_it_creates(client: Shopper) -> None:
+def test_the_client_may_choose_the_id_of_what_it_creates(shopper: Shopper) -> None:
     id = str(uuid4())
-    answer = client.command("shop.product.create", MOUSE, id)
+    answer = shopper.command("shop.product.create", MOUSE, id)
     assert answer.status_code == 201
     assert answer.headers["Location"] == f"/products/{id}"
 
 
-def test_a_change_is_answered_with_200_and_the_new_version(client: Shopper) -> None:
-    id = client.product()
-    answer = client.command("shop.product.rename", {"name": "Rat"}, id)
+def test_a_change_is_answered_with_200_and_the_new_version(shopper: Shopper) -> None:
+    id = shopper.product()
+    answer = shopper.command("shop.product.rename", {"name": "Rat"}, id)
     assert answer.status_code == 200
     assert answer.headers["ETag"] == '"2"'
     assert "Location" not in answer.headers
-    assert client.current(f"/products/{id}")["name"] == "Rat"
+    assert shopper.current(f"/products/{id}")["name"] == "Rat"
 
 
-def test_a_command_that_changes_nothing_is_done_without_events(client: Shopper) -> None:
-    id = client.product(name="Mouse")
-    answer = client.command("shop.product.rename", {"name": "Mouse"}, id)
+def test_a_command_that_changes_nothing_is_done_without_events(shopper: Shopper) -> None:
+    id = shopper.product(name="Mouse")
+    answer = shopper.command("shop.product.rename", {"name": "Mouse"}, id)
     assert answer.status_code == 200
     assert answered(answer)["events"] == []
     assert answered(answer)["version"] == 1
@@ -120,43 +121,43 @@ def test_a_product_is_ordered_paid_and_delivered_into_the_read_models(shopper: S
     }
 
 
-def test_a_business_rule_says_no_with_409_and_its_code(client: Shopper) -> None:
-    mouse = client.product(stock=1)
-    short = {"customer_id": client.customer(), "items": [{"product_id": mouse, "quantity": 2}]}
-    assert problem(client.command("shop.order.place", short)) == (409, "stock-insufficient")
+def test_a_business_rule_says_no_with_409_and_its_code(shopper: Shopper) -> None:
+    mouse = shopper.product(stock=1)
+    short = {"customer_id": shopper.customer(), "items": [{"product_id": mouse, "quantity": 2}]}
+    assert problem(shopper.command("shop.order.place", short)) == (409, "stock-insufficient")
     changed = {
         "customer_id": short["customer_id"],
         "items": [{"product_id": mouse, "quantity": 1, "price": 1}],
     }
-    assert problem(client.command("shop.order.place", changed)) == (409, "price-changed")
+    assert problem(shopper.command("shop.order.place", changed)) == (409, "price-changed")
 
 
-def test_an_aggregate_that_does_not_exist_is_404(client: Shopper) -> None:
-    answer = client.command("shop.product.rename", {"name": "Rat"}, str(uuid4()))
+def test_an_aggregate_that_does_not_exist_is_404(shopper: Shopper) -> None:
+    answer = shopper.command("shop.product.rename", {"name": "Rat"}, str(uuid4()))
     assert problem(answer) == (404, "aggregate-unknown")
 
 
-def test_an_unknown_command_is_404(client: Shopper) -> None:
-    assert problem(client.command("shop.product.destroy", {})) == (404, "command-unknown")
+def test_an_unknown_command_is_404(shopper: Shopper) -> None:
+    assert problem(shopper.command("shop.product.destroy", {})) == (404, "command-unknown")
 
 
 def test_a_command_without_the_id_it_needs_is_404_and_told_what_is_missing(
-    client: Shopper,
+    shopper: Shopper,
 ) -> None:
-    answer = client.command("shop.product.rename", {"name": "Rat"})
+    answer = shopper.command("shop.product.rename", {"name": "Rat"})
     assert problem(answer) == (404, "id-missing")
     assert "/commands/shop.product.rename/<id>" in answered(answer)["detail"]
 
 
 @pytest.mark.parametrize("id", ["1", "x", "{01890a5d-ac96-774b-bcce-b302099a8057}", "\x00"])
-def test_an_id_that_is_no_uuid_is_404(client: Shopper, id: str) -> None:
-    answer = client.command("shop.product.rename", {"name": "Rat"}, id)
+def test_an_id_that_is_no_uuid_is_404(shopper: Shopper, id: str) -> None:
+    answer = shopper.command("shop.product.rename", {"name": "Rat"}, id)
     assert problem(answer) == (404, "not-found")
 
 
-def test_the_expected_version_lets_a_change_pass(client: Shopper) -> None:
-    id = client.product()
-    answer = client.command("shop.product.rename", {"name": "Rat"}, id, if_match='"1"')
+def test_the_expected_version_lets_a_change_pass(shopper: Shopper) -> None:
+    id = shopper.product()
+    answer = shopper.command("shop.product.rename", {"name": "Rat"}, id, if_match='"1"')
     assert (answer.status_code, answer.headers["ETag"]) == (200, '"2"')
 
 
@@ -170,27 +171,28 @@ def test_a_stale_version_is_412_with_the_current_one(shopper: Shopper) -> None:
     assert shopper.current(f"/products/{id}")["name"] == "Rat"
 
 
-def test_any_version_is_expected_with_a_star(client: Shopper) -> None:
-    id = client.product()
-    assert client.done("shop.product.rename", {"name": "Rat"}, id, if_match="*")["version"] == 2
+def test_any_version_is_expected_with_a_star(shopper: Shopper) -> None:
+    id = shopper.product()
+    assert shopper.done("shop.product.rename", {"name": "Rat"}, id, if_match="*")["version"] == 2
 
 
-def test_what_is_to_be_created_cannot_be_expected_to_exist(client: Shopper) -> None:
-    answer = client.command("shop.product.create", MOUSE, if_match="*")
+def test_what_is_to_be_created_cannot_be_expected_to_exist(shopper: Shopper) -> None:
+    answer = shopper.command("shop.product.create", MOUSE, if_match="*")
     assert problem(answer) == (400, "header-invalid")
 
 
-def test_to_create_what_exists_is_409(client: Shopper) -> None:
-    id = client.product()
-    assert problem(client.command("shop.product.create", MOUSE, id)) == (409, "product-exists")
+def test_to_create_what_exists_is_409(shopper: Shopper) -> None:
+    id = shopper.product()
+    assert problem(shopper.command("shop.product.create", MOUSE, id)) == (409, "product-exists")
 
 
+@pytest.mark.parametrize("settings", ["sqlite", "web"], indirect=True)
 def test_a_store_that_cannot_be_reached_is_503_with_a_time_to_try_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "shop.db"
     monkeypatch.setattr(sqlite, "Database", partial(sqlite.Database, timeout=0.2))
-    with open_shop(f"sqlite:///{path}") as shop:
+    with running(settings) as shop:
         client = Shopper(create_app(shop))
         locker = sqlite3.connect(path, isolation_level=None)
         locker.execute("BEGIN EXCLUSIVE")
@@ -211,7 +213,7 @@ def test_a_shop_that_was_closed_answers_503(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["/commands/shop.product.create", "/commands"])
-def test_commands_are_not_read(client: Shopper, path: str) -> None:
-    answer = client.get(path)
+def test_commands_are_not_read(shopper: Shopper, path: str) -> None:
+    answer = shopper.get(path)
     assert problem(answer) == (405, "method-not-allowed")
     assert set(answer.headers["Allow"].split(", ")) == {"OPTIONS", "POST"}

@@ -13,12 +13,15 @@ from shop.eventsourcing import (
     CommandRejected,
     CommandTimeoutError,
     EventDecodeError,
+    NoWorkerError,
+    OutcomeUnknownError,
     PayloadError,
     StaleVersionError,
     StoreClosedError,
     StoreFormatError,
     StoreUnavailableError,
     UnknownCommandError,
+    WorkerFailedError,
 )
 from shop.web.errors import problem_of
 
@@ -35,6 +38,9 @@ MOUSE = AggregateRef("shop.product", uuid4())
         (CommandIdReusedError(uuid4()), 422, "command-id-reused"),
         (PayloadError("x.y", "too short", "/name"), 422, "payload-invalid"),
         (CommandTimeoutError("x.y", 9, 10.0), 503, "busy"),
+        (NoWorkerError("x.y", "nobody is there"), 503, "no-worker"),
+        (OutcomeUnknownError(uuid4(), "x.y", 10.0), 503, "outcome-unknown"),
+        (WorkerFailedError(uuid4(), "x.y", "broken"), 500, "internal-error"),
         (StoreUnavailableError("locked"), 503, "unavailable"),
         (StoreClosedError("closed"), 503, "unavailable"),
         (StoreFormatError("broken"), 500, "internal-error"),

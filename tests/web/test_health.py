@@ -11,6 +11,7 @@ from shop.eventsourcing import ConcurrencyError, Event, Query
 from shop.runtime import Shop
 from shop.web import create_app
 from tests.conftest import Eventually
+from tests.web.conftest import in_one_process
 from tests.web.shopper import Shopper, answered, open_shop, problem
 
 PROJECTIONS = {
@@ -45,6 +46,7 @@ def test_a_process_that_answers_is_alive(client: Shopper) -> None:
     assert client.get("/livez").json == {"status": "ok"}
 
 
+@in_one_process
 def test_a_shop_that_has_caught_up_is_ready(shopper: Shopper, eventually: Eventually) -> None:
     shopper.product()
     shopper.current("/stats")
@@ -122,6 +124,7 @@ def test_figures_are_told_without_when_each_began(client: Shopper) -> None:
     assert not [name for name in names if name.endswith("_created")]
 
 
+@in_one_process
 def test_appends_events_and_the_head_are_told(shopper: Shopper) -> None:
     mouse = shopper.product()
     shopper.done("shop.product.rename", {"name": "Rat"}, mouse)
@@ -130,6 +133,15 @@ def test_appends_events_and_the_head_are_told(shopper: Shopper) -> None:
     assert seen["shop_appended_events_total",] == 3
     assert seen["shop_conflicts_total",] == 0
     assert seen["shop_head",] == 3
+
+
+@pytest.mark.parametrize("settings", ["web"], indirect=True)
+def test_a_web_node_tells_what_became_of_its_commands(shopper: Shopper) -> None:
+    mouse = shopper.product()
+    shopper.done("shop.product.rename", {"name": "Rat"}, mouse)
+    seen = figures(shopper)
+    assert seen["shop_bus_commands_sent_total",] == 2
+    assert seen["shop_bus_commands_retried_total",] == 0
 
 
 def test_a_replayed_command_is_not_counted_again(client: Shopper) -> None:
@@ -150,6 +162,7 @@ def test_a_conflict_is_counted(memory_shop: Shop, client: Shopper) -> None:
     assert (seen["shop_conflicts_total",], seen["shop_appends_total",]) == (1, 1)
 
 
+@in_one_process
 def test_projections_that_keep_up_do_not_lag(shopper: Shopper) -> None:
     shopper.product()
     for path in ("/products", "/stats", "/orders"):

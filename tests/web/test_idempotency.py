@@ -67,13 +67,13 @@ def test_a_key_that_was_used_for_something_else_is_422(shopper: Shopper) -> None
         assert problem(answer) == (422, "command-id-reused")
 
 
-def test_a_refused_command_may_be_sent_again_when_it_can_be_done(client: Shopper) -> None:
-    key, id = str(uuid4()), client.product(stock=0)
+def test_a_refused_command_may_be_sent_again_when_it_can_be_done(shopper: Shopper) -> None:
+    key, id = str(uuid4()), shopper.product(stock=0)
     payload = {"quantity": -1, "reason": "sold"}
-    refused = client.command("shop.product.adjust_stock", payload, id, idempotency_key=key)
+    refused = shopper.command("shop.product.adjust_stock", payload, id, idempotency_key=key)
     assert problem(refused) == (409, "stock-insufficient")
-    client.done("shop.product.adjust_stock", {"quantity": 1, "reason": "found"}, id)
-    done = client.command("shop.product.adjust_stock", payload, id, idempotency_key=key)
+    shopper.done("shop.product.adjust_stock", {"quantity": 1, "reason": "found"}, id)
+    done = shopper.command("shop.product.adjust_stock", payload, id, idempotency_key=key)
     assert done.status_code == 200
     assert "Idempotent-Replayed" not in done.headers
 

@@ -68,8 +68,8 @@ def test_a_listing_of_events_goes_on_where_it_stopped(shopper: Shopper) -> None:
     assert page["next"] is None
 
 
-def test_the_log_is_read_to_the_greatest_position_there_could_be(client: Shopper) -> None:
-    assert positions(client, f"after={2**63 - 1}") == []
+def test_the_log_is_read_to_the_greatest_position_there_could_be(shopper: Shopper) -> None:
+    assert positions(shopper, f"after={2**63 - 1}") == []
 
 
 def test_a_stream_is_read_by_version_and_tagged_with_the_last(shopper: Shopper) -> None:
@@ -85,16 +85,16 @@ def test_a_stream_is_read_by_version_and_tagged_with_the_last(shopper: Shopper) 
     assert shopper.get(path, if_none_match='"3"').status_code == 304
 
 
-def test_the_tag_of_a_stream_is_the_expected_version_of_a_command(client: Shopper) -> None:
-    mouse = client.product()
-    tag = client.get(f"/streams/shop.product/{mouse}").headers["ETag"]
-    answer = client.command("shop.product.rename", {"name": "Rat"}, mouse, if_match=tag)
+def test_the_tag_of_a_stream_is_the_expected_version_of_a_command(shopper: Shopper) -> None:
+    mouse = shopper.product()
+    tag = shopper.get(f"/streams/shop.product/{mouse}").headers["ETag"]
+    answer = shopper.command("shop.product.rename", {"name": "Rat"}, mouse, if_match=tag)
     assert answer.status_code == 200
 
 
 @pytest.mark.parametrize("aggregate", ["shop.product", "nonsense", "A B", "%00"])
-def test_a_stream_without_events_is_404(client: Shopper, aggregate: str) -> None:
-    assert problem(client.get(f"/streams/{aggregate}/{uuid4()}")) == (404, "not-found")
+def test_a_stream_without_events_is_404(shopper: Shopper, aggregate: str) -> None:
+    assert problem(shopper.get(f"/streams/{aggregate}/{uuid4()}")) == (404, "not-found")
 
 
 def test_the_log_is_waited_for(shopper: Shopper) -> None:

@@ -9,9 +9,11 @@ from uuid import uuid4
 
 import pytest
 
+from shop.bootstrap import bootstrap
+from shop.config import Settings
 from shop.runtime import Shop
 from shop.web import create_app
-from tests.web.shopper import Shopper, answered, open_shop, problem
+from tests.web.shopper import Shopper, answered, problem
 
 
 def pages(shopper: Shopper, path: str, limit: int, *, key: str = "items") -> Iterator[list[Any]]:
@@ -39,10 +41,10 @@ def test_a_full_last_page_is_known_to_be_the_last(shopper: Shopper) -> None:
     assert [len(page) for page in pages(shopper, "/products?", 2)] == [2, 2]
 
 
-def test_a_page_has_fifty_items_unless_told(client: Shopper) -> None:
+def test_a_page_has_fifty_items_unless_told(shopper: Shopper) -> None:
     for _ in range(51):
-        client.product()
-    page = client.current("/products")
+        shopper.product()
+    page = shopper.current("/products")
     assert len(page["items"]) == 50
     assert page["next"]
 
@@ -81,9 +83,9 @@ def test_an_order_history_is_paged_newest_first(shopper: Shopper) -> None:
     assert listed == [[orders[2], orders[1]], [orders[0]]]
 
 
-def test_a_customer_without_orders_has_an_empty_history(client: Shopper) -> None:
-    ada = client.customer("Ada")
-    assert client.current(f"/customers/{ada}/orders") == {
+def test_a_customer_without_orders_has_an_empty_history(shopper: Shopper) -> None:
+    ada = shopper.customer("Ada")
+    assert shopper.current(f"/customers/{ada}/orders") == {
         "customer_id": ada,
         "customer_name": "Ada",
         "orders": [],
@@ -106,29 +108,31 @@ def test_stats_of_an_empty_shop_are_zero(shopper: Shopper) -> None:
 
 
 @pytest.mark.parametrize("path", ["/products", "/orders", "/stats"])
-def test_a_shop_can_be_read_before_its_projections_have_begun(store_url: str, path: str) -> None:
-    shop = open_shop(store_url)
+def test_a_shop_can_be_read_before_its_projections_have_begun(
+    settings: Settings, path: str
+) -> None:
+    shop = bootstrap(settings)
     try:
         assert Shopper(create_app(shop)).get(path).status_code == 200
     finally:
         shop.close()
 
 
-def test_a_cursor_is_good_for_its_own_listing_only(client: Shopper) -> None:
-    mouse, ada = client.product(), client.customer()
-    client.product()
-    client.order(ada, mouse)
-    client.order(ada, mouse)
-    client.current("/orders")
-    client.current("/products")
+def test_a_cursor_is_good_for_its_own_listing_only(shopper: Shopper) -> None:
+    mouse, ada = shopper.product(), shopper.customer()
+    shopper.product()
+    shopper.order(ada, mouse)
+    shopper.order(ada, mouse)
+    shopper.current("/orders")
+    shopper.current("/products")
     cursors = [
-        answered(client.get(f"{path}limit=1"))["next"]
+        answered(shopper.get(f"{path}limit=1"))["next"]
         for path in ("/products?", "/orders?", f"/orders?customer={ada}&", "/events?")
     ]
     assert all(cursors)
     for path, own in (("/products?", 0), ("/orders?", 1), ("/orders?status=open&", None)):
         for number, cursor in enumerate(cursors):
-            answer = client.get(f"{path}cursor={cursor}")
+            answer = shopper.get(f"{path}cursor={cursor}")
             assert answer.status_code == (200 if number == own else 400)
 
 
@@ -222,21 +226,21 @@ def test_what_has_changed_has_another_tag(shopper: Shopper) -> None:
     assert shopper.get(f"/products/{id}", if_none_match=tag).status_code == 200
 
 
-def test_answers_may_be_kept_when_they_are_checked(client: Shopper) -> None:
-    answer = client.get("/products")
+def test_answers_may_be_kept_when_they_are_checked(shopper: Shopper) -> None:
+    answer = shopper.get("/products")
     assert answer.headers["Cache-Control"] == "no-cache"
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
-def test_head_answers_as_get_without_the_body(client: Shopper) -> None:
-    client.product()
-    client.current("/products")
-    got, asked = client.get("/products"), client.ask("HEAD", "/products")
+def test_head_answers_as_get_without_the_body(shopper: Shopper) -> None:
+    shopper.product()
+    shopper.current("/products")
+    got, asked = shopper.get("/products"), shopper.ask("HEAD", "/products")
     assert asked.data == b""
     assert dict(asked.headers) == dict(got.headers)
 
 
-def test_options_tell_the_methods(client: Shopper) -> None:
-    answer = client.ask("OPTIONS", "/products")
+def test_options_tell_the_methods(shopper: Shopper) -> None:
+    answer = shopper.ask("OPTIONS", "/products")
     assert answer.status_code == 200
     assert set(answer.headers["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS"}

@@ -34,8 +34,8 @@ def test_a_command_is_answered_when_all_read_models_have_reached_it(shopper: Sho
         assert len(answered(shopper.get("/products"))["items"]) == n
 
 
-def test_a_command_that_need_not_wait_is_answered_at_once(client: Shopper) -> None:
-    assert "Preference-Applied" not in client.command("shop.product.create", MOUSE).headers
+def test_a_command_that_need_not_wait_is_answered_at_once(shopper: Shopper) -> None:
+    assert "Preference-Applied" not in shopper.command("shop.product.create", MOUSE).headers
 
 
 def test_a_command_is_answered_at_the_time_out_and_done_all_the_same(
@@ -149,8 +149,8 @@ def test_a_long_header_is_read_quickly() -> None:
     assert time.monotonic() - began < 5
 
 
-def test_a_preference_that_makes_no_sense_is_passed_over(client: Shopper) -> None:
-    answer = client.command("shop.product.create", MOUSE, prefer="wait=soon, sugar")
+def test_a_preference_that_makes_no_sense_is_passed_over(shopper: Shopper) -> None:
+    answer = shopper.command("shop.product.create", MOUSE, prefer="wait=soon, sugar")
     assert answer.status_code == 201
 
 

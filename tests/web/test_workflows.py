@@ -7,24 +7,25 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 
-from shop.bootstrap import bootstrap
 from shop.config import Settings
 from shop.domain.payment_workflow import Payment
 from shop.runtime import Shop
 from shop.web import create_app
 from tests.conftest import Eventually
-from tests.web.shopper import Shopper, answered
+from tests.web.conftest import in_one_process
+from tests.web.shopper import Shopper, answered, running
 from tests.web.test_health import figures
 
 WORKFLOW = "shop.payment_workflow"
 
 
 @pytest.fixture
-def impatient(store_url: str) -> Iterator[Shopper]:
+def impatient(settings: Settings) -> Iterator[Shopper]:
     """A client of a shop where payments are due in no time."""
-    with bootstrap(Settings(event_store=store_url, payment_deadline=0.05)) as shop:
+    with running(msgspec.structs.replace(settings, payment_deadline=0.05)) as shop:
         yield Shopper(create_app(shop))
 
 
@@ -124,6 +125,7 @@ def test_a_parked_workflow_is_shown_with_its_error_and_the_shop_is_ready_all_the
     assert figures(client)["shop_workflow_parked", WORKFLOW] == 0
 
 
+@in_one_process
 def test_timers_are_in_the_metrics(impatient: Shopper, eventually: Eventually) -> None:
     placed(impatient)
     eventually(lambda: figures(impatient)["shop_workflow_timers_fired_total", WORKFLOW] == 1)

@@ -352,11 +352,16 @@ class NatsConnection:
 
     async def _keep_connected(self) -> None:
         backoff = Backoff(first=0.05, most=2.0)
-        while True:
+        keeper = asyncio.current_task()
+        assert keeper is not None, "it runs as a task of the loop"
+        # Until Python 3.12, what nats-py waits with may swallow a cancellation.
+        while not keeper.cancelling():
             self._error = None
             client = StrictClient(tls=self._access.tls)
             try:
                 await self._connect(client)
+                if keeper.cancelling():
+                    return
                 backoff.reset()
                 while not client.is_closed:
                     with suppress(TimeoutError):

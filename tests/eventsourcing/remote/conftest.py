@@ -36,6 +36,15 @@ def connected(address: str) -> NatsConnection:
     return connection
 
 
+def counted(remote: RemoteCommandBus) -> dict[str, float]:
+    """What it tells of its commands, but for what did not happen."""
+    return {
+        name.removeprefix("commands_").removesuffix("_total"): figure
+        for name, figure in remote.status().figures.items()
+        if figure
+    }
+
+
 class Workers:
     """Workers that come and go."""
 

@@ -45,6 +45,7 @@ from tests.eventsourcing.remote.conftest import (
     LosesAnswersOfTheDead,
     Requests,
     Workers,
+    counted,
 )
 
 ADA = account()
@@ -152,6 +153,7 @@ class TestDoneOnce:
         assert len(bus.sent) == 3
         assert len({message.id for message in bus.sent}) == 1
         assert memory_stores.events.head() == 3
+        assert counted(remote) == {"sent": 1, "unanswered": 2, "retried": 2}
 
     def test_a_refusal_that_got_lost_is_judged_anew(
         self, memory_stores: Stores, requests: Requests, workers: Workers
@@ -175,6 +177,7 @@ class TestDoneOnce:
         assert caught.value.command_id == wanted.id
         assert str(wanted.id) in str(caught.value)
         assert gate.waiting == [wanted.id] * 2, "it was sent again in the meantime"
+        assert counted(remote) == {"sent": 1, "unanswered": 2, "retried": 1, "outcome_unknown": 1}
 
         gate.open.set()
         assert remote.dispatch(wanted).replayed in {True, False}

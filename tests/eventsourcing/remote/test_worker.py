@@ -53,6 +53,7 @@ from tests.eventsourcing.remote.conftest import (
     Workers,
     Wrapped,
     connected,
+    counted,
 )
 from tests.real.nats import NatsServer
 
@@ -64,6 +65,7 @@ class TestWorkers:
         began = time.monotonic()
         with pytest.raises(NoWorkerError, match=r"no worker took bank\.account\.open on"):
             remote.dispatch(Command.new(Open("Ada")))
+        assert counted(remote) == {"sent": 1, "no_worker": 1}
         with pytest.raises(NoWorkerError):
             remote.check()
         assert time.monotonic() - began < 1
@@ -143,6 +145,10 @@ class TestWorkers:
             gate.open.set()
             results = [future.result() for future in waiting]
         assert len({result.aggregate for result in results}) == 12
+        counts = counted(remote)
+        assert (counts["sent"], counts["no_worker"]) == (13, 1)
+        assert counts["not_taken"] >= 4
+        assert counts["retried"] >= 3
 
     def test_what_nobody_waits_for_any_more_is_not_begun(
         self, requests: Requests, workers: Workers, memory_stores: Stores
