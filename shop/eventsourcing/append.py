@@ -157,7 +157,7 @@ def until_certain(append: Callable[[], Commit], *, timeout: float) -> Commit:
 
     To look whether it is stored would not do: what was cut off may still be on its way, and be
     stored after the look. A repeat either finds it, or takes its place. For at most ``timeout``
-    seconds: then what the append raised last is raised, which says that it is not known.
+    seconds: then :class:`CommitInDoubtError` tells how the doubt arose, and what kept it.
     """
     deadline = time.monotonic() + timeout
     backoff = Backoff(first=0.01, most=0.5)
@@ -165,15 +165,17 @@ def until_certain(append: Callable[[], Commit], *, timeout: float) -> Commit:
     while True:
         try:
             return append()
-        except CommitInDoubtError as error:
-            doubt = error
         except StoreUnavailableError as error:
-            if doubt is None:
+            if isinstance(error, CommitInDoubtError):
+                doubt = error
+            elif doubt is None:
                 raise  # nothing was begun
-            doubt = CommitInDoubtError(f"{doubt}; then: {error}")
-        delay = backoff.next_delay()
-        if time.monotonic() + delay > deadline:
-            raise doubt
+            delay = backoff.next_delay()
+            if time.monotonic() + delay > deadline:
+                then = "" if error is doubt else f"; then: {error}"
+                raise CommitInDoubtError(
+                    f"{doubt}{then}; whether what was to be stored is stored is not known"
+                ) from error
         threading.Event().wait(delay)
 
 

@@ -14,8 +14,10 @@ from shop.eventsourcing.errors import (
     CommandIdReusedError,
     CommandRejected,
     CommandTimeoutError,
+    CommitInDoubtError,
     CommitReusedError,
     ConcurrencyError,
+    OutcomeUnknownError,
     StaleVersionError,
     UnknownCommandError,
 )
@@ -175,6 +177,9 @@ class CommandBus:
         - :class:`UnknownCommandError`: nobody handles it
         - :class:`StoreUnavailableError`: the store cannot be reached
         - ``ValueError``: a bug, the handler did not load the addressed aggregate
+
+        Only :class:`OutcomeUnknownError` leaves it open: the store was lost in the middle, and
+        could not be asked in time.
         """
         if type(command.payload) not in self._handlers:
             raise UnknownCommandError(command.payload.wire.name)
@@ -199,6 +204,10 @@ class CommandBus:
             commit = known
         except CommitReusedError as error:
             raise CommandIdReusedError(command.id) from error
+        except CommitInDoubtError as error:
+            raise OutcomeUnknownError(
+                command.id, command.payload.wire.name, retry.elapsed
+            ) from error
         except ConcurrencyError as error:
             raise CommandTimeoutError(
                 command.payload.wire.name, retry.attempts, retry.elapsed

@@ -22,6 +22,7 @@ from shop.eventsourcing.errors import (
     CommandRejected,
     CommandTimeoutError,
     EventSourcingError,
+    OutcomeUnknownError,
     PayloadError,
     StaleVersionError,
     StoreUnavailableError,
@@ -189,6 +190,12 @@ class _CommandUnknown(AnyAnswer, frozen=True, tag="command-unknown"):
     name: str
 
 
+class _OutcomeUnknown(AnyAnswer, frozen=True, tag="outcome-unknown"):
+    command_id: UUID
+    name: str
+    seconds: float
+
+
 class _StoreUnavailable(AnyAnswer, frozen=True, tag="store-unavailable"):
     message: str
 
@@ -202,6 +209,7 @@ _ERRORS: Mapping[type[EventSourcingError], type[AnyAnswer]] = {
     CommandIdReusedError: _CommandIdReused,
     CommandTimeoutError: _TimedOut,
     UnknownCommandError: _CommandUnknown,
+    OutcomeUnknownError: _OutcomeUnknown,
     StoreUnavailableError: _StoreUnavailable,
 }
 _ERRORS_BACK: Mapping[type[AnyAnswer], type[EventSourcingError]] = {
@@ -221,6 +229,7 @@ Answer: TypeAlias = (
     | _CommandIdReused
     | _TimedOut
     | _CommandUnknown
+    | _OutcomeUnknown
     | _StoreUnavailable
 )
 

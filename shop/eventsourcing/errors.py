@@ -195,14 +195,14 @@ class NoWorkerError(CommandError):
 
 
 class OutcomeUnknownError(EventSourcingError):
-    """A worker was given a command and did not answer in time: it may have been done, or not.
+    """A command was begun, by the store or a worker, who did not say in time what became of it.
 
     Dispatched again with the same id it is done once, and its outcome is known then.
     """
 
     def __init__(self, command_id: UUID, name: str, seconds: float) -> None:
         super().__init__(
-            f"no worker answered in {seconds:.1f} s what became of {name}: it may have been done;"
+            f"nobody told in {seconds:.1f} s what became of {name}: it may have been done;"
             f" sent again with the same command id, {command_id}, it is done once"
         )
         self.command_id = command_id

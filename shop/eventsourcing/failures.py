@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from shop.eventsourcing.errors import StoreUnavailableError
+from shop.eventsourcing.errors import OutcomeUnknownError, StoreUnavailableError
 from shop.eventsourcing.event import Event, EventData
 from shop.eventsourcing.retry import Backoff
 
@@ -52,13 +52,13 @@ class Failures:
             event_name=event.name if event else None,
         )
         # A server that is away is nobody's bug; of others one traceback will do.
-        untold = known is None and not isinstance(error, StoreUnavailableError)
+        away = isinstance(error, StoreUnavailableError | OutcomeUnknownError)
         logger.error(
             "%s failed (attempt %d): %s",
             self._who,
             self.current.attempts,
             error,
-            exc_info=error if untold else None,
+            exc_info=None if known or away else error,
         )
         return self._backoff.next_delay()
 

@@ -16,6 +16,7 @@ from shop.eventsourcing.errors import (
     AggregateNotFoundError,
     CommandRejected,
     CommandTimeoutError,
+    OutcomeUnknownError,
     StoreError,
 )
 from shop.eventsourcing.event import AggregateRef, Event, EventData, Metadata
@@ -148,7 +149,7 @@ class Reactions:
             return work
         try:
             self._react(instance, trigger, now)
-        except (StoreError, CommandTimeoutError):
+        except (StoreError, CommandTimeoutError, OutcomeUnknownError):
             raise  # no fault of the workflow's: it is tried again
         except Exception as error:  # noqa: BLE001 - whatever a handler raises has its instance parked
             if work.trusted:

@@ -132,7 +132,7 @@ def _no_worker(error: NoWorkerError) -> Problem:
 def _outcome_unknown(error: OutcomeUnknownError) -> Problem:
     logger.warning("a command was not answered: %s", error)
     detail = (
-        "no worker answered in time what became of the command: sent again with its command_id as"
+        "nobody told in time what became of the command: sent again with its command_id as"
         " Idempotency-Key (id in a batch), it is done once"
     )
     return Problem(503, "outcome-unknown", detail, headers=RETRY_AFTER, command_id=error.command_id)

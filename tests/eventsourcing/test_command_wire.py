@@ -21,6 +21,7 @@ from shop.eventsourcing import (
     Event,
     EventSourcingError,
     Metadata,
+    OutcomeUnknownError,
     PayloadError,
     Registry,
     StaleVersionError,
@@ -51,6 +52,7 @@ ERRORS = [
     CommandIdReusedError(uuid4()),
     CommandTimeoutError("bank.account.open", 7, 1.25),
     UnknownCommandError("bank.account.rob"),
+    OutcomeUnknownError(uuid4(), "bank.account.open", 5.0),
     StoreUnavailableError("the database is locked"),
 ]
 

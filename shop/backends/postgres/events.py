@@ -121,10 +121,7 @@ class PostgresEventStore:
                 return append_all(connection, self._names, appends)
             except psycopg.Error as error:
                 if connection.closed:
-                    reason = self._database.translation(error)
-                    raise CommitInDoubtError(
-                        f"{reason}; whether what was to be stored is stored is not known"
-                    ) from error
+                    raise CommitInDoubtError(str(self._database.translation(error))) from error
                 raise
 
     def read(self, query: Query = Query()) -> Iterator[Event[EventData]]:
