@@ -20,9 +20,8 @@ from shop.bootstrap import event_registry, open_durable_subscription, open_event
 from shop.domain.order import OrderCancelled, OrderPaid, OrderPlaced
 from shop.domain.product import ProductCreated, StockAdjusted
 from shop.eventsourcing import AggregateRef, Event, EventData
-from tests.real.mongodb import MongoServer
+from tests.real.databases import DATABASE_SERVERS, DatabaseServer
 from tests.real.nats import NatsServer
-from tests.real.postgres import PostgresServer
 from tests.servers import (
     PATIENCE,
     Reply,
@@ -37,17 +36,12 @@ from tests.servers import (
 ROLES = ("web", "web", "worker", "worker", "all")
 SHOPPERS = 4
 DEADLINE = 2.0
-SERVERS: Mapping[str, Callable[[], PostgresServer | MongoServer]] = {
-    "postgres": PostgresServer,
-    "mongodb": lambda: MongoServer(replica_set=False),
-    "mongodb_replica_set": lambda: MongoServer(replica_set=True),
-}
 
 
 class Town:
     """Servers and processes of a shop, and what happens to them."""
 
-    def __init__(self, database: PostgresServer | MongoServer, directory: Path) -> None:
+    def __init__(self, database: DatabaseServer, directory: Path) -> None:
         self.database = database
         self.nats = NatsServer()
         self.store = database.url("chaos", "timeout=2")
@@ -100,10 +94,10 @@ class Town:
     def blows(self, dice: random.Random) -> list[tuple[str, Callable[[], object]]]:
         """What befalls the town, each with its name."""
 
-        def killed(server: PostgresServer | MongoServer | NatsServer) -> Callable[[], object]:
+        def killed(server: DatabaseServer | NatsServer) -> Callable[[], object]:
             return lambda: (server.kill(), server.start())
 
-        def hangs(server: PostgresServer | MongoServer | NatsServer) -> Callable[[], object]:
+        def hangs(server: DatabaseServer | NatsServer) -> Callable[[], object]:
             return lambda: (server.pause(), threading.Event().wait(1), server.resume())
 
         def replaced(number: int, how: signal.Signals) -> Callable[[], object]:
@@ -189,9 +183,9 @@ def is_up(process: ServerProcess) -> bool:
     return process.process.poll() is None
 
 
-@pytest.fixture(params=SERVERS)
+@pytest.fixture(params=DATABASE_SERVERS)
 def town(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Town]:
-    with SERVERS[request.param]() as database, Town(database, tmp_path) as town:
+    with DATABASE_SERVERS[request.param]() as database, Town(database, tmp_path) as town:
         yield town
 
 

@@ -13,6 +13,9 @@ import pytest
 
 from shop.backends.sqlite import Database, SqliteEventStore
 from tests.notebook import registry
+from tests.real.databases import DATABASE_SERVERS, DatabaseServer
+from tests.real.mongodb import MongoServer
+from tests.real.postgres import PostgresServer
 
 OpenStore = Callable[..., SqliteEventStore]
 
@@ -52,6 +55,31 @@ def open_store() -> Iterator[OpenStore]:
             return opened.enter_context(SqliteEventStore(database, registry(), owns_database=True))
 
         yield open
+
+
+@pytest.fixture(params=DATABASE_SERVERS)
+def server(request: pytest.FixtureRequest) -> Iterator[DatabaseServer]:
+    """A server of its own for a test, of each kind in turn."""
+    with DATABASE_SERVERS[request.param]() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_server() -> Iterator[PostgresServer]:
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture
+def standalone() -> Iterator[MongoServer]:
+    with MongoServer(replica_set=False) as server:
+        yield server
+
+
+@pytest.fixture
+def replica_set() -> Iterator[MongoServer]:
+    with MongoServer(replica_set=True) as server:
+        yield server
 
 
 class Program:

@@ -7,10 +7,8 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 from pymongo.errors import AutoReconnect
@@ -20,96 +18,22 @@ from shop.config import Settings
 from shop.domain.product import CreateProduct
 from shop.eventsourcing import (
     Command,
-    EventStore,
     OutcomeUnknownError,
     Query,
     StoreError,
     StoreUnavailableError,
 )
 from tests.backends.conftest import Start
+from tests.backends.writers import Writers
 from tests.conftest import Eventually
 from tests.notebook import note, noted, positions, registry, stream
+from tests.real.databases import DatabaseServer
 from tests.real.mongodb import MongoServer
-from tests.real.postgres import PostgresServer
 from tests.real.proxy import CuttingProxy
-
-Server = PostgresServer | MongoServer
-
-SERVERS: dict[str, Callable[[], Server]] = {
-    "postgres": PostgresServer,
-    "mongodb": lambda: MongoServer(replica_set=False),
-    "mongodb_replica_set": lambda: MongoServer(replica_set=True),
-}
-
-
-@pytest.fixture(params=SERVERS)
-def server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    with SERVERS[request.param]() as server:
-        yield server
-
-
-@pytest.fixture
-def standalone() -> Iterator[MongoServer]:
-    with MongoServer(replica_set=False) as server:
-        yield server
-
-
-@pytest.fixture
-def replica_set() -> Iterator[MongoServer]:
-    with MongoServer(replica_set=True) as server:
-        yield server
-
-
-class Writers:
-    """Threads that append until they are told to stop, and know what was acknowledged."""
-
-    def __init__(self, store: EventStore, threads: int = 4) -> None:
-        self.store = store
-        self.acknowledged: dict[UUID, int] = {}
-        self._stop = threading.Event()
-        self._pool = ThreadPoolExecutor(threads)
-        self._threads = threads
-
-    def __enter__(self) -> Writers:
-        self._running = [self._pool.submit(self._write) for _ in range(self._threads)]
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._stop.set()
-        self._pool.shutdown()
-        for running in self._running:
-            running.result()
-
-    def _write(self) -> None:
-        while not self._stop.is_set():
-            commit_id, events = uuid4(), stream(note(), 2)
-            while not self._stop.is_set():
-                try:
-                    commit = self.store.append(events, commit_id=commit_id)
-                except StoreUnavailableError:
-                    self._stop.wait(0.02)
-                    continue
-                self.acknowledged[commit_id] = commit.first
-                break
-
-    def go_on(self, eventually: Eventually) -> None:
-        """Wait until some more was acknowledged."""
-        enough = len(self.acknowledged) + 20
-        eventually(lambda: len(self.acknowledged) > enough)
-
-    def check(self) -> None:
-        """Everything acknowledged is there, once and where it was said to be."""
-        assert positions(self.store.read()) == list(range(1, self.store.head() + 1))
-        for commit_id, first in self.acknowledged.items():
-            found = self.store.find_commit(commit_id)
-            assert found is not None
-            assert found.first == first
-        ids = [commit.id for commit in self.store.commits()]
-        assert len(ids) == len(set(ids))
 
 
 def test_a_shop_starts_before_its_server_and_begins_when_that_does(
-    server: Server, eventually: Eventually
+    server: DatabaseServer, eventually: Eventually
 ) -> None:
     server.stop()
     with bootstrap(Settings(event_store=server.url("shop", "timeout=0.3"))) as shop:
@@ -125,7 +49,7 @@ def test_a_shop_starts_before_its_server_and_begins_when_that_does(
 
 
 def test_an_outage_is_told_in_lines_and_not_in_tracebacks(
-    server: Server, eventually: Eventually, caplog: pytest.LogCaptureFixture
+    server: DatabaseServer, eventually: Eventually, caplog: pytest.LogCaptureFixture
 ) -> None:
     with bootstrap(Settings(event_store=server.url("shop", "timeout=0.3"))) as shop:
         eventually(lambda: shop.health().ready)
@@ -153,7 +77,7 @@ def test_a_wrong_password_is_told_at_once_and_not_shown(standalone: MongoServer)
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
 def test_a_server_that_is_restarted_under_load_loses_and_doubles_nothing(
-    server: Server, how: str, eventually: Eventually
+    server: DatabaseServer, how: str, eventually: Eventually
 ) -> None:
     with (
         open_event_store(server.url("shop", "timeout=1"), registry()) as store,
@@ -187,7 +111,7 @@ def test_a_primary_that_steps_down_is_survived(
 
 
 def test_a_server_that_hangs_is_waited_for_no_longer_than_is_said(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: DatabaseServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shop.backends.mongodb.database._ANSWER", 0.5)  # PostgreSQL: by timeout
     with open_event_store(server.url("shop", "timeout=0.5"), registry()) as store:
@@ -202,7 +126,7 @@ def test_a_server_that_hangs_is_waited_for_no_longer_than_is_said(
 
 
 def test_a_command_of_which_nobody_can_tell_what_became_is_done_once(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: DatabaseServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, seconds in (("database._ANSWER", 0.5), ("events._CERTAINTY", 1.0)):
         monkeypatch.setattr(f"shop.backends.mongodb.{name}", seconds)  # PostgreSQL: by timeout
@@ -218,7 +142,7 @@ def test_a_command_of_which_nobody_can_tell_what_became_is_done_once(
         assert again.position == shop.store.head() == first.position + 2
 
 
-def proxied(server: Server, proxy: CuttingProxy) -> str:
+def proxied(server: DatabaseServer, proxy: CuttingProxy) -> str:
     """The URL of the server by way of a proxy."""
     if isinstance(server, MongoServer):
         return f"mongodb://127.0.0.1:{proxy.port}/shop?directConnection=true"
@@ -230,7 +154,7 @@ STORING = re.compile(rb'\x02insert\0|"digest"')
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_an_append_that_is_cut_off_is_done_once(server: Server, moment: str) -> None:
+def test_an_append_that_is_cut_off_is_done_once(server: DatabaseServer, moment: str) -> None:
     with (
         CuttingProxy(server.port, STORING) as proxy,
         open_event_store(proxied(server, proxy), registry()) as store,
@@ -248,7 +172,7 @@ def test_an_append_that_is_cut_off_is_done_once(server: Server, moment: str) -> 
         assert len(list(store.read())) == store.head() == 3
 
 
-def test_appends_that_are_cut_off_hundreds_of_times_are_done_once(server: Server) -> None:
+def test_appends_that_are_cut_off_hundreds_of_times_are_done_once(server: DatabaseServer) -> None:
     """By ten clients: after a cut, the driver asks its server at most every half second."""
     chance = random.Random(5)
     with ExitStack() as opened:
@@ -274,7 +198,7 @@ def test_appends_that_are_cut_off_hundreds_of_times_are_done_once(server: Server
 
 
 def test_a_writer_that_is_killed_or_stopped_keeps_nobody_waiting(
-    server: Server, start_on_store: Start
+    server: DatabaseServer, start_on_store: Start
 ) -> None:
     """MongoDB has no locks; PostgreSQL goes on with what was sent, and lets go of its lock."""
     url = server.url("shop")

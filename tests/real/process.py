@@ -78,6 +78,8 @@ class RealServer:
                 cwd=self.directory,
                 user=self._user,
                 start_new_session=True,
+                # Or the signal for a file that is too large would be deadly again.
+                restore_signals=False,
             )
         if wait:
             self.wait()
@@ -112,6 +114,22 @@ class RealServer:
 
     def resume(self) -> None:
         self._send(signal.SIGCONT)
+
+    def limit_files(self, size: int | None) -> None:
+        """Let no file grow beyond so many bytes: to write there fails, as on a full disk.
+
+        Of the processes that there are, and of their children to come; ``None`` ends it.
+        """
+        server = psutil.Process(self.process.pid)
+        self._limit_files(server, size, check=True)  # first, so that no child escapes
+        for child in server.children(recursive=True):
+            self._limit_files(child, size, check=False)  # it may have ended
+
+    def _limit_files(self, process: psutil.Process, size: int | None, *, check: bool) -> None:
+        # By the server's own user: another may not, not even root everywhere.
+        limit = f"--fsize={'unlimited' if size is None else size}:"
+        command = ["prlimit", "--pid", str(process.pid), limit]
+        subprocess.run(command, check=check, capture_output=True, user=self._user)
 
     def _send(self, signal: signal.Signals) -> None:
         """To the server and all its children, which may be in sessions of their own."""

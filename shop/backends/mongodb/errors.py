@@ -57,6 +57,11 @@ def translation(error: PyMongoError, where: str, timeout: float) -> StoreError:
     """
     if isinstance(error, ServerSelectionTimeoutError):
         reason = _first_reason(error)
+        if "Primary()" in reason:
+            return StoreUnavailableError(
+                f"cannot use {where}: its replica set has had no primary for {timeout:g} s; it"
+                " elects one when a majority of its members is there"
+            )
         return StoreUnavailableError(
             f"cannot reach {where}: no server took a connection within {timeout:g} s ({reason})"
         )

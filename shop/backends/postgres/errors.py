@@ -10,7 +10,8 @@ from shop.eventsourcing.errors import StoreError, StoreUnavailableError
 _ADVICE: dict[type[psycopg.Error], str] = {
     errors.LockNotAvailable: "another session has held a lock for over {timeout:g} s",
     errors.DiskFull: "the disk of the server is full",
-    errors.ReadOnlySqlTransaction: "the server is read-only: a standby, or told to be",
+    errors.ReadOnlySqlTransaction: "the server is read-only: it is a standby, or"
+    " default_transaction_read_only is on",
     errors.TooManyConnections: "the server has no connection left: lower pool_size, or raise its"
     " max_connections",
     errors.DeadlockDetected: "it stood in the way of another session",
@@ -19,6 +20,8 @@ _ADVICE: dict[type[psycopg.Error], str] = {
     errors.QueryCanceled: "somebody cancelled it",
 }
 """What passes with time, or when somebody sees to it: worth a retry."""
+_EXTENDING = {"mdextend", "mdzeroextend"}
+"""Where PostgreSQL makes a table's file longer. A quota that ends there has no code of its own."""
 
 
 def translation(error: psycopg.Error, place: str, timeout: float) -> StoreError:
@@ -31,11 +34,16 @@ def translation(error: psycopg.Error, place: str, timeout: float) -> StoreError:
         if isinstance(error, kind):
             return StoreUnavailableError(f"cannot use {place}: {advice.format(timeout=timeout)}")
     text = " ".join((error.diag.message_primary or str(error)).split())
+    if error.diag.source_function in _EXTENDING:
+        return StoreUnavailableError(f"cannot use {place}: its disk takes no more: {text}")
     # Before there is a session, errors have no class of their own.
     if any(sign in text for sign in ("authentication failed", "pg_hba.conf", 'FATAL: role "')):
         return StoreError(f"{place} does not let us in: {text}")
     if isinstance(error, errors.InsufficientPrivilege):
-        return StoreError(f"{place} does not let us do that: {text}")
+        return StoreError(
+            f"{place} does not let us do that: {text} (the user needs all rights on the schema and"
+            " on what is in it)"
+        )
     if isinstance(error, psycopg.OperationalError):
         return StoreUnavailableError(f"cannot reach {place}: {text or type(error).__name__}")
     return StoreError(f"{place}: {text}")
