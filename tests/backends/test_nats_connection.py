@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Iterator
@@ -79,6 +80,23 @@ def test_whoever_waits_when_the_connection_breaks_is_told_at_once(
         connection.publish("a", b"")
     server.start()
     assert connection.wait_connected(10)
+
+
+def test_a_server_that_is_killed_with_something_unsent_to_it_is_told_in_a_line(
+    server: NatsServer,
+    connection: NatsConnection,
+    eventually: Eventually,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    server.pause()
+    for _ in range(60):
+        connection.publish("a", b"x" * 100_000)
+    server.kill()
+    eventually(lambda: not connection.connected)
+    connection.close()
+    gc.collect()  # a task of nats-py that failed is told then
+    assert {record.name for record in caplog.records} == {"shop.backends.nats.connection"}
+    assert not any(record.exc_info for record in caplog.records)
 
 
 def test_subscriptions_outlive_the_server(
