@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Iterator
@@ -155,6 +156,23 @@ def test_what_was_posted_before_the_end_is_still_sent(
         for number in range(1000):
             client.post("a", b"%d" % number)
     assert [heard.get(timeout=10).data for _ in range(1000)] == [b"%d" % n for n in range(1000)]
+
+
+def test_a_server_that_is_killed_with_something_unsent_to_it_is_told_in_a_line(
+    server: NatsServer,
+    connection: NatsConnection,
+    eventually: Eventually,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    server.pause()
+    for _ in range(60):
+        connection.publish("a", b"x" * 100_000)
+    server.kill()
+    eventually(lambda: not connection.connected)
+    connection.close()
+    gc.collect()  # a task of nats-py that failed is told then
+    assert {record.name for record in caplog.records} == {"shop.backends.nats.connection"}
+    assert not any(record.exc_info for record in caplog.records)
 
 
 def test_subscriptions_and_requests_outlive_the_server(

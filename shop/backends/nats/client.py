@@ -60,6 +60,8 @@ class StrictClient(Client):
 
     Besides, other threads may send with it, and messages can be had without a queue in between.
     Made on the loop that it is used on.
+    Nor does it close by half, with an error that nobody awaits, when the server is gone before
+    everything was sent to it.
     """
 
     def __init__(self, *, tls: bool) -> None:
@@ -136,6 +138,13 @@ class StrictClient(Client):
                 raise nats.errors.Error("the server has no TLS")
             info["tls_required"] = True
         await super()._process_info(info, initial_connection)
+
+    async def _close(self, status: int, do_cbs: bool = True) -> None:
+        try:
+            await super()._close(status, do_cbs)
+        except OSError:
+            if do_cbs and self._closed_cb is not None:
+                await self._closed_cb()
 
 
 async def send(client: Client, subject: str, data: bytes, headers: Headers | None) -> None:
