@@ -32,12 +32,20 @@ class Opening:
             self._note(error)
 
     def start(self, then: Callable[[], None]) -> None:
-        """Call ``then`` once the stores are open: now, or later and in another thread."""
+        """Call ``then`` once the stores are open: now, or later and in another thread.
+
+        Where it finds that they cannot be reached after all, it is called again later; it must
+        have done nothing yet when it raises that.
+        """
+        self._then = then
         if self.problem is None:
-            then()
-        else:
-            self._then = then
-            self._thread.start()
+            try:
+                then()
+            except StoreUnavailableError as error:
+                self._note(error)
+            else:
+                return
+        self._thread.start()
 
     def check(self) -> None:
         """Raise :class:`StoreUnavailableError` as long as the stores are not open."""
@@ -53,12 +61,12 @@ class Opening:
         while not stopping.wait(backoff.next_delay()):
             try:
                 self._open()
+                self._then()
             except StoreError as error:
                 # Nobody else is there to take it; it stands in the log and in the shop's health.
                 self._note(error)
             else:
                 logger.info("the stores are open now")
-                self._then()
                 self.problem = None
                 return
 

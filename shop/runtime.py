@@ -152,10 +152,10 @@ class Shop:
             close()
 
     def _start_threads(self) -> None:
+        if self._worker is not None:
+            self._worker.start()  # first, as it looks into the store, which may be away again
         for thread in self._threads():
             thread.start()
-        if self._worker is not None:
-            self._worker.start()
 
     def _threads(self) -> list[ProjectionRunner | WorkflowRunner | Service]:
         return [*self.workflows.values(), *self.projections.values(), *self._services]

@@ -67,10 +67,13 @@ class CommandWorker:
         ]
 
     def start(self) -> None:
-        """Start the threads and join the workers. Once."""
+        """Start the threads and join the workers. Once.
+
+        Raises :class:`StoreUnavailableError`; then it has not begun, and may be started later.
+        """
+        identity = self._store.info().identity
         for thread in self._threads:
             thread.start()
-        identity = self._store.info().identity
         subjects = [command_subject(identity, cls.wire.name) for cls in self._commands.registry]
         service = self._bus.serve(subjects, GROUP, self._receive)
         with self._changed:

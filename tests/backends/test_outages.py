@@ -7,9 +7,10 @@ import re
 import signal
 import threading
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from uuid import uuid4
 
+import msgspec
 import pytest
 from pymongo.errors import AutoReconnect
 
@@ -45,6 +46,24 @@ def test_a_shop_starts_before_its_server_and_begins_when_that_does(
         server.start()
         eventually(lambda: shop.health().ready)
         created = shop.commands.dispatch(Command.new(CreateProduct("Mouse", 2999, 50)))
+        assert shop.wait_for(created.position, 10)
+
+
+def test_a_shop_whose_server_goes_away_while_it_starts_begins_when_that_is_back(
+    server: DatabaseServer, nats: str, eventually: Eventually
+) -> None:
+    settings = Settings(
+        event_store=server.url("shop", "timeout=0.3"), event_bus=f"nats://{nats}?prefix={uuid4()}"
+    )
+    with closing(bootstrap(settings)) as shop:
+        server.kill()
+        shop.start()
+        assert "not open yet" in str(shop.health().problems)
+        server.start()
+        eventually(lambda: shop.health().ready)
+        with bootstrap(msgspec.structs.replace(settings, role="web")) as web:
+            eventually(lambda: not web.health().degraded)
+            created = web.commands.dispatch(Command.new(CreateProduct("Mouse", 2999, 50)))
         assert shop.wait_for(created.position, 10)
 
 
