@@ -31,6 +31,8 @@ def must_exist(url: str, where: str) -> None:
     path = sqlite_path(url).absolute()
     try:
         path.stat()
+    except PermissionError:
+        fail(f"cannot look for the database {path}: this user may not", EXIT_FAILED)
     except OSError as error:
         fail(
             f"cannot find the database {path}: {error.strerror}\n"

@@ -47,10 +47,13 @@ def translation(error: sqlite3.Error, path: Path, timeout: float) -> StoreError:
 
 def _why_not_opened(path: Path) -> str:
     directory = path.absolute().parent
-    if not directory.is_dir():
-        return f"there is no directory {directory}"
-    if path.is_dir():
-        return "it is a directory"
+    try:
+        if not directory.is_dir():
+            return f"there is no directory {directory}"
+        if path.is_dir():
+            return "it is a directory"
+    except PermissionError:
+        return f"this user may not look into {directory}, or what that is in"
     if not os.access(directory, os.W_OK):
         return f"this user may not write to {directory}"
     return "it cannot be opened"
