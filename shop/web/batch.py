@@ -45,6 +45,17 @@ class _Identified(msgspec.Struct, frozen=True):
     id: UUID | None = None
 
 
+def check_no_conditions() -> None:
+    """Raise :class:`Problem` for headers that are about one command, which would go unheeded."""
+    for name in ("If-Match", "Idempotency-Key"):
+        if name in request.headers:
+            raise Problem(
+                400,
+                "header-invalid",
+                f"a batch takes no {name}: the `id` of a line has it done once",
+            )
+
+
 def register_batch(app: Flask, shop: Shop, *, most: int) -> None:
     """Serve batches of commands, at most so many at a time, since each holds a thread for long.
 
@@ -58,6 +69,7 @@ def register_batch(app: Flask, shop: Shop, *, most: int) -> None:
         shop.check_open()
         check_no_query(request.environ)
         check_content_type(request.environ, NDJSON)
+        check_no_conditions()
         if not free.acquire(blocking=False):
             raise Problem(
                 503, "busy", f"{most} batches are under way: try again", headers=RETRY_AFTER

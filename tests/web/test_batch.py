@@ -64,6 +64,15 @@ def test_each_command_is_answered_with_a_line_in_order(shopper: Shopper) -> None
     assert names == ["Rat", "Cat"]
 
 
+@pytest.mark.parametrize("header", ["If-Match", "Idempotency-Key"])
+def test_headers_that_are_about_one_command_are_refused(shopper: Shopper, header: str) -> None:
+    line = msgspec.json.encode(create())
+    refused = shopper.post("/commands", line, NDJSON, **{header.replace("-", "_"): str(uuid4())})
+    assert problem(refused) == (400, "header-invalid")
+    assert header in refused.text
+    assert shopper.current("/products")["items"] == []
+
+
 def test_bad_lines_do_not_stop_the_others(shopper: Shopper) -> None:
     mouse = shopper.product(stock=0)
     sold = {"quantity": -1, "reason": "sold"}
