@@ -189,7 +189,7 @@ class TestCopying:
 
     def test_memory_stays_flat(self, tmp_path: Path) -> None:
         peaks = []
-        for commits in (BATCH, 4 * BATCH):
+        for commits in (4 * BATCH, 12 * BATCH):
             with on_sqlite(tmp_path / f"{commits}.db") as store:
                 tracemalloc.start()
                 verify(replicate(made_up(commits), store), store)
