@@ -99,12 +99,16 @@ class Reactions:
                 self._take(id, event, now, commit_id)
 
     def _try_again(self, id: UUID, retried: Event[EventData], now: datetime) -> None:
-        """See to what waits at a parked instance, until it fails again."""
+        """See to what waits at a parked instance, until it fails again.
+
+        What was tried for this retry and waits still has failed: a later retry is about it then.
+        """
+        tried: UUID | None = None
         while True:
             instance = self._aggregates.load(self._workflow.instances, id)
-            if not instance.retrying:
+            if not instance.retrying or instance.waiting[0] == tried:
                 return
-            first = instance.waiting[0]
+            tried = first = instance.waiting[0]
             for trigger in self._events.read(Query(ids=[first])):
                 self._take(id, trigger, now, uuid5(retried.id, str(first)), waited=True)
 

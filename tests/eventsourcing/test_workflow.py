@@ -370,6 +370,23 @@ class TestParking:
         assert node.head == head
         assert node.instance(ADA).parked
 
+    def test_one_retried_again_after_a_crash_is_tried_again_once(
+        self, stage: Stage, node: Node, workflow: Reminders
+    ) -> None:
+        workflow.broken = True
+        node.do(Open("Ada"), ADA)
+        node.settle()
+        retry = node.aggregates.repository(Reminder).use
+        retry(ADA, Reminder.retry)
+        node.settle()
+        retry(ADA, Reminder.retry)
+        workflow.broken = False
+        # It meets the first retry again, which has been seen to though the second waits.
+        again = stage.node(workflow, MemoryModelStore())
+        again.settle()
+        assert names(again, ADA)[-3:] == ["retried", "timer_set", "resumed"]
+        assert not again.instance(ADA).parked
+
     def test_only_a_parked_one_can_be_retried(self, node: Node) -> None:
         node.do(Open("Ada"), ADA)
         node.settle()
