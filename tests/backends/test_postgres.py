@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -141,6 +143,16 @@ class TestSettingUp:
             tables = raw.execute("SELECT tablename FROM pg_tables WHERE schemaname = %s", (schema,))
             assert tables.fetchall() == [(table,)]
 
+    def test_a_user_who_may_only_use_a_schema_made_for_him(self, url: str) -> None:
+        schema = DatabaseUrl.of(url).schema
+        tenant = f"tenant_{uuid4().hex[:8]}"
+        with behind_its_back(url) as raw:
+            raw.execute(f"CREATE ROLE {tenant} LOGIN PASSWORD 'secret'")
+            raw.execute(f"CREATE SCHEMA {schema} AUTHORIZATION {tenant}")
+        own = re.sub("//.*@", f"//{tenant}:secret@", url)
+        with open_event_store(own, registry()) as store:
+            assert store.append([noted(note(), 1)]).first == 1
+
     def test_the_password_is_never_shown(self, url: str) -> None:
         wrong = url.replace("correct%20horse", "wr0ng")
         with open_event_store(wrong, registry()) as store, pytest.raises(StoreError) as refused:
@@ -230,6 +242,23 @@ class TestOtherTransactions:
             waiting = pool.submit(store.append, [noted(note(), 1)])
             raw.close()
             assert waiting.result().first == 3
+
+    def test_a_model_being_defined_holds_up_no_append(self, url: str) -> None:
+        with Opened(with_parameter(url, "timeout=0.5")) as opened:
+            with opened.database.defining():
+                assert opened.store.append([noted(note(), 1)]).first == 1
+
+    def test_appends_at_once_where_transactions_keep_to_what_they_saw_first(self, url: str) -> None:
+        """As in a database whose transactions are isolated by default."""
+        isolated = with_parameter(url, "options=-c%20default_transaction_isolation%3Dserializable")
+        with ExitStack() as opened, ThreadPoolExecutor(4) as pool:
+            stores = [
+                opened.enter_context(open_event_store(isolated, registry())) for _ in range(4)
+            ]
+            positions = pool.map(
+                lambda n: stores[n % 4].append([noted(note(), 1)]).first, range(100)
+            )
+            assert sorted(positions) == list(range(1, 101))
 
     def test_a_silent_owner_of_the_lock_loses_it(self, url: str) -> None:
         """As when a writer's process or machine stops in the middle of an append."""

@@ -34,6 +34,8 @@ _SETTINGS = """
     SET enable_sort = off;
     SET plan_cache_mode = force_generic_plan;
     SET jit = off;
+    -- A transaction has to see what others did before it got the order's lock.
+    SET default_transaction_isolation = 'read committed';
     SET lock_timeout = {milliseconds};
     -- Who holds the order's lock and falls silent loses it.
     SET idle_in_transaction_session_timeout = {milliseconds};

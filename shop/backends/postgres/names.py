@@ -23,8 +23,12 @@ class Names(msgspec.Struct, frozen=True):
     @property
     def lock(self) -> int:
         """The key of the advisory lock that the order of events is kept by."""
-        name = f"{self.schema}.{self.prefix}"
-        return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), signed=True)
+        return _key(self.table(""))
+
+    @property
+    def definitions_lock(self) -> int:
+        """The key of the advisory lock under which tables of read models are defined."""
+        return _key(self.table("model_"))
 
     @property
     def store(self) -> str:
@@ -50,6 +54,11 @@ class Names(msgspec.Struct, frozen=True):
             return name
         hashed = blake2b(name.encode(), digest_size=4).hexdigest()
         return f"{name[: _LONGEST - len(self.prefix) - 9]}_{hashed}"
+
+
+def _key(name: str) -> int:
+    """The key of an advisory lock: PostgreSQL has numbers for names."""
+    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), signed=True)
 
 
 def checked(name: str) -> str:

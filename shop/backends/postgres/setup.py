@@ -54,7 +54,10 @@ def set_up(connection: Connection, names: Names, place: str) -> None:
             )
         try:
             if version == 0:
-                connection.execute(f"CREATE SCHEMA IF NOT EXISTS {names.schema}")
+                if not connection.execute(
+                    "SELECT FROM pg_namespace WHERE nspname = %s", (names.schema,)
+                ).rowcount:  # to make it takes a right, also where it is there
+                    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {names.schema}")
                 connection.execute(
                     f"CREATE TABLE {names.store} (identity uuid NOT NULL, version integer NOT NULL)"
                 )
