@@ -244,9 +244,11 @@ class TestOtherTransactions:
             assert waiting.result().first == 3
 
     def test_a_model_being_defined_holds_up_no_append(self, url: str) -> None:
-        with Opened(with_parameter(url, "timeout=0.5")) as opened:
-            with opened.database.defining():
-                assert opened.store.append([noted(note(), 1)]).first == 1
+        with (
+            Opened(with_parameter(url, "timeout=0.5")) as opened,
+            opened.database.defining(),
+        ):
+            assert opened.store.append([noted(note(), 1)]).first == 1
 
     def test_appends_at_once_where_transactions_keep_to_what_they_saw_first(self, url: str) -> None:
         """As in a database whose transactions are isolated by default."""

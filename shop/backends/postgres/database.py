@@ -69,9 +69,10 @@ class Database:
 
     @contextmanager
     def defining(self) -> Iterator[Connection]:
-        """A connection to define tables of read models by, in a transaction, while nobody else does.
+        """A connection to define tables of read models by, in a transaction, one at a time.
 
-        Appends go on meanwhile. Its answers are waited for however long they take: an index of a long table takes its time.
+        Appends go on meanwhile. Its answers are waited for however long they take: an index of a
+        long table takes its time.
         """
         with self.connection() as connection, connection.transaction():
             connection.execute("SELECT pg_advisory_xact_lock(%s)", (self.names.definitions_lock,))
