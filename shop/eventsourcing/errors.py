@@ -40,12 +40,15 @@ class StoreError(EventSourcingError):
 class StoreUnavailableError(StoreError):
     """The store cannot be reached, is locked for too long or is out of space; worth a retry.
 
-    What was asked for was *not* done, unless the message says that this could not be found out.
+    What was asked for was *not* done, unless it is a :class:`CommitInDoubtError`.
     """
 
 
 class CommitInDoubtError(StoreUnavailableError):
-    """The connection was lost in the middle of a commit, which may be stored, now or later."""
+    """It was lost what became of a commit, which may be stored, now or later.
+
+    The same append, by its commit id, finds out.
+    """
 
 
 class StoreFormatError(StoreError):

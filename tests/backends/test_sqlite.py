@@ -17,6 +17,7 @@ import pytest
 
 from shop.backends.sqlite import Database, SqliteEventStore
 from shop.eventsourcing import (
+    CommitInDoubtError,
     ConcurrencyError,
     EventIdReusedError,
     Query,
@@ -301,19 +302,26 @@ def test_in_a_group_only_what_finds_no_room_fails(
 # A commit whose outcome is not told.
 
 
+def io_error() -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+    return error
+
+
 class Doubtful(sqlite3.Connection):
     """Loses the answer to a commit: it was done, or it was not."""
 
     lost = ""
+    unreadable = False
 
     def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+        if Doubtful.unreadable and sql.startswith("SELECT"):
+            raise io_error()
         if sql == "COMMIT" and Doubtful.lost:
             if Doubtful.lost == "done":
                 super().execute(sql)
             Doubtful.lost = ""
-            error = sqlite3.OperationalError("disk I/O error")
-            error.sqlite_errorcode = sqlite3.SQLITE_IOERR
-            raise error
+            raise io_error()
         return super().execute(sql, parameters)
 
 
@@ -343,3 +351,12 @@ def test_what_was_not_written_is_an_error_and_may_be_tried_again(
         doubtful.append(events, commit_id=commit_id)
     assert doubtful.head() == 0
     assert not doubtful.append(events, commit_id=commit_id).replayed
+
+
+def test_what_cannot_be_found_out_is_told_to_be_in_doubt(doubtful: SqliteEventStore) -> None:
+    events, commit_id = stream(note(), 2), uuid4()
+    Doubtful.lost, Doubtful.unreadable = "done", True
+    with pytest.raises(CommitInDoubtError, match=rf"error\); whether commit {commit_id}"):
+        doubtful.append(events, commit_id=commit_id)
+    Doubtful.unreadable = False
+    assert doubtful.append(events, commit_id=commit_id).replayed

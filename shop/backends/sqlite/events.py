@@ -24,7 +24,7 @@ from shop.backends.sqlite.database import Database
 from shop.backends.sqlite.query import plan, time_of
 from shop.eventsourcing.append import Kind, PreparedAppend, check_replicas
 from shop.eventsourcing.decoding import decode_rows
-from shop.eventsourcing.errors import StoreError, StoreUnavailableError
+from shop.eventsourcing.errors import CommitInDoubtError, StoreError, StoreUnavailableError
 from shop.eventsourcing.event import AggregateRef, Event, EventData
 from shop.eventsourcing.registry import Registry
 from shop.eventsourcing.store import Commit, Query, StoreInfo
@@ -63,7 +63,7 @@ class SqliteEventStore:
             try:
                 known = self.find_commit(prepared.commit_id)
             except StoreError:
-                raise StoreUnavailableError(
+                raise CommitInDoubtError(
                     f"{error}; whether commit {prepared.commit_id} is stored could not be found out"
                 ) from error
             if known is None:
