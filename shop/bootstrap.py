@@ -248,7 +248,8 @@ def _requests(url: str, opened: ExitStack) -> RequestBus | None:
     from shop.backends.nats import NatsRequests
 
     at = NatsUrl.of(url)
-    connection = opened.enter_context(_nats_connection(at, echo=True))
+    connection = _nats_connection(at, echo=True)
+    opened.callback(connection.close, 0.5)  # nothing is left to be sent, as there may be for a bus
     return NatsRequests(connection, prefix=f"{at.prefix}.")
 
 
@@ -266,7 +267,7 @@ def _services(url: str, store: EventStore, bus: EventBus, opened: ExitStack) -> 
 
     parts = NatsUrl.of(url)
     connection = _nats_connection(parts, echo=True)
-    opened.callback(connection.close)
+    opened.callback(connection.close, 0.5)
     stream = StreamConfig(
         name=parts.stream,
         storage=parts.storage,

@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 LEAST = 0.2
 """Seconds for which connections without a request may still send one. For as long, another SIGTERM
 counts as the same: make passes on what it gets, so that a signal for both comes twice."""
-MOST = 6.0
+MOST = 5.0
 """Seconds after which requests that are still unanswered are given up."""
 TICK = 0.01
 """Seconds between two looks at what is left to do."""

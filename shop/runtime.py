@@ -39,6 +39,11 @@ from shop.opening import Opening
 
 logger = logging.getLogger(__name__)
 
+STOPPING = 7.0
+"""Seconds that the threads have to end, from the announcement of the end on."""
+LEAST = 1.0
+"""Seconds that they have at least, however long it is since that."""
+
 
 class Health(msgspec.Struct, frozen=True):
     """Whether the shop can do its work.
@@ -124,16 +129,18 @@ class Shop:
         self._on_close = on_close
         self._services = services
         self._ending = threading.Event()
+        self._announced = 0.0
         self._closed = False
 
     def start(self) -> None:
         """Start the threads; those that need the stores, once these are open."""
         self._opening.start(self._start_threads)
 
-    def close(self, timeout: float = 6.0) -> None:
+    def close(self) -> None:
         """Stop the threads at a batch boundary, then close bus and stores; idempotent.
 
-        All threads together have ``timeout`` seconds; stragglers are logged and left behind.
+        All of it is over ten seconds after the end was announced, which ``close`` does where
+        nobody did before. Threads that need longer are logged and left behind.
         """
         if self._closed:
             return
@@ -142,12 +149,9 @@ class Shop:
         threads = self._threads()
         for thread in threads:
             thread.stop()
-        until = time.monotonic() + timeout
-        self._opening.close(timeout)
-        if self._worker is not None:
-            self._worker.close(max(0.0, until - time.monotonic()))
-        for thread in threads:
-            thread.close(max(0.0, until - time.monotonic()))
+        until = max(self._announced + STOPPING, time.monotonic() + LEAST)
+        for end in (self._opening, *([self._worker] if self._worker else []), *threads):
+            end.close(max(0.0, until - time.monotonic()))
         for close in self._on_close:
             close()
 
@@ -161,7 +165,11 @@ class Shop:
         return [*self.workflows.values(), *self.projections.values(), *self._services]
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -185,7 +193,9 @@ class Shop:
 
         What is under way is still carried out, until ``close``. Any thread may call it; idempotent.
         """
-        self._ending.set()
+        if not self._ending.is_set():
+            self._announced = time.monotonic()
+            self._ending.set()
         for progress in self.progress.values():
             progress.end_waits()
         if self._worker is not None:

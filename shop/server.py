@@ -34,11 +34,6 @@ ADJUSTMENTS: Mapping[str, Any] = {
 }
 """What waitress is told besides its address and the number of its threads."""
 
-CLOSING = 3.0
-"""Seconds that the shop's threads have to end, after the server has."""
-WORKER_CLOSING = 6.0
-"""The same for a worker, whose commands under way are its threads' work."""
-
 
 def start_app(environ: Mapping[str, str], *, threads: int = 8) -> Flask:
     """Start the shop that the environment describes, and make the web application for it.
@@ -55,10 +50,10 @@ def start_app(environ: Mapping[str, str], *, threads: int = 8) -> Flask:
             raise ConfigurationError(
                 ["SHOP_ROLE: a worker serves no HTTP: start it with `python -m shop serve`"]
             )
-    return create_app(_start(settings, threads, CLOSING), long_waits=max(1, threads // 4))
+    return create_app(_start(settings, threads), long_waits=max(1, threads // 4))
 
 
-def _start(settings: Settings, threads: int, closing: float) -> Shop:
+def _start(settings: Settings, threads: int) -> Shop:
     log_to_stderr(logging.INFO)
     sys.excepthook = _tell_address_errors
     at_stop = ExitStack()
@@ -67,7 +62,7 @@ def _start(settings: Settings, threads: int, closing: float) -> Shop:
     with clear_failures():
         shop = bootstrap(settings, threads=threads)
     at_stop.callback(shop.end_waits)
-    atexit.register(_close, shop, closing)
+    atexit.register(_close, shop)
     shop.start()
     return shop
 
@@ -80,7 +75,7 @@ def serve(environ: Mapping[str, str], *, listen: str, threads: int) -> None:
     with clear_failures():
         settings = Settings.from_env(environ)
     if settings.role == "worker":
-        _start(settings, threads, WORKER_CLOSING)
+        _start(settings, threads)
         logger.info("carrying out commands with %d threads", threads)
         threading.Event().wait()  # a signal ends it
     app = start_app(environ, threads=threads)
@@ -89,8 +84,8 @@ def serve(environ: Mapping[str, str], *, listen: str, threads: int) -> None:
     server.run()
 
 
-def _close(shop: Shop, closing: float) -> None:
-    shop.close(closing)
+def _close(shop: Shop) -> None:
+    shop.close()
     logger.info("stopped")
 
 

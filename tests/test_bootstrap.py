@@ -172,6 +172,23 @@ def test_a_failed_start_leaves_nothing_open(tmp_path: Path) -> None:
     assert open_files_below(tmp_path) == []
 
 
+def test_threads_that_cannot_be_started_leave_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = set(threading.enumerate())
+    shop = bootstrap(Settings(event_store=f"sqlite:///{tmp_path / 'shop.db'}"))
+    *_, last = shop.projections.values()
+
+    def start() -> None:
+        raise RuntimeError("can't start new thread")  # as Python says where there are too many
+
+    monkeypatch.setattr(last, "start", start)
+    with pytest.raises(RuntimeError, match="new thread"), shop:
+        pytest.fail("it started")
+    assert set(threading.enumerate()) == before
+    assert open_files_below(tmp_path) == []
+
+
 def test_read_models_may_be_in_a_database_of_their_own(tmp_path: Path) -> None:
     settings = Settings(
         event_store=f"sqlite:///{tmp_path / 'events.db'}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -339,3 +340,19 @@ def test_a_process_stops_cleanly_when_nats_is_gone(
         assert "Traceback" not in node.log
     if how == "paused":
         server.resume()
+
+
+def test_it_stops_in_time_though_nobody_lets_it(server: NatsServer, tmp_path: Path) -> None:
+    with start("all", server.address, tmp_path, "nats+jetstream") as node:
+        node.await_ready()
+        await_well(node)
+        server.pause()
+        assert node.request("POST", CREATE, PRODUCT).status == 201
+        with socket.create_connection(("127.0.0.1", node.port)) as never_sent:
+            never_sent.sendall(b"GET / HTTP/1.1\r\n")
+            began = time.monotonic()
+            node.signal(signal.SIGTERM)
+            assert node.await_exit() == 0
+            assert time.monotonic() - began < 10
+        assert "shop.server: stopped" in node.log
+    server.resume()

@@ -60,7 +60,7 @@ class BackgroundThread:
         if self._thread.ident is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout)
         if self._thread.is_alive():
-            logger.warning("thread %s did not end within %.1f s", self.name, timeout)
+            logger.warning("thread %s did not end in time", self.name)
             return False
         return True
 

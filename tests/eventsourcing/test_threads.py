@@ -130,7 +130,7 @@ def test_a_straggler_is_logged_and_left(
 
     assert not thread.close(0.05)
 
-    assert "thread straggler did not end within 0.1 s" in caplog.text
+    assert "thread straggler did not end in time" in caplog.text
     assert thread.alive
     release.set()
     assert thread.close(5)

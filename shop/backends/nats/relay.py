@@ -136,6 +136,8 @@ class Relay:
             try:
                 self._relay(stopping, look=idle)
             except Exception as error:  # noqa: BLE001 - the thread outlives it, `status` shows it
+                if stopping.is_set():
+                    return  # its connection was closed when it took too long
                 self._fail(error)
                 stopping.wait(backoff.next_delay())
                 idle = True
