@@ -12,7 +12,7 @@ from msgspec import UNSET, Meta, UnsetType
 from shop.eventsourcing.decoding import undecodable
 from shop.eventsourcing.errors import EventSourcingError, PayloadError
 from shop.eventsourcing.event import AggregateRef, Event, EventData, Metadata
-from shop.eventsourcing.registry import Registry
+from shop.eventsourcing.registry import Ordinal, Registry
 
 
 class EnvelopeError(EventSourcingError):
@@ -31,14 +31,14 @@ class OmittedDataError(EventSourcingError):
 
 
 class _Envelope(msgspec.Struct, frozen=True):
-    position: Annotated[int, Meta(ge=1)]
+    position: Ordinal
     id: UUID
     name: str
-    schema: int
+    schema: Ordinal
     time: Annotated[datetime, Meta(tz=True)]
     aggregate: str
     aggregate_id: UUID
-    version: Annotated[int, Meta(ge=1)]
+    version: Ordinal
     data: Any
     metadata: Metadata
     href: str | UnsetType = UNSET
