@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
-from shop.eventsourcing.errors import StoreClosedError, StoreUnavailableError
+from shop.eventsourcing.errors import CommitInDoubtError, StoreClosedError
 
 T = TypeVar("T")
 
@@ -102,7 +102,7 @@ class GroupCommit(Generic[T]):
                 entry.error = error
         except BaseException:  # such as Ctrl-C, which is the leader's alone
             for entry in group:
-                entry.error = StoreUnavailableError("the commit was interrupted")
+                entry.error = CommitInDoubtError("the commit was interrupted")
             raise
         finally:
             self._hand_over()

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from shop.eventsourcing import StoreClosedError, StoreUnavailableError
+from shop.eventsourcing import CommitInDoubtError, StoreClosedError
 from shop.eventsourcing.group_commit import Entry, GroupCommit
 
 
@@ -190,7 +190,7 @@ def test_an_interrupted_leader_leaves_the_others_in_doubt_but_not_waiting(
     gate.opened.set()
     assert first.result(10) == 10
     assert isinstance(leader.exception(10), KeyboardInterrupt)
-    assert isinstance(follower.exception(10), StoreUnavailableError)
+    assert isinstance(follower.exception(10), CommitInDoubtError)
     assert group.submit(4) == 40
     group.close()
 
