@@ -15,6 +15,7 @@ from shop.eventsourcing.command import (
     command,
 )
 from shop.eventsourcing.delegating import DelegatingStore
+from shop.eventsourcing.envelope import UnknownEventData
 from shop.eventsourcing.errors import (
     AggregateNotFoundError,
     ArchiveError,
@@ -191,6 +192,7 @@ __all__ = [
     "TimerStatus",
     "UnitOfWork",
     "UnknownCommandError",
+    "UnknownEventData",
     "VerificationError",
     "WorkerFailedError",
     "Workflow",

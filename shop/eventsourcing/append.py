@@ -15,6 +15,7 @@ from shop.eventsourcing.errors import (
     CommitReusedError,
     ConcurrencyError,
     ReplicationError,
+    StoreError,
     StoreUnavailableError,
 )
 from shop.eventsourcing.event import AggregateRef, Event, EventData, new_id
@@ -157,7 +158,8 @@ def until_certain(append: Callable[[], Commit], *, timeout: float) -> Commit:
 
     To look whether it is stored would not do: what was cut off may still be on its way, and be
     stored after the look. A repeat either finds it, or takes its place. For at most ``timeout``
-    seconds: then :class:`CommitInDoubtError` tells how the doubt arose, and what kept it.
+    seconds, and as long as there is hope: then :class:`CommitInDoubtError` tells how the doubt
+    arose, and what kept it.
     """
     deadline = time.monotonic() + timeout
     backoff = Backoff(first=0.01, most=0.5)
@@ -165,13 +167,14 @@ def until_certain(append: Callable[[], Commit], *, timeout: float) -> Commit:
     while True:
         try:
             return append()
-        except StoreUnavailableError as error:
+        except StoreError as error:
             if isinstance(error, CommitInDoubtError):
                 doubt = error
             elif doubt is None:
                 raise  # nothing was begun
             delay = backoff.next_delay()
-            if time.monotonic() + delay > deadline:
+            hopeless = not isinstance(error, StoreUnavailableError)  # such as a closed store
+            if hopeless or time.monotonic() + delay > deadline:
                 then = "" if error is doubt else f"; then: {error}"
                 raise CommitInDoubtError(
                     f"{doubt}{then}; whether what was to be stored is stored is not known"

@@ -14,22 +14,19 @@ In between, each line is a whole commit with its events::
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Annotated, BinaryIO
+from typing import BinaryIO
 from uuid import UUID
 
 import msgspec
-from msgspec import Meta
 
 from shop.eventsourcing.envelope import decode_event, encode_event
 from shop.eventsourcing.errors import ArchiveError, EventSourcingError
 from shop.eventsourcing.event import Event, EventData
-from shop.eventsourcing.registry import Registry
+from shop.eventsourcing.registry import Count, Ordinal, Registry
 from shop.eventsourcing.replication import BATCH, HistoryEntry, Listener, follows, history
 from shop.eventsourcing.store import Commit, EventStore
 
 FORMAT = 1
-_Positive = Annotated[int, Meta(ge=1, le=2**63 - 1)]
-_Natural = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
 class Header(msgspec.Struct, frozen=True, tag="history", tag_field="kind"):
@@ -37,23 +34,23 @@ class Header(msgspec.Struct, frozen=True, tag="history", tag_field="kind"):
 
     format: int
     store: UUID
-    head: _Natural = 0
+    head: Count = 0
 
 
 class _CommitLine(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="commit", tag_field="kind"
 ):
     id: UUID
-    first: _Positive
-    last: _Natural
+    first: Ordinal
+    last: Count
     digest: bytes
     events: list[msgspec.Raw]
     """Each as :func:`encode_event` writes it."""
 
 
 class _End(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="end", tag_field="kind"):
-    commits: _Natural
-    events: _Natural
+    commits: Count
+    events: Count
 
 
 # msgspec insists on the tag in a union only.

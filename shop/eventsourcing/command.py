@@ -114,6 +114,7 @@ class CommandResult(msgspec.Struct, frozen=True):
     version: int
     position: int
     events: tuple[Event[EventData], ...]
+    """What was recorded; what a newer worker recorded may have :class:`UnknownEventData`."""
     replayed: bool = False
     """Whether the command was done before, and this is the result of then."""
 

@@ -29,7 +29,7 @@ from shop.eventsourcing.errors import (
     UnknownCommandError,
 )
 from shop.eventsourcing.event import AggregateRef, Event, EventData
-from shop.eventsourcing.registry import Registry
+from shop.eventsourcing.registry import Count, Ordinal, Registry
 
 GROUP = "workers"
 """The group of those who carry commands out: one of them gets each."""
@@ -49,7 +49,7 @@ class CommandMessage(msgspec.Struct, frozen=True, omit_defaults=True):
 
     id: UUID
     name: str
-    schema: int
+    schema: Ordinal
     payload: msgspec.Raw
     timeout: float
     deadline: Annotated[datetime, Meta(tz=True)]
@@ -107,9 +107,9 @@ class Done(AnyAnswer, frozen=True, tag="done"):
 
     command_id: UUID
     aggregate: AggregateRef
-    version: int
-    position: int
-    size: int
+    version: Count
+    position: Count
+    size: Count
     events: list[msgspec.Raw] | None
     replayed: bool
 

@@ -12,7 +12,7 @@ from msgspec import UNSET, Meta, UnsetType
 from shop.eventsourcing.decoding import undecodable
 from shop.eventsourcing.errors import EventSourcingError, PayloadError
 from shop.eventsourcing.event import AggregateRef, Event, EventData, Metadata
-from shop.eventsourcing.registry import Registry
+from shop.eventsourcing.registry import Ordinal, Registry
 
 
 class EnvelopeError(EventSourcingError):
@@ -30,15 +30,21 @@ class OmittedDataError(EventSourcingError):
         self.position = position
 
 
+class UnknownEventData(EventData, frozen=True):
+    """The data of an event that this program cannot read, as the JSON that it came as."""
+
+    json: bytes
+
+
 class _Envelope(msgspec.Struct, frozen=True):
-    position: Annotated[int, Meta(ge=1)]
+    position: Ordinal
     id: UUID
     name: str
-    schema: int
+    schema: Ordinal
     time: Annotated[datetime, Meta(tz=True)]
     aggregate: str
     aggregate_id: UUID
-    version: Annotated[int, Meta(ge=1)]
+    version: Ordinal
     data: Any
     metadata: Metadata
     href: str | UnsetType = UNSET
@@ -76,11 +82,14 @@ def encode_event(event: Event[EventData], *, omit_data: bool = False) -> bytes:
     )
 
 
-def decode_event(registry: Registry[EventData], message: bytes) -> Event[EventData]:
+def decode_event(
+    registry: Registry[EventData], message: bytes, *, strict: bool = True
+) -> Event[EventData]:
     """The event of a message.
 
     Raises :class:`EnvelopeError` where it is none, :class:`OmittedDataError` where it came without
-    its data, and :class:`EventDecodeError` where this program cannot read the data.
+    its data, and :class:`EventDecodeError` where this program cannot read the data: that becomes
+    :class:`UnknownEventData` unless ``strict``.
     """
     try:
         envelope = _decode(message)
@@ -89,10 +98,14 @@ def decode_event(registry: Registry[EventData], message: bytes) -> Event[EventDa
         raise EnvelopeError(f"this is no event: {error}") from error
     if envelope.href is not UNSET:
         raise OmittedDataError(envelope.id, envelope.position)
+    json = bytes(envelope.data)
+    data: EventData
     try:
-        data = registry.decode(envelope.name, envelope.schema, bytes(envelope.data))
+        data = registry.decode(envelope.name, envelope.schema, json)
     except PayloadError as error:
-        raise undecodable(envelope.id, envelope.name, envelope.position, error) from error
+        if strict:
+            raise undecodable(envelope.id, envelope.name, envelope.position, error) from error
+        data = UnknownEventData(json)
     return Event(
         envelope.id,
         envelope.name,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
 import msgspec
 
@@ -17,6 +17,11 @@ from shop.eventsourcing.errors import PayloadError
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 """Turns the JSON object of one schema version into that of the next. It may change its argument."""
+
+Ordinal = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
+"""A version or position that somebody outside told: one that every store can look for."""
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+"""How many versions or positions there are, hence the last of them, as somebody outside told."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+")
 
@@ -139,15 +144,16 @@ class Registry(Generic[P]):
 
     def _check_version(self, name: str, version: int) -> None:
         wire = self[name].wire
+        if version < 1:
+            raise PayloadError(name, f"schema versions begin at 1, not {version}")
         if version > wire.version:
             raise PayloadError(
                 name, f"schema version {version} is newer than this program's, {wire.version}"
             )
-        missing = [step for step in range(version, wire.version) if step not in wire.upcasters]
-        if missing:
-            raise PayloadError(
-                name, f"no upcaster from schema version {missing[0]} to {missing[0] + 1}"
-            )
+        gaps = (step for step in range(version, wire.version) if step not in wire.upcasters)
+        gap = next(gaps, None)
+        if gap is not None:
+            raise PayloadError(name, f"no upcaster from schema version {gap} to {gap + 1}")
 
 
 def payload_error(name: str, error: msgspec.DecodeError | UnicodeDecodeError) -> PayloadError:

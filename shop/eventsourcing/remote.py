@@ -179,7 +179,11 @@ class RemoteCommandBus:
     def _outcome(self, command: Command[CommandPayload], answer: Answer) -> CommandResult:
         if isinstance(answer, Done):
             if answer.events is not None:
-                events = [decode_event(self._events, bytes(event)) for event in answer.events]
+                # A newer worker may record what this process does not know, but has to tell of.
+                events = [
+                    decode_event(self._events, bytes(event), strict=False)
+                    for event in answer.events
+                ]
             else:
                 first = answer.position - answer.size + 1
                 events = list(self._store.read(Query(after=first - 1, to=answer.position)))

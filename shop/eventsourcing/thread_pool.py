@@ -35,8 +35,8 @@ class ThreadPool:
         helpers = min(self._count, len(tasks) - 1)
         while len(self._threads) < helpers:
             thread = BackgroundThread(f"{self._name}-{len(self._threads) + 1}", self._help)
-            self._threads.append(thread)
             thread.start()
+            self._threads.append(thread)  # who did not come to start is not waited for
         for _ in range(helpers):
             self._batches.put(batch)
         batch.work()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import threading
 import time
@@ -12,7 +13,8 @@ from queue import SimpleQueue
 import pytest
 
 from shop.backends.nats import Access, NatsConnection
-from shop.backends.nats.client import Message
+from shop.backends.nats.client import Message, StrictClient
+from shop.backends.nats.connection import Listening
 from shop.eventsourcing import (
     BusClosedError,
     BusUnavailableError,
@@ -192,6 +194,30 @@ def test_subscriptions_and_requests_outlive_the_server(
     assert [heard.get(timeout=10).data for _ in range(2)] == [b"1", b"2"]
     with pytest.raises(NoResponderError):
         connection.request("nobody", b"", timeout=10)
+
+
+def test_what_is_closed_while_a_connection_is_made_is_not_served_by_it(
+    server: NatsServer, connection: NatsConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attached, closed = threading.Event(), threading.Event()
+
+    async def attach(self: Listening, client: StrictClient) -> None:
+        await real_attach(self, client)
+        attached.set()
+        while not closed.is_set():
+            await asyncio.sleep(0.001)
+
+    listening = connection.listen("a", lambda message: None)
+    real_attach = Listening.attach
+    monkeypatch.setattr(Listening, "attach", attach)
+    server.kill()
+    server.start()
+    assert attached.wait(10)
+    listening.close()
+    closed.set()
+    assert connection.wait_connected(10)
+    with pytest.raises(NoResponderError):
+        connection.request("a", b"", timeout=1)
 
 
 def test_a_message_over_the_maximum_is_refused_headers_included(

@@ -7,14 +7,15 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import nats as nats_py
 import pytest
+from nats.js.client import JetStreamContext
 
 from shop.backends.memory import MemoryEventBus, MemoryEventStore
 from shop.backends.nats import Access, NatsConnection, Relay, StreamConfig
@@ -151,6 +152,8 @@ def test_what_others_put_into_the_stream_stops_no_relay(nats: str, eventually: E
     name = f"t{uuid4().hex}"
     with closing(Node(nats, MemoryEventStore(registry()), name)) as node:
         node.relay.start()
+        eventually(lambda: node.relay.status().problem is None)
+        node.connection.request(f"{name}.events.notebook.noted", b"rubbish", timeout=5)
         node.append(2)
         eventually(lambda: node.relay.position == 2)
         node.connection.request(f"{name}.events.notebook.noted", b"rubbish", timeout=5)
@@ -158,7 +161,65 @@ def test_what_others_put_into_the_stream_stops_no_relay(nats: str, eventually: E
         node.store.append([noted(note(), 1), noted(note(), 1)])
         eventually(lambda: node.relay.position == 4)
 
-        assert [position for position, _, _ in messages(nats, name)] == [1, 2, 0, 3, 4]
+        assert [position for position, _, _ in messages(nats, name)] == [0, 1, 2, 0, 3, 4]
+
+
+def manage(address: str, act: Callable[[JetStreamContext], Awaitable[object]]) -> None:
+    """Do something to a stream, as who runs the server."""
+
+    async def connected() -> None:
+        client = await nats_py.connect(address)
+        try:
+            await act(client.jetstream())
+        finally:
+            await client.close()
+
+    asyncio.run(connected())
+
+
+def test_a_stream_that_only_has_messages_of_others_left_is_not_written_to(
+    nats: str, eventually: Eventually
+) -> None:
+    name = f"t{uuid4().hex}"
+    with closing(Node(nats, MemoryEventStore(registry()), name)) as node:
+        node.append(3)
+        node.relay.start()
+        eventually(lambda: node.relay.position == 3)
+        node.connection.request(f"{name}.events.notebook.noted", b"rubbish", timeout=5)
+        manage(nats, lambda js: js.purge_stream(name, keep=1))
+        eventually(lambda: "delete the stream" in str(node.relay.status().problem))
+        node.append(1)
+        manage(nats, lambda js: js.delete_stream(name))
+        eventually(lambda: relayed(nats, name, node.store))
+
+
+@pytest.mark.parametrize("left", [5, 0])
+def test_a_store_that_is_behind_its_stream_is_not_relayed(
+    nats: str, eventually: Eventually, tmp_path: Path, left: int
+) -> None:
+    name = f"t{uuid4().hex}"
+
+    @contextmanager
+    def node(path: Path) -> Iterator[Node]:
+        with (
+            SqliteEventStore(Database(path), registry(), owns_database=True) as store,
+            closing(Node(nats, store, name)) as node,
+        ):
+            yield node
+
+    with node(tmp_path / "x.db") as first:
+        first.append(3)
+    shutil.copy(tmp_path / "x.db", tmp_path / "backup.db")
+    with node(tmp_path / "x.db") as second:
+        second.append(2)
+        second.relay.start()
+        eventually(lambda: second.relay.position == 5)
+    manage(nats, lambda js: js.purge_stream(name, keep=left))
+    with node(tmp_path / "backup.db") as restored:
+        restored.relay.start()
+        eventually(lambda: "restored or replaced" in str(restored.relay.status().problem))
+        manage(nats, lambda js: js.delete_stream(name))
+        eventually(lambda: relayed(nats, name, restored.store))
 
 
 def test_several_relays_do_not_come_between_each_other(

@@ -11,6 +11,8 @@ from shop.eventsourcing import (
     Commit,
     CommitInDoubtError,
     ConcurrencyError,
+    StoreClosedError,
+    StoreError,
     StoreUnavailableError,
 )
 from shop.eventsourcing.append import until_certain
@@ -46,10 +48,13 @@ def test_a_doubt_is_cleared_by_repeating() -> None:
         until_certain(attempts(DOUBT, ConcurrencyError(note(), 1, 2)), timeout=5)
 
 
-def test_a_doubt_that_stays_is_told_with_what_kept_it() -> None:
+@pytest.mark.parametrize(
+    "kept_by", [DOWN, StoreClosedError("the store is closed"), StoreError("refused")]
+)
+def test_a_doubt_that_stays_is_told_with_what_kept_it(kept_by: StoreError) -> None:
     with pytest.raises(CommitInDoubtError) as told:
-        until_certain(attempts(DOUBT, DOWN), timeout=0.2)
+        until_certain(attempts(DOUBT, kept_by), timeout=0.2)
     assert str(told.value) == (
-        "the connection was lost; then: connection refused;"
+        f"the connection was lost; then: {kept_by};"
         " whether what was to be stored is stored is not known"
     )

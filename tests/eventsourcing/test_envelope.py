@@ -57,8 +57,11 @@ def test_what_cannot_be_read_says_why() -> None:
     whole = encode_event(EVENT)
     with pytest.raises(EnvelopeError):
         decode_event(event_registry(), whole[:-1])
-    with pytest.raises(EnvelopeError):
-        decode_event(event_registry(), whole.replace(b'"position":7', b'"position":0'))
+    for number in (b'"position":7', b'"schema":1', b'"version":1'):
+        for wrong in (0, -(10**6), 2**63):
+            member = b"%s:%d" % (number.partition(b":")[0], wrong)
+            with pytest.raises(EnvelopeError, match="Expected `int`"):
+                decode_event(event_registry(), whole.replace(number, member))
     with pytest.raises(EventDecodeError, match="newer"):
         decode_event(event_registry(), whole.replace(b'"schema":1', b'"schema":2'))
     with pytest.raises(OmittedDataError):

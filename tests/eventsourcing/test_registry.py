@@ -121,9 +121,19 @@ def test_older_versions_are_brought_up_step_by_step() -> None:
     assert current == NotedNow("b", "fr")
 
 
-def test_a_newer_version_is_refused() -> None:
-    with pytest.raises(PayloadError, match="schema version 2 is newer"):
-        registry().decode("notebook.noted", 2, b'{"text": "b"}')
+@pytest.mark.parametrize(
+    ("version", "reason"),
+    [
+        (2, "schema version 2 is newer"),
+        (10**18, f"schema version {10**18} is newer"),
+        (0, "schema versions begin at 1, not 0"),
+        (-(10**6), "schema versions begin at 1, not -1000000"),
+    ],
+)
+def test_a_version_that_does_not_exist_is_refused(version: int, reason: str) -> None:
+    with pytest.raises(PayloadError, match=reason):
+        registry().decode("notebook.noted", version, b'{"text": "b"}')
+    assert registry().unreadable([("notebook.noted", version)])
 
 
 def test_a_version_without_an_upcaster_is_refused() -> None:

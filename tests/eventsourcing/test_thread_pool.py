@@ -42,3 +42,24 @@ def test_one_task_needs_no_thread() -> None:
     pool.run([])
     assert ran == [threading.current_thread().name]
     assert pool.close(0)
+
+
+def test_a_thread_that_cannot_be_started_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    pool = ThreadPool("test", 1)
+    done: list[int] = []
+    tasks = [lambda: done.append(1)] * 3
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", fail)
+        with pytest.raises(RuntimeError, match="can't start"):
+            pool.run(tasks)
+    later = threading.Thread(target=pool.run, args=[tasks], daemon=True)
+    later.start()
+    later.join(5)
+    assert not later.is_alive()
+    assert done == [1, 1, 1]
+    assert pool.close(5)

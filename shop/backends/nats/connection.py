@@ -419,10 +419,12 @@ class NatsConnection:
         )
         read_little(client)
         attached: set[Listening] = set()
-        while missing := self._listenings - attached:  # more may come in the meantime
-            for listening in missing:
+        while attached != (wanted := set(self._listenings)):  # they come and go in the meantime
+            for listening in attached - wanted:
+                await listening.detach(client)
+            for listening in wanted - attached:
                 await listening.attach(client)
-            attached |= missing
+            attached = wanted
             await client.flush(timeout=self._timeout)  # type: ignore[arg-type]  # a float will do
         self._error = None
         self._client = client

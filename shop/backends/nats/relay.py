@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 POSITION = "Shop-Position"
 _BATCH = 500
 _BATCH_BYTES = 4 * 1024 * 1024
+_REMEDY = "delete the stream, or give the shop another prefix"
 
 
 class StreamConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -247,14 +248,19 @@ class Relay:
         last, position, event_id = self._connection.run(
             lambda client: self._look(client, identity), timeout=self._timeout
         )
-        if event_id is None:
-            return _Cursor(position, last)
-        there = next(iter(self._store.read(Query(after=position - 1, to=position))), None)
-        if there is None or str(there.id) != event_id:
+        head = self._store.head()
+        if position > head:
             raise RelayError(
-                f"the stream {self._stream.name} holds another event at position {position} than"
-                " the store, which was restored or replaced: delete the stream, or name another"
+                f"the stream {self._stream.name} is at position {position} and the store at {head}"
+                f" only, so it was restored or replaced: {_REMEDY}"
             )
+        if event_id is not None:
+            there = next(iter(self._store.read(Query(after=position - 1, to=position))), None)
+            if there is None or str(there.id) != event_id:
+                raise RelayError(
+                    f"the stream {self._stream.name} holds another event at position {position}"
+                    f" than the store, which was restored or replaced: {_REMEDY}"
+                )
         return _Cursor(position, last)
 
     async def _look(self, client: Client, identity: UUID) -> tuple[int, int, str | None]:
@@ -280,10 +286,7 @@ class Relay:
             logger.info("made the stream %s", stream.name)
         owner = (info.config.metadata or {}).get("shop-store", str(identity))
         if owner != str(identity):
-            raise RelayError(
-                f"the stream {stream.name} belongs to another event store: delete it, or name"
-                " another"
-            )
+            raise RelayError(f"the stream {stream.name} belongs to another event store: {_REMEDY}")
         if any(
             getattr(info.config, field) != getattr(wanted, field)
             for field in ("subjects", "num_replicas", "max_age", "max_bytes", "storage")
@@ -301,6 +304,11 @@ class Relay:
             headers = message.headers or {}
             if headers.get(POSITION, "").isdecimal():
                 return last, int(headers[POSITION]), headers.get("Nats-Msg-Id")
+        if info.state.first_seq > 1:
+            raise RelayError(
+                f"the stream {stream.name} has only messages of others left, and does not tell any"
+                f" more which events it had: {_REMEDY}"
+            )
         return last, 0, None
 
 

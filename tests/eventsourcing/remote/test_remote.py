@@ -24,6 +24,7 @@ from shop.eventsourcing import (
     StaleVersionError,
     UnitOfWork,
     UnknownCommandError,
+    UnknownEventData,
     WorkerFailedError,
     command,
 )
@@ -130,6 +131,18 @@ class TestOutcomes:
         [record] = [r for r in caplog.records if r.name == "shop.eventsourcing.worker"]
         assert str(wanted.id) in record.getMessage()
         assert record.exc_info is not None
+
+    def test_what_a_newer_worker_recorded_is_told_although_it_cannot_be_read(
+        self, requests: Requests, workers: Workers, memory_stores: Stores
+    ) -> None:
+        workers.start()
+        older = RemoteCommandBus(requests(), memory_stores.events, [Module((), BANK.handlers)])
+
+        result = older.dispatch(Command.new(Open("Ada")))
+
+        [recorded] = memory_stores.events.read()
+        unknown = UnknownEventData(b'{"owner":"Ada"}')
+        assert result.events == (msgspec.structs.replace(recorded, data=unknown),)
 
     def test_the_registry_is_that_of_the_command_bus(
         self, remote: RemoteCommandBus, memory_stores: Stores
