@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from uuid import UUID
 
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from shop.eventsourcing import (
-    AggregateRef,
     Commit,
     ConcurrencyError,
     DelegatingStore,
-    Event,
-    EventData,
     EventStore,
+    NewCommit,
     ProjectionState,
     Query,
     StoreError,
@@ -39,24 +36,16 @@ class MeteredStore(DelegatingStore):
             "shop_conflicts", "Appends refused because of a conflicting one", registry=metrics
         )
 
-    def append(
-        self,
-        events: Sequence[Event[EventData]],
-        *,
-        commit_id: UUID | None = None,
-        digest: bytes | None = None,
-        guards: Mapping[AggregateRef, int] | None = None,
-    ) -> Commit:
-        """As :meth:`EventStore.append`. A replayed commit was counted when it was stored."""
-        try:
-            commit = super().append(events, commit_id=commit_id, digest=digest, guards=guards)
-        except ConcurrencyError:
-            self._conflicts.inc()
-            raise
-        if not commit.replayed:
-            self._appends.inc()
-            self._events.inc(commit.size)
-        return commit
+    def append_each(self, commits: Sequence[NewCommit]) -> list[Commit | Exception]:
+        """As :meth:`EventStore.append_each`. A replayed commit was counted when it was stored."""
+        outcomes = super().append_each(commits)
+        for outcome in outcomes:
+            if isinstance(outcome, ConcurrencyError):
+                self._conflicts.inc()
+            elif isinstance(outcome, Commit) and not outcome.replayed:
+                self._appends.inc()
+                self._events.inc(outcome.size)
+        return outcomes
 
 
 class ShopCollector(Collector):

@@ -21,13 +21,13 @@ from shop.eventsourcing import (
     CommandResult,
     Commit,
     DelegatingStore,
-    Event,
     EventData,
     EventStore,
     Filter,
     ModelReader,
     ModelStore,
     Module,
+    NewCommit,
     Query,
     Registry,
     Workflow,
@@ -123,16 +123,9 @@ class Frail(DelegatingStore):
     def now(self) -> datetime:
         return self._clock.now()
 
-    def append(
-        self,
-        events: Sequence[Event[EventData]],
-        *,
-        commit_id: UUID | None = None,
-        digest: bytes | None = None,
-        guards: Mapping[AggregateRef, int] | None = None,
-    ) -> Commit:
+    def append_each(self, commits: Sequence[NewCommit]) -> list[Commit | Exception]:
         with self._fuse.write():
-            return super().append(events, commit_id=commit_id, digest=digest, guards=guards)
+            return super().append_each(commits)
 
 
 class FrailModels:

@@ -76,7 +76,7 @@ from shop.eventsourcing.runner import (
     Schedule,
 )
 from shop.eventsourcing.snapshot import Snapshot, SnapshotStore
-from shop.eventsourcing.store import Commit, EventStore, Query, StoreInfo
+from shop.eventsourcing.store import Commit, EventStore, NewCommit, Query, StoreInfo
 from shop.eventsourcing.timers import TimerStatus
 from shop.eventsourcing.watching import ModelProgress, ModelWatch
 from shop.eventsourcing.worker import CommandWorker
@@ -154,6 +154,7 @@ __all__ = [
     "ModelWatch",
     "Module",
     "NamePatterns",
+    "NewCommit",
     "NoAnswerError",
     "NoResponderError",
     "NoWorkerError",

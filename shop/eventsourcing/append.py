@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
+from typing import TypeVar
 from uuid import UUID
 
 import msgspec
@@ -21,8 +21,9 @@ from shop.eventsourcing.errors import (
 from shop.eventsourcing.event import AggregateRef, Event, EventData, new_id
 from shop.eventsourcing.registry import Registry
 from shop.eventsourcing.retry import Backoff
-from shop.eventsourcing.store import Commit
+from shop.eventsourcing.store import Commit, NewCommit
 
+W = TypeVar("W")
 Kind = tuple[str, str, int]
 """Name of an aggregate, name of an event and version of its schema: stores keep a list of these."""
 
@@ -44,19 +45,17 @@ class PreparedAppend(msgspec.Struct, frozen=True):
     def of(
         cls,
         registry: Registry[EventData],
-        events: Sequence[Event[EventData]],
-        commit_id: UUID | None,
-        digest: bytes | None,
-        guards: Mapping[AggregateRef, int] | None,
+        commit: NewCommit,
     ) -> PreparedAppend:
         """Check the arguments of an append against one another, and encode the events' data.
 
         Raises ``ValueError`` where two events have the same id, and :class:`ConcurrencyError`
         where the events of one aggregate do not follow one another, or a guard contradicts them.
         """
+        events = commit.events
         if len(events) > 1 and len({event.id for event in events}) < len(events):
             raise ValueError("two events of one append have the same id")
-        guarded = dict(guards or {})
+        guarded = dict(commit.guards or {})
         written: dict[AggregateRef, int] = {}
         reached: dict[AggregateRef, int] = {}
         for event in events:
@@ -73,8 +72,8 @@ class PreparedAppend(msgspec.Struct, frozen=True):
         return cls(
             events,
             payloads,
-            commit_id or new_id(),
-            content_digest(events, payloads) if digest is None else digest,
+            commit.commit_id or new_id(),
+            content_digest(events, payloads) if commit.digest is None else commit.digest,
             written,
             guarded,
         )
@@ -153,33 +152,70 @@ def check_replicas(commits: Sequence[Commit], outcomes: Sequence[Commit | Except
             )
 
 
-def until_certain(append: Callable[[], Commit], *, timeout: float) -> Commit:
-    """Repeat an append, under one commit id, until it is certain what became of it.
+def sole(outcomes: Sequence[Commit | Exception]) -> Commit:
+    """The commit of a single append. Raises the error, where that is its outcome."""
+    [outcome] = outcomes
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
-    To look whether it is stored would not do: what was cut off may still be on its way, and be
+
+def settle_each(
+    commits: Sequence[NewCommit],
+    prepare: Callable[[NewCommit], W],
+    append: Callable[[Sequence[W]], Sequence[Commit | Exception]],
+) -> list[Commit | Exception]:
+    """The outcomes of appends of which ``append`` does those that ``prepare`` does not refuse."""
+    outcomes: dict[int, Commit | Exception] = {}
+    prepared: dict[int, W] = {}
+    for n, commit in enumerate(commits):
+        try:
+            prepared[n] = prepare(commit)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this one's outcome
+            outcomes[n] = error
+    if prepared:
+        outcomes |= zip(prepared, append(list(prepared.values())), strict=True)
+    return [outcomes[n] for n in range(len(commits))]
+
+
+def until_certain(
+    append: Callable[[Sequence[W]], Sequence[Commit | Exception]],
+    works: Sequence[W],
+    *,
+    timeout: float,
+) -> list[Commit | Exception]:
+    """Repeat appends, under their commit ids, until it is certain what became of them.
+
+    To look whether one is stored would not do: what was cut off may still be on its way, and be
     stored after the look. A repeat either finds it, or takes its place. For at most ``timeout``
     seconds, and as long as there is hope: then :class:`CommitInDoubtError` tells how the doubt
     arose, and what kept it.
     """
+    outcomes = list(append(works))
+    doubts = {n: out for n, out in enumerate(outcomes) if isinstance(out, CommitInDoubtError)}
+    if not doubts:
+        return outcomes
     deadline = time.monotonic() + timeout
     backoff = Backoff(first=0.01, most=0.5)
-    doubt: CommitInDoubtError | None = None
-    while True:
-        try:
-            return append()
-        except StoreError as error:
-            if isinstance(error, CommitInDoubtError):
-                doubt = error
-            elif doubt is None:
-                raise  # nothing was begun
-            delay = backoff.next_delay()
-            hopeless = not isinstance(error, StoreUnavailableError)  # such as a closed store
-            if hopeless or time.monotonic() + delay > deadline:
-                then = "" if error is doubt else f"; then: {error}"
-                raise CommitInDoubtError(
-                    f"{doubt}{then}; whether what was to be stored is stored is not known"
-                ) from error
-        threading.Event().wait(delay)
+    kept_by: dict[int, Exception] = {}
+    while doubts and time.monotonic() < deadline:
+        time.sleep(min(backoff.next_delay(), max(0.0, deadline - time.monotonic())))
+        for n, outcome in zip(tuple(doubts), append([works[n] for n in doubts]), strict=True):
+            outcomes[n] = outcome
+            if not isinstance(outcome, StoreError):
+                del doubts[n]
+            else:
+                kept_by[n] = outcome
+        if not all(isinstance(outcomes[n], StoreUnavailableError) for n in doubts):
+            break  # such as a closed store
+    for n, doubt in doubts.items():
+        kept = kept_by.get(n, doubt)
+        then = "" if isinstance(kept, CommitInDoubtError) else f"; then: {kept}"
+        outcomes[n] = told = CommitInDoubtError(
+            f"{doubt}{then}; whether what was to be stored is stored is not known"
+        )
+        told.__cause__ = kept
+    return outcomes
 
 
 def content_digest(events: Sequence[Event[EventData]], payloads: Sequence[bytes]) -> bytes:

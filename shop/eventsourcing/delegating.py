@@ -7,8 +7,9 @@ from datetime import datetime
 from typing import Self
 from uuid import UUID
 
+from shop.eventsourcing.append import sole
 from shop.eventsourcing.event import AggregateRef, Event, EventData
-from shop.eventsourcing.store import Commit, EventStore, Query, StoreInfo
+from shop.eventsourcing.store import Commit, EventStore, NewCommit, Query, StoreInfo
 
 
 class DelegatingStore:
@@ -27,8 +28,12 @@ class DelegatingStore:
         digest: bytes | None = None,
         guards: Mapping[AggregateRef, int] | None = None,
     ) -> Commit:
-        """As :meth:`EventStore.append`."""
-        return self._store.append(events, commit_id=commit_id, digest=digest, guards=guards)
+        """As :meth:`EventStore.append`, by way of :meth:`append_each`."""
+        return sole(self.append_each([NewCommit(events, commit_id, digest, guards)]))
+
+    def append_each(self, commits: Sequence[NewCommit]) -> list[Commit | Exception]:
+        """As :meth:`EventStore.append_each`."""
+        return self._store.append_each(commits)
 
     def read(self, query: Query = Query()) -> Iterator[Event[EventData]]:
         """As :meth:`EventStore.read`."""

@@ -65,24 +65,34 @@ class GroupCommit(Generic[T]):
         Blocks; returns the entry's result or raises its error. Raises
         :class:`StoreClosedError` after ``close``.
         """
-        entry = Entry(work)
+        [outcome] = self.submit_each([work])
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+    def submit_each(self, works: Sequence[T]) -> list[Any]:
+        """Have all these works committed, in order; return for each its result or its error.
+
+        As :meth:`submit` otherwise.
+        """
+        entries = [Entry(work) for work in works]
         with self._lock:
             if self._closed:
-                raise StoreClosedError("the store is closed")
-            self._queue.append(entry)
-            if not self._busy:
-                self._busy = entry.leads = True
+                return [StoreClosedError("the store is closed")] * len(entries)
+            self._queue.extend(entries)
+            if entries and not self._busy:
+                self._busy = entries[0].leads = True
         try:
-            if not entry.leads:
-                entry.wait()
+            for entry in entries:
+                if not entry.leads:
+                    entry.wait()
+                if entry.leads:
+                    self._lead()
         except BaseException:  # such as Ctrl-C: nobody is to wait for a leader who has gone
-            self._leave(entry)
+            for entry in entries:
+                self._leave(entry)
             raise
-        if entry.leads:
-            self._lead()
-        if entry.error is not None:
-            raise entry.error
-        return entry.result
+        return [entry.result if entry.error is None else entry.error for entry in entries]
 
     def close(self) -> None:
         """Refuse further work and wait until what was submitted is done; idempotent."""

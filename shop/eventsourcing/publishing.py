@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import heapq
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from uuid import UUID
+from collections.abc import Iterator, Sequence
 
 from shop.eventsourcing.bus import EventBus
 from shop.eventsourcing.delegating import DelegatingStore
-from shop.eventsourcing.event import AggregateRef, Event, EventData
-from shop.eventsourcing.store import Commit, EventStore, Query
+from shop.eventsourcing.event import Event, EventData
+from shop.eventsourcing.store import Commit, EventStore, NewCommit, Query
 from shop.eventsourcing.tail import Tail
 
 
@@ -32,28 +31,22 @@ class PublishingStore(DelegatingStore):
         self._published = 0
         self._tail = Tail()
 
-    def append(
-        self,
-        events: Sequence[Event[EventData]],
-        *,
-        commit_id: UUID | None = None,
-        digest: bytes | None = None,
-        guards: Mapping[AggregateRef, int] | None = None,
-    ) -> Commit:
-        """As :meth:`EventStore.append`; then publish, unless the commit was known already."""
+    def append_each(self, commits: Sequence[NewCommit]) -> list[Commit | Exception]:
+        """As :meth:`EventStore.append_each`; then publish those that were not known already."""
         with self._lock:
             self._ticket += 1
             ticket = self._ticket
             self._under_way.add(ticket)
-        commit = None
+        outcomes: list[Commit | Exception] = []
         try:
-            commit = super().append(events, commit_id=commit_id, digest=digest, guards=guards)
-            return commit
+            outcomes = super().append_each(commits)
+            return outcomes
         finally:
             with self._lock:
                 self._under_way.discard(ticket)
-                if commit is not None and not commit.replayed and events:
-                    heapq.heappush(self._waiting, (commit.first, self._ticket, events))
+                for new, outcome in zip(commits, outcomes, strict=False):
+                    if isinstance(outcome, Commit) and not outcome.replayed and new.events:
+                        heapq.heappush(self._waiting, (outcome.first, self._ticket, new.events))
                 self._publish_what_is_in_order()
 
     def read(self, query: Query = Query()) -> Iterator[Event[EventData]]:

@@ -14,8 +14,10 @@ from shop.eventsourcing import (
     EventData,
     EventIdReusedError,
     EventStore,
+    NewCommit,
     PayloadError,
     Query,
+    StoreClosedError,
     event,
     new_id,
 )
@@ -254,3 +256,54 @@ def test_what_could_not_be_read_again_is_refused(store: EventStore, data: EventD
     with pytest.raises(PayloadError):
         store.append([noted(ref, 1), Event.new(ref, version=2, data=data)])
     assert store.head() == 0
+
+
+def test_of_several_appends_each_has_its_own_outcome(store: EventStore) -> None:
+    ref, other, id = note(), note(), uuid4()
+    outcomes = store.append_each(
+        [
+            NewCommit(stream(ref, 2), id),
+            NewCommit([noted(ref, 3)], guards={other: 0}),
+            NewCommit([noted(ref, 3)]),
+            NewCommit([Event.new(ref, version=4, data=Unregistered())]),
+            NewCommit(stream(ref, 2), id),
+            NewCommit(stream(other, 1)),
+            NewCommit([], guards={other: 0}),
+        ]
+    )
+    assert [type(outcome) for outcome in outcomes] == [
+        Commit,
+        Commit,
+        ConcurrencyError,
+        PayloadError,
+        Commit,
+        Commit,
+        ConcurrencyError,
+    ]
+    commits = [outcome for outcome in outcomes if isinstance(outcome, Commit)]
+    assert [(c.first, c.last, c.replayed) for c in commits] == [
+        (1, 2, False),
+        (3, 3, False),
+        (1, 2, True),
+        (4, 4, False),
+    ]
+    assert [(e.aggregate, e.version) for e in store.read()] == [
+        (ref, 1),
+        (ref, 2),
+        (ref, 3),
+        (other, 1),
+    ]
+
+
+def test_very_many_appends_at_once(store: EventStore) -> None:
+    refs = [note() for _ in range(1000)]
+    outcomes = store.append_each([NewCommit(stream(ref, 2)) for ref in refs])
+    assert [o.first for o in outcomes if isinstance(o, Commit)] == list(range(1, 2001, 2))
+    assert store.append_each([]) == []
+    assert [event.aggregate for event in store.read()] == [ref for ref in refs for _ in range(2)]
+
+
+def test_a_closed_store_appends_none_of_several(store: EventStore) -> None:
+    store.close()
+    outcomes = store.append_each([NewCommit([noted(note(), 1)]) for _ in range(2)])
+    assert [type(outcome) for outcome in outcomes] == [StoreClosedError] * 2

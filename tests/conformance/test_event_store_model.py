@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from hypothesis import HealthCheck, settings
@@ -19,11 +19,13 @@ from hypothesis.stateful import (
 
 from shop.eventsourcing import (
     AggregateRef,
+    Commit,
     CommitReusedError,
     ConcurrencyError,
     Event,
     EventIdReusedError,
     EventSourcingError,
+    NewCommit,
     Query,
 )
 from tests.notebook import AnyEvent, Counted, Noted
@@ -99,6 +101,34 @@ def contradictory(events: Sequence[AnyEvent], guards: Mapping[AggregateRef, int]
     return False
 
 
+class Wish(NamedTuple):
+    """What is to be appended, whatever has been until then."""
+
+    changes: list[tuple[AggregateRef, Noted | Counted, datetime]]
+    wrong: int
+    commit_id: UUID
+    guards: dict[AggregateRef, int]
+    id: UUID | None
+
+
+wishes = st.builds(
+    Wish,
+    changes=st.lists(st.tuples(st.sampled_from(REFS), data, times), max_size=4),
+    wrong=st.sampled_from([0, 0, 0, 0, 0, 0, 1, -1]),
+    commit_id=st.sampled_from(COMMITS) | st.uuids(),
+    guards=st.dictionaries(st.sampled_from(REFS), st.sampled_from([0, 0, 0, 1]), max_size=2),
+    id=maybe(st.sampled_from(EVENT_IDS)),
+)
+Outcome = tuple[int, int, bool] | type[Exception]
+
+
+def told(outcome: Commit | Exception) -> Outcome:
+    """Of an outcome, what the model knows as well."""
+    if isinstance(outcome, Exception):
+        return type(outcome)
+    return outcome.first, outcome.last, outcome.replayed
+
+
 class Model:
     """What a store is to do, in as few words as possible."""
 
@@ -109,9 +139,9 @@ class Model:
     def version(self, ref: AggregateRef) -> int:
         return sum(event.aggregate == ref for event in self.log)
 
-    def append(
-        self, events: Sequence[AnyEvent], commit_id: UUID, guards: Mapping[AggregateRef, int]
-    ) -> tuple[int, int, bool] | type[EventSourcingError]:
+    def append(self, new: NewCommit) -> Outcome:
+        events, commit_id, guards = new.events, new.commit_id, new.guards or {}
+        assert commit_id is not None
         content = [(e.aggregate, e.version, e.name, e.data) for e in events]
         if contradictory(events, guards):
             return ConcurrencyError
@@ -157,35 +187,11 @@ class StoreMachine(RuleBasedStateMachine):
         self.storage = storage
         self.store = storage.open()
         self.model = Model()
-        self.last: tuple[list[AnyEvent], UUID, dict[AggregateRef, int]] | None = None
+        self.last: NewCommit | None = None
 
-    @rule(
-        changes=st.lists(st.tuples(st.sampled_from(REFS), data, times), max_size=4),
-        wrong=st.sampled_from([0, 0, 0, 0, 0, 0, 1, -1]),
-        commit_id=st.sampled_from(COMMITS) | st.uuids(),
-        guards=st.dictionaries(st.sampled_from(REFS), st.sampled_from([0, 0, 0, 1]), max_size=2),
-        id=maybe(st.sampled_from(EVENT_IDS)),
-    )
-    def append(
-        self,
-        changes: list[tuple[AggregateRef, Noted | Counted, datetime]],
-        wrong: int,
-        commit_id: UUID,
-        guards: dict[AggregateRef, int],
-        id: UUID | None,
-    ) -> None:
-        """Mostly as it should be; the last version, a guard or the id may be ``wrong``."""
-        versions = {ref: self.model.version(ref) for ref in REFS}
-        guarded = {ref: versions[ref] + off for ref, off in guards.items()}
-        events: list[AnyEvent] = []
-        for number, (ref, content, time) in enumerate(changes, 1):
-            versions[ref] += 1
-            last = number == len(changes)
-            version = max(1, versions[ref] + (wrong if last else 0))
-            events.append(
-                Event.new(ref, version=version, data=content, time=time, id=id if last else None)
-            )
-        self.last = events, commit_id, guarded
+    @rule(wish=wishes)
+    def append(self, wish: Wish) -> None:
+        self.last = self._new(wish)
         self._append()
 
     @precondition(lambda self: self.last is not None)
@@ -193,17 +199,37 @@ class StoreMachine(RuleBasedStateMachine):
     def repeat(self) -> None:
         self._append()
 
+    @rule(several=st.lists(wishes, max_size=5))
+    def append_each(self, several: list[Wish]) -> None:
+        commits, expected = [], []
+        for wish in several:
+            commits.append(self._new(wish))
+            expected.append(self.model.append(commits[-1]))
+        assert [told(outcome) for outcome in self.store.append_each(commits)] == expected
+
+    def _new(self, wish: Wish) -> NewCommit:
+        """Mostly as it should be; the last version, a guard or the id may be wrong."""
+        versions = {ref: self.model.version(ref) for ref in REFS}
+        guards = {ref: versions[ref] + off for ref, off in wish.guards.items()}
+        events: list[AnyEvent] = []
+        for number, (ref, content, time) in enumerate(wish.changes, 1):
+            versions[ref] += 1
+            last = number == len(wish.changes)
+            version = max(1, versions[ref] + (wish.wrong if last else 0))
+            id = wish.id if last else None
+            events.append(Event.new(ref, version=version, data=content, time=time, id=id))
+        return NewCommit(events, wish.commit_id, guards=guards)
+
     def _append(self) -> None:
         assert self.last is not None
-        events, commit_id, guards = self.last
-        expected = self.model.append(events, commit_id, guards)
+        new = self.last
+        expected = self.model.append(new)
+        outcome: Commit | Exception
         try:
-            commit = self.store.append(events, commit_id=commit_id, guards=guards)
+            outcome = self.store.append(new.events, commit_id=new.commit_id, guards=new.guards)
         except EventSourcingError as error:
-            outcome: object = type(error)
-        else:
-            outcome = commit.first, commit.last, commit.replayed
-        assert outcome == expected
+            outcome = error
+        assert told(outcome) == expected
 
     @rule(query=queries | one_field)
     def read(self, query: Query) -> None:

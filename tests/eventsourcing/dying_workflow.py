@@ -10,22 +10,19 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from uuid import UUID
 
 from shop.backends.memory import MemoryEventBus
 from shop.bootstrap import open_backend
 from shop.eventsourcing import (
-    AggregateRef,
     Aggregates,
     CommandBus,
     Commit,
     DelegatingStore,
-    Event,
-    EventData,
     EventStore,
     ModelStore,
+    NewCommit,
     ProjectionRunner,
     PublishingStore,
     Registry,
@@ -49,23 +46,16 @@ class DyingStore(DelegatingStore):
     def now(self) -> datetime:
         return super().now() + self._ahead
 
-    def append(
-        self,
-        events: Sequence[Event[EventData]],
-        *,
-        commit_id: UUID | None = None,
-        digest: bytes | None = None,
-        guards: Mapping[AggregateRef, int] | None = None,
-    ) -> Commit:
+    def append_each(self, commits: Sequence[NewCommit]) -> list[Commit | Exception]:
         with self._lock:
             self._left -= 1
             last = self._left < 0
         if last and self._moment == "before":
             os.kill(os.getpid(), signal.SIGKILL)
-        commit = super().append(events, commit_id=commit_id, digest=digest, guards=guards)
+        outcomes = super().append_each(commits)
         if last:
             os.kill(os.getpid(), signal.SIGKILL)
-        return commit
+        return outcomes
 
 
 def run(

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 
 from shop.backends.memory import MemoryEventBus, MemoryEventStore
 from shop.backends.sqlite import Database, SqliteEventStore
 from shop.eventsourcing import (
-    AggregateRef,
     Commit,
     ConcurrencyError,
+    NewCommit,
     PublishingStore,
     Query,
     StoreClosedError,
     Subscription,
 )
-from tests.notebook import AnyEvent, note, noted, positions, registry, stored, stream
+from tests.notebook import AnyEvent, Noted, note, noted, positions, registry, stored, stream
 
 
 @pytest.fixture
@@ -141,17 +141,12 @@ class Held(MemoryEventStore):
         self.stored = {name: threading.Event() for name in names}
         self.released = {name: threading.Event() for name in names}
 
-    def append(
-        self,
-        events: Sequence[AnyEvent],
-        *,
-        commit_id: UUID | None = None,
-        digest: bytes | None = None,
-        guards: Mapping[AggregateRef, int] | None = None,
-    ) -> Commit:
-        name = events[0].data.text  # type: ignore[attr-defined]  # all events here are notes
+    def append_each(self, commits: Sequence[NewCommit]) -> list[Commit | Exception]:
+        [event] = commits[0].events
+        assert isinstance(event.data, Noted)
+        name = event.data.text
         try:
-            return super().append(events, commit_id=commit_id, digest=digest, guards=guards)
+            return super().append_each(commits)
         finally:
             self.stored[name].set()
             assert self.released[name].wait(10)
@@ -179,8 +174,8 @@ def test_a_failed_append_lets_those_behind_it_go(
     bus: MemoryEventBus, published: Subscription
 ) -> None:
     held = Held()
-    others = stream(note(), 1)
-    MemoryEventStore.append(held, others)  # by another process: the gap before what follows
+    others = NewCommit(stream(note(), 1))
+    MemoryEventStore.append_each(held, [others])  # by another process: the gap before what follows
     store = PublishingStore(held, bus)
     with ThreadPoolExecutor(2) as pool:
         failing = pool.submit(store.append, [noted(note(), 7, "first")])
@@ -200,7 +195,8 @@ def test_only_those_that_began_before_it_ended_hold_a_commit_up(
     bus: MemoryEventBus, published: Subscription
 ) -> None:
     held = Held()
-    MemoryEventStore.append(held, stream(note(), 1))  # by another process
+    others = NewCommit(stream(note(), 1))
+    MemoryEventStore.append_each(held, [others])  # by another process
     store = PublishingStore(held, bus)
     with ThreadPoolExecutor(3) as pool:
         failing = pool.submit(store.append, [noted(note(), 7, "first")])

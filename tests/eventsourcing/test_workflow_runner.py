@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -15,16 +15,14 @@ import pytest
 
 from shop.backends.memory import MemoryEventBus
 from shop.eventsourcing import (
-    AggregateRef,
     Aggregates,
     Command,
     CommandBus,
     CommandRejected,
     Commit,
     DelegatingStore,
-    Event,
-    EventData,
     EventStore,
+    NewCommit,
     Phase,
     ProjectionRunner,
     ProjectionState,
@@ -127,16 +125,9 @@ class CutOff(DelegatingStore):
         super().__init__(store)
         self.down = threading.Event()
 
-    def append(
-        self,
-        events: Sequence[Event[EventData]],
-        *,
-        commit_id: UUID | None = None,
-        digest: bytes | None = None,
-        guards: Mapping[AggregateRef, int] | None = None,
-    ) -> Commit:
+    def append_each(self, commits: Sequence[NewCommit]) -> list[Commit | Exception]:
         self._check()
-        return super().append(events, commit_id=commit_id, digest=digest, guards=guards)
+        return super().append_each(commits)
 
     def head(self) -> int:
         self._check()

@@ -8,17 +8,18 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from typing import Self
 from uuid import UUID, uuid4
 
 import msgspec
 
-from shop.eventsourcing.append import PreparedAppend, check_replicas, decide
-from shop.eventsourcing.errors import EventIdReusedError, StoreClosedError
+from shop.eventsourcing.append import PreparedAppend, check_replicas, decide, settle_each, sole
+from shop.eventsourcing.errors import EventIdReusedError, EventSourcingError, StoreClosedError
 from shop.eventsourcing.event import AggregateRef, Event, EventData
 from shop.eventsourcing.registry import Registry
-from shop.eventsourcing.store import Commit, Query, StoreInfo
+from shop.eventsourcing.store import Commit, NewCommit, Query, StoreInfo
 
 
 class MemoryEventStore:
@@ -45,10 +46,23 @@ class MemoryEventStore:
         guards: Mapping[AggregateRef, int] | None = None,
     ) -> Commit:
         """As :meth:`EventStore.append`, until the process ends."""
-        append = PreparedAppend.of(self._registry, events, commit_id, digest, guards)
-        with self._lock:
-            self._check_open()
-            return self._append(append)
+        return sole(self.append_each([NewCommit(events, commit_id, digest, guards)]))
+
+    def append_each(self, commits: Sequence[NewCommit]) -> list[Commit | Exception]:
+        """As :meth:`EventStore.append_each`."""
+        prepare = partial(PreparedAppend.of, self._registry)
+        return settle_each(commits, prepare, self._append_all)
+
+    def _append_all(self, appends: Sequence[PreparedAppend]) -> list[Commit | Exception]:
+        outcomes: list[Commit | Exception] = []
+        for append in appends:
+            try:
+                with self._lock:
+                    self._check_open()
+                    outcomes.append(self._append(append))
+            except EventSourcingError as error:
+                outcomes.append(error)
+        return outcomes
 
     def _append(self, append: PreparedAppend) -> Commit:
         """What an append has left to do, with the lock held."""
@@ -140,7 +154,9 @@ class MemoryEventStore:
         with self._lock:
             self._check_open()
             for commit, events in commits:
-                append = PreparedAppend.of(self._registry, events, commit.id, commit.digest, None)
+                append = PreparedAppend.of(
+                    self._registry, NewCommit(events, commit.id, commit.digest)
+                )
                 known = self._commits.get(commit.id)
                 outcomes = decide(
                     [append],

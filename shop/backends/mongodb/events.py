@@ -18,11 +18,11 @@ from shop.backends.mongodb.documents import (
 from shop.backends.mongodb.log import COMMIT_FIELDS, Log, Work
 from shop.backends.mongodb.query import FIRST_PAGE, PAGE, Plan, needs_kinds, next_size, plan
 from shop.backends.mongodb.schema import BY_HEAD, BY_KIND, BY_POSITION, BY_VERSION
-from shop.eventsourcing.append import Kind, PreparedAppend, until_certain
+from shop.eventsourcing.append import Kind, PreparedAppend, settle_each, sole, until_certain
 from shop.eventsourcing.event import AggregateRef, Event, EventData
 from shop.eventsourcing.group_commit import GroupCommit
 from shop.eventsourcing.registry import Registry
-from shop.eventsourcing.store import Commit, Query, StoreInfo
+from shop.eventsourcing.store import Commit, NewCommit, Query, StoreInfo
 
 _CERTAINTY = 30.0
 """Seconds that a caller waits at most to learn what became of his commit."""
@@ -51,13 +51,18 @@ class MongoEventStore:
         guards: Mapping[AggregateRef, int] | None = None,
     ) -> Commit:
         """As :meth:`EventStore.append`. Raises :class:`StoreError` for more than 16 MB."""
-        prepared = PreparedAppend.of(self._registry, events, commit_id, digest, guards)
-        work = Work([Append.of(prepared, self._log.kinds)])
-        return until_certain(lambda: self._submit(work), timeout=_CERTAINTY)
+        return sole(self.append_each([NewCommit(events, commit_id, digest, guards)]))
 
-    def _submit(self, work: Work) -> Commit:
-        commit: Commit = self._group.submit(work)
-        return commit
+    def append_each(self, commits: Sequence[NewCommit]) -> list[Commit | Exception]:
+        """As :meth:`EventStore.append_each`, and as :meth:`append`."""
+        return settle_each(commits, self._prepared, self._append)
+
+    def _append(self, works: Sequence[Work]) -> list[Commit | Exception]:
+        return until_certain(self._group.submit_each, works, timeout=_CERTAINTY)
+
+    def _prepared(self, commit: NewCommit) -> Work:
+        prepared = PreparedAppend.of(self._registry, commit)
+        return Work([Append.of(prepared, self._log.kinds)])
 
     def read(self, query: Query = Query()) -> Iterator[Event[EventData]]:
         """As :meth:`EventStore.read`. Nothing is held on the server between two pages."""
@@ -241,11 +246,12 @@ class MongoEventStore:
         appends: list[Append] = []
         kinds = self._log.kinds
         for commit, events in commits:
-            prepared = PreparedAppend.of(self._registry, events, commit.id, commit.digest, None)
+            new = NewCommit(events, commit.id, commit.digest)
+            prepared = PreparedAppend.of(self._registry, new)
             appends.append(Append.of(prepared, kinds))
             kinds = kinds.union(appends[-1].new_kinds)
         work = Work(appends, [commit for commit, _ in commits])
-        until_certain(lambda: self._submit(work), timeout=_CERTAINTY)
+        sole(self._append([work]))
 
     def info(self) -> StoreInfo:
         """As :meth:`EventStore.info`."""

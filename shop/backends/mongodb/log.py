@@ -326,8 +326,11 @@ class Log:
     def _confirm_replays(self, outcomes: Sequence[Commit | Exception], *, careful: bool) -> None:
         """Before a known commit is acknowledged again, see to it that it is on disk."""
         if careful:
-            for outcome in outcomes:
-                if isinstance(outcome, Commit) and outcome.replayed:
+            commits = [outcome for outcome in outcomes if isinstance(outcome, Commit)]
+            # A repeat within the group is as certain as its first time, which is written now.
+            new = {commit.id for commit in commits if not commit.replayed}
+            for outcome in commits:
+                if outcome.replayed and outcome.id not in new:
                     self.confirm(outcome.last, outcome.id, always=not outcome.size)
 
     def confirm(self, last: int, commit_id: UUID | str, *, always: bool = False) -> None:

@@ -13,7 +13,7 @@ from psycopg import errors
 from shop.backends.postgres.connections import Connection
 from shop.backends.postgres.names import Names
 from shop.eventsourcing.append import Kind, PreparedAppend, check_replicas, decide
-from shop.eventsourcing.errors import CommitReusedError, ConcurrencyError, EventIdReusedError
+from shop.eventsourcing.errors import EventIdReusedError
 from shop.eventsourcing.event import AggregateRef
 from shop.eventsourcing.store import Commit
 
@@ -161,9 +161,9 @@ def _look(
 def _fitting(
     appends: Mapping[int, Append],
 ) -> tuple[dict[int, Append], dict[AggregateRef, int]]:
-    """Those of the appends that can be done in one go, and the versions that aggregates must have
-    before. Others contradict an earlier one, or have the id of one of its events: what becomes of
-    it is to be seen first.
+    """As many of the appends, in order, as can be done in one go; and the versions that aggregates
+    must have before. The next one contradicts an earlier one, or has an id in common with it: what
+    becomes of that is to be seen first.
     """
     fitting: dict[int, Append] = {}
     expected: dict[AggregateRef, int] = {}
@@ -175,7 +175,7 @@ def _fitting(
         if not ids.isdisjoint(own) or any(
             reached.get(ref, version) != version for ref, version in wanted.items()
         ):
-            continue
+            break
         fitting[n] = append
         ids |= own
         for ref, version in wanted.items():
@@ -234,18 +234,13 @@ def _refused(
     connection: Connection, names: Names, batch: Mapping[int, Append]
 ) -> dict[int, Commit | Exception]:
     """Outcomes of those that cannot be done by what is stored. None where that has changed."""
-    prepared = {n: append.prepared for n, append in batch.items()}
-    _, versions, commits = _look(connection, names, list(prepared.values()))
-    outcomes: dict[int, Commit | Exception] = {}
-    for n, append in prepared.items():
-        try:
-            if append.commit_id in commits:
-                outcomes[n] = append.replay(commits[append.commit_id])
-            else:
-                append.check(versions)
-        except (CommitReusedError, ConcurrencyError) as error:
-            outcomes[n] = error
-    return outcomes
+    prepared = [append.prepared for append in batch.values()]
+    outcomes = decide(prepared, *_look(connection, names, prepared))
+    return {
+        n: outcome
+        for n, outcome in zip(batch, outcomes, strict=True)
+        if isinstance(outcome, Exception) or outcome.replayed
+    }
 
 
 def _reused(error: errors.UniqueViolation) -> EventIdReusedError:

@@ -19,7 +19,7 @@ from shop.backends.postgres.append import (
 from shop.backends.postgres.connections import Row
 from shop.backends.postgres.database import Database
 from shop.backends.postgres.query import plan
-from shop.eventsourcing.append import Kind, PreparedAppend, until_certain
+from shop.eventsourcing.append import Kind, PreparedAppend, settle_each, sole, until_certain
 from shop.eventsourcing.decoding import decode_rows
 from shop.eventsourcing.errors import (
     CommitInDoubtError,
@@ -29,7 +29,7 @@ from shop.eventsourcing.errors import (
 from shop.eventsourcing.event import AggregateRef, Event, EventData
 from shop.eventsourcing.group_commit import Entry, GroupCommit
 from shop.eventsourcing.registry import Registry
-from shop.eventsourcing.store import Commit, Query, StoreInfo
+from shop.eventsourcing.store import Commit, NewCommit, Query, StoreInfo
 
 T = TypeVar("T")
 
@@ -73,22 +73,21 @@ class PostgresEventStore:
         A connection that is lost in the middle is no error, as long as the server can be reached
         again within the database's time-out.
         """
-        append = self._prepared(events, commit_id, digest, guards)
-        commit: Commit = until_certain(
-            lambda: self._group.submit(append), timeout=self._database.timeout
-        )
-        if append.new_kinds and not commit.replayed:
-            self._known_kinds = self._known_kinds.union(append.new_kinds)
-        return commit
+        return sole(self.append_each([NewCommit(events, commit_id, digest, guards)]))
 
-    def _prepared(
-        self,
-        events: Sequence[Event[EventData]],
-        commit_id: UUID | None,
-        digest: bytes | None,
-        guards: Mapping[AggregateRef, int] | None,
-    ) -> Append:
-        prepared = PreparedAppend.of(self._registry, events, commit_id, digest, guards)
+    def append_each(self, commits: Sequence[NewCommit]) -> list[Commit | Exception]:
+        """As :meth:`EventStore.append_each`, and as :meth:`append`."""
+        return settle_each(commits, self._prepared, self._append)
+
+    def _append(self, appends: Sequence[Append]) -> list[Commit | Exception]:
+        outcomes = until_certain(self._group.submit_each, appends, timeout=self._database.timeout)
+        for append, outcome in zip(appends, outcomes, strict=True):
+            if append.new_kinds and isinstance(outcome, Commit) and not outcome.replayed:
+                self._known_kinds = self._known_kinds.union(append.new_kinds)
+        return outcomes
+
+    def _prepared(self, commit: NewCommit) -> Append:
+        prepared = PreparedAppend.of(self._registry, commit)
         return Append.of(prepared, prepared.kinds - self._known_kinds)
 
     def _commit(self, group: Sequence[Entry[Append]]) -> None:
@@ -171,7 +170,8 @@ class PostgresEventStore:
         if not commits:
             return
         appends = [
-            self._prepared(events, commit.id, commit.digest, None) for commit, events in commits
+            self._prepared(NewCommit(events, commit.id, commit.digest))
+            for commit, events in commits
         ]
         with self._database.connection() as connection:
             replicate_all(connection, self._names, appends, [commit for commit, _ in commits])

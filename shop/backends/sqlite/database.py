@@ -70,7 +70,20 @@ class Database:
         ``at_once`` may do the same in a single statement, which is then a transaction of its own,
         or else give no outcomes and leave the work to ``handler``.
         """
-        return cast("T", self._group.submit(_Task(handler, work, at_once)))
+        [outcome] = self.write_each(handler, [work], at_once=at_once)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    def write_each(
+        self,
+        handler: Handler[W, T],
+        works: Sequence[W],
+        *,
+        at_once: Handler[W, T] | None = None,
+    ) -> list[T | Exception]:
+        """As :meth:`write_with` for several works, in order; their results or errors."""
+        return self._group.submit_each([_Task(handler, work, at_once) for work in works])
 
     def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
         """Run one query and return all its rows."""

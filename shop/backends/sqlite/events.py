@@ -22,12 +22,17 @@ from shop.backends.sqlite.append import (
 )
 from shop.backends.sqlite.database import Database
 from shop.backends.sqlite.query import plan, time_of
-from shop.eventsourcing.append import Kind, PreparedAppend, check_replicas
+from shop.eventsourcing.append import Kind, PreparedAppend, check_replicas, settle_each, sole
 from shop.eventsourcing.decoding import decode_rows
-from shop.eventsourcing.errors import CommitInDoubtError, StoreError, StoreUnavailableError
+from shop.eventsourcing.errors import (
+    CommitInDoubtError,
+    CommitReusedError,
+    StoreError,
+    StoreUnavailableError,
+)
 from shop.eventsourcing.event import AggregateRef, Event, EventData
 from shop.eventsourcing.registry import Registry
-from shop.eventsourcing.store import Commit, Query, StoreInfo
+from shop.eventsourcing.store import Commit, NewCommit, Query, StoreInfo
 
 _HEAD = "SELECT coalesce(max(position), 0) FROM events"
 _id_of = partial(convert, type=UUID)  # a third of the time that UUID(bytes=…) takes
@@ -54,33 +59,42 @@ class SqliteEventStore:
         guards: Mapping[AggregateRef, int] | None = None,
     ) -> Commit:
         """As :meth:`EventStore.append`."""
-        append = self._prepared(events, commit_id, digest, guards)
-        prepared = append.prepared
-        try:
-            commit: Commit = self._database.write_with(append_all, append, at_once=append_at_once)
-        except StoreUnavailableError as error:
-            # Ours may be in there all the same, when what failed was the end of the commit.
-            try:
-                known = self.find_commit(prepared.commit_id)
-            except StoreError:
-                raise CommitInDoubtError(
-                    f"{error}; whether commit {prepared.commit_id} is stored could not be found out"
-                ) from error
-            if known is None:
-                raise
-            return prepared.replay(known)
-        if not commit.replayed:  # a replayed commit has the kinds of its first time
-            self._known_kinds = self._known_kinds.union(append.new_kinds)
-        return commit
+        return sole(self.append_each([NewCommit(events, commit_id, digest, guards)]))
 
-    def _prepared(
-        self,
-        events: Sequence[Event[EventData]],
-        commit_id: UUID | None,
-        digest: bytes | None,
-        guards: Mapping[AggregateRef, int] | None,
-    ) -> Append:
-        prepared = PreparedAppend.of(self._registry, events, commit_id, digest, guards)
+    def append_each(self, commits: Sequence[NewCommit]) -> list[Commit | Exception]:
+        """As :meth:`EventStore.append_each`."""
+        return settle_each(commits, self._prepared, self._append)
+
+    def _append(self, appends: Sequence[Append]) -> list[Commit | Exception]:
+        outcomes = self._database.write_each(append_all, appends, at_once=append_at_once)
+        for n, append in enumerate(appends):
+            outcome = outcomes[n]
+            if isinstance(outcome, StoreUnavailableError):
+                outcomes[n] = self._found_out(append.prepared, outcome)
+            elif append.new_kinds and isinstance(outcome, Commit) and not outcome.replayed:
+                # (A replayed commit has the kinds of its first time.)
+                self._known_kinds = self._known_kinds.union(append.new_kinds)
+        return outcomes
+
+    def _found_out(
+        self, append: PreparedAppend, error: StoreUnavailableError
+    ) -> Commit | Exception:
+        """What became of an append: it may be in there when what failed was the commit's end."""
+        try:
+            known = self.find_commit(append.commit_id)
+        except StoreError:
+            doubt = CommitInDoubtError(
+                f"{error}; whether commit {append.commit_id} is stored could not be found out"
+            )
+            doubt.__cause__ = error
+            return doubt
+        try:
+            return error if known is None else append.replay(known)
+        except CommitReusedError as reused:
+            return reused
+
+    def _prepared(self, commit: NewCommit) -> Append:
+        prepared = PreparedAppend.of(self._registry, commit)
         return Append.of(prepared, prepared.kinds - self._known_kinds)
 
     def read(self, query: Query = Query()) -> Iterator[Event[EventData]]:
@@ -124,7 +138,8 @@ class SqliteEventStore:
     def replicate(self, commits: Sequence[tuple[Commit, Sequence[Event[EventData]]]]) -> None:
         """As :meth:`EventStore.replicate`, in one transaction."""
         appends = [
-            self._prepared(events, commit.id, commit.digest, None) for commit, events in commits
+            self._prepared(NewCommit(events, commit.id, commit.digest))
+            for commit, events in commits
         ]
 
         def write(connection: sqlite3.Connection) -> None:
