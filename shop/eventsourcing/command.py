@@ -19,6 +19,7 @@ from shop.eventsourcing.errors import (
     ConcurrencyError,
     OutcomeUnknownError,
     StaleVersionError,
+    StoreError,
     UnknownCommandError,
 )
 from shop.eventsourcing.event import AggregateRef, Event, EventData, Metadata, new_id
@@ -180,7 +181,7 @@ class CommandBus:
         - ``ValueError``: a bug, the handler did not load the addressed aggregate
 
         Only :class:`OutcomeUnknownError` leaves it open: the store was lost in the middle, and
-        could not be asked in time.
+        could not be asked in time, or does not tell what was done.
         """
         if type(command.payload) not in self._handlers:
             raise UnknownCommandError(command.payload.wire.name)
@@ -214,7 +215,12 @@ class CommandBus:
                 command.payload.wire.name, retry.attempts, retry.elapsed
             ) from error
         if commit.replayed:
-            return self._recall(command, aggregate, commit)
+            try:
+                return self._recall(command, aggregate, commit)
+            except StoreError as error:  # which would be taken to mean that nothing was written
+                raise OutcomeUnknownError(
+                    command.id, command.payload.wire.name, retry.elapsed
+                ) from error
         return CommandResult(command.id, aggregate, version, commit.last, tuple(work.events))
 
     def _decide(

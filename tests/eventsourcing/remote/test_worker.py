@@ -15,6 +15,7 @@ from uuid import UUID
 import pytest
 
 from shop.backends.nats.requests import NatsRequests
+from shop.bootstrap import open_event_store
 from shop.eventsourcing import (
     Aggregates,
     Command,
@@ -22,6 +23,7 @@ from shop.eventsourcing import (
     CommandResult,
     Module,
     NoWorkerError,
+    OutcomeUnknownError,
     PayloadError,
     Query,
     RemoteCommandBus,
@@ -45,6 +47,7 @@ from tests.eventsourcing.bank import (
     Opened,
     account,
     booked,
+    registry,
 )
 from tests.eventsourcing.conftest import Stores
 from tests.eventsourcing.remote.conftest import (
@@ -313,16 +316,26 @@ class TestSizes:
         assert remote.dispatch(Command.new(Open("Ada"))).version == 1
 
     def test_events_that_are_too_large_for_an_answer_are_read_from_the_store(
-        self, small: tuple[RemoteCommandBus, Workers], memory_stores: Stores
+        self,
+        small: tuple[RemoteCommandBus, Workers],
+        memory_stores: Stores,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         def open_thrice(payload: Open, id: UUID, work: UnitOfWork) -> None:
             work.find(Account, id).record(Opened("x" * 3000))
 
         remote, workers = small
         workers.start(module=Module(BANK.events, {Open: open_thrice}))
-        result = remote.dispatch(Command.new(Open("Ada")))
+        wanted = Command.new(Open("Ada"))
+        result = remote.dispatch(wanted)
         assert result.events == tuple(memory_stores.events.read(Query()))
         assert result.version == 1
+
+        closed = open_event_store("memory://", registry())
+        closed.close()
+        monkeypatch.setattr(remote, "_store", closed)
+        with pytest.raises(OutcomeUnknownError, match=str(wanted.id)):
+            remote.dispatch(wanted, timeout=0.2)
 
 
 def test_nothing_is_logged_when_all_is_well(
