@@ -9,6 +9,7 @@ from uuid import UUID
 
 import msgspec
 
+from shop.eventsourcing.bus import BusStatus
 from shop.eventsourcing.errors import (
     AggregateNotFoundError,
     CommandIdReusedError,
@@ -148,6 +149,18 @@ class CommandDispatcher(Protocol):
         """As :meth:`CommandBus.dispatch`; elsewhere, as :meth:`RemoteCommandBus.dispatch`."""
         ...
 
+    def check(self) -> None:
+        """Raise :class:`NoWorkerError` where nobody is there to carry commands out."""
+        ...
+
+    def status(self) -> BusStatus:
+        """What became of the commands so far, where that is not plain from their results."""
+        ...
+
+    def stop(self) -> None:
+        """Have nobody wait any longer than must be for what others carry out; idempotent."""
+        ...
+
 
 class CommandBus:
     """Carries out commands, each once. Thread-safe; blocks the calling thread."""
@@ -222,6 +235,16 @@ class CommandBus:
                     command.id, command.payload.wire.name, retry.elapsed
                 ) from error
         return CommandResult(command.id, aggregate, version, commit.last, tuple(work.events))
+
+    def check(self) -> None:
+        """As :meth:`CommandDispatcher.check`: this process carries commands out itself."""
+
+    def status(self) -> BusStatus:
+        """As :meth:`CommandDispatcher.status`: there is nothing to tell."""
+        return BusStatus()
+
+    def stop(self) -> None:
+        """As :meth:`CommandDispatcher.stop`: nobody waits for others."""
 
     def _decide(
         self, command: Command[CommandPayload], aggregate: AggregateRef, *, trust: bool
