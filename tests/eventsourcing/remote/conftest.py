@@ -23,7 +23,7 @@ from shop.eventsourcing import (
     UnitOfWork,
 )
 from shop.eventsourcing.command_wire import CommandMessage
-from shop.eventsourcing.requests import Request, RequestBus, Service
+from shop.eventsourcing.requests import Membership, Request, RequestBus
 from shop.eventsourcing.worker import CommandWorker
 from tests.eventsourcing.bank import BANK, Account, Deposit, Open
 from tests.eventsourcing.conftest import Stores
@@ -96,7 +96,7 @@ class Wrapped:
 
     def serve(
         self, subjects: Sequence[str], group: str, receive: Callable[[Request], None]
-    ) -> Service:
+    ) -> Membership:
         return self.bus.serve(subjects, group, receive)
 
 
