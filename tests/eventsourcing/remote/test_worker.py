@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
+from hypothesis import given, settings
 
 from shop.backends.nats.requests import NatsRequests
 from shop.bootstrap import open_event_store
@@ -50,6 +51,7 @@ from tests.eventsourcing.bank import (
     registry,
 )
 from tests.eventsourcing.conftest import Stores
+from tests.eventsourcing.poison import poisoned
 from tests.eventsourcing.remote.conftest import (
     Gate,
     Requests,
@@ -225,6 +227,33 @@ class TestWorkers:
             assert b'"failed"' in requests().request(subject, data, timeout=5)
         assert "cannot be read" in caplog.text
         remote.dispatch(Command.new(Open("Ada")))
+
+    def test_whatever_a_stranger_sends_is_answered(
+        self,
+        requests: Requests,
+        workers: Workers,
+        memory_stores: Stores,
+        remote: RemoteCommandBus,
+    ) -> None:
+        workers.start(threads=1)
+        memory_stores.events.append(booked(ADA))
+        bus = requests()
+        subject = command_subject(memory_stores.events.info().identity, "bank.account.deposit")
+        deposit = CommandMessage.of(
+            Command.new(Deposit(1), ADA.id, expected_version=1, actor="eve"),
+            b'{"amount":1}',
+            timeout=5,
+            deadline=datetime.max.replace(tzinfo=UTC),
+        )
+
+        @settings(max_examples=300, deadline=None)
+        @given(poisoned(encode_message(deposit)))
+        def send(message: bytes) -> None:
+            answer = decode_answer(bus.request(subject, message, timeout=5))
+            assert "answer cannot be read" not in str(answer)
+
+        send()
+        assert remote.dispatch(Command.new(Open("Eve"))).version == 1
 
 
 class TestStopping:
