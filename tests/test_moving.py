@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sqlite3
 import subprocess
@@ -234,6 +235,22 @@ class TestExportAndImport:
             )
         assert (exporting.returncode, importing.returncode) == (0, 0)
         assert b"verify: the target holds the same" in importing.stdout
+        assert everything(target) == everything(source)
+
+    def test_an_import_whose_reader_has_had_enough_is_done_and_verified_all_the_same(
+        self, source: str, target: str, tmp_path: Path
+    ) -> None:
+        run("export", "--from", source, f"{tmp_path}/a.jsonl")
+        reader, writer = os.pipe()
+        os.close(reader)
+        with os.fdopen(writer, "wb") as closed:
+            done = subprocess.run(
+                [sys.executable, "-m", "shop", "import", "--to", target, f"{tmp_path}/a.jsonl"],
+                env=environment(), stdout=closed, stderr=subprocess.PIPE, timeout=PATIENCE,
+                check=False,
+            )  # fmt: skip
+        assert done.returncode == 0
+        assert done.stderr.splitlines()[-1] == b"verify: 2997 of 2997 events"
         assert everything(target) == everything(source)
 
     def test_a_file_that_is_there_is_not_written_over(

@@ -129,14 +129,14 @@ def _source(arguments: argparse.Namespace, settings: Settings) -> Iterator[Event
 def _take_in(entries: Iterable[HistoryEntry], target: EventStore, verb: str, head: int) -> None:
     with progress(verb) as show:
         replicated = replicate(entries, target, lambda position: show(position, head))
+    with progress("verify") as show:
+        verify(replicated, target, lambda position: show(position, head))
+    # Only now: whoever has had enough of the output keeps nobody from comparing.
     before = replicated.commits - replicated.new_commits
     print(
         f"{verb}: {replicated.commits} commits with {replicated.events} events;"
-        f" {before} of the commits were there already",
-        flush=True,
+        f" {before} of the commits were there already"
     )
-    with progress("verify") as show:
-        verify(replicated, target, lambda position: show(position, head))
     print("verify: the target holds the same, and nothing else")
 
 
@@ -169,7 +169,8 @@ def _file_to_read(name: str | None) -> Iterator[BinaryIO]:
         yield sys.stdin.buffer
         return
     try:
-        with Path(name).open("rb") as file:
-            yield file
+        file = Path(name).open("rb")  # noqa: SIM115 - errors of its use are none of its opening
     except OSError as error:
         fail(f"cannot read {name}: {error.strerror}", EXIT_FAILED)
+    with file:
+        yield file
