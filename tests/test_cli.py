@@ -425,6 +425,13 @@ class TestWorkflows:
         assert f"shop.payment_workflow/{parked}: is tried again" in capsys.readouterr().out
         eventually(lambda: self.listed(environ, capsys)[parked] == "running")
 
+    @pytest.mark.parametrize("role", ["web", "worker"])
+    def test_it_may_be_retried_with_the_settings_of_any_process(
+        self, orders: list[UUID], environ: dict[str, str], nats: str, role: str
+    ) -> None:
+        settings = {**environ, "SHOP_ROLE": role, "SHOP_EVENT_BUS": f"nats://{nats}?prefix=cli"}
+        assert main(["workflows", "retry", str(orders[0])], settings) == 0
+
     def test_one_that_is_not_parked_is_told(
         self, orders: list[UUID], environ: dict[str, str], capsys: Captured
     ) -> None:

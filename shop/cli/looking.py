@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import msgspec
+
 from shop.config import Settings
 from shop.process import EXIT_FAILED, fail
 from shop.urls import sqlite_path
@@ -13,9 +15,10 @@ def settings_of(environ: Mapping[str, str], *stores: str) -> Settings:
     """The settings, once the files of these stores are known to be there.
 
     ``stores`` are names of settings. Ends the process where a file cannot be found, saying where
-    it was looked for.
+    it was looked for. The role is always ``all``: what the shop's processes leave to one another,
+    a command does itself.
     """
-    settings = Settings.from_env(environ)
+    settings = msgspec.structs.replace(Settings.from_env(environ), role="all")
     for store in stores:
         must_exist(getattr(settings, store), f"SHOP_{store.upper()}")
     return settings
