@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import msgspec
 import pytest
@@ -432,11 +432,19 @@ class TestWorkflows:
         settings = {**environ, "SHOP_ROLE": role, "SHOP_EVENT_BUS": f"nats://{nats}?prefix=cli"}
         assert main(["workflows", "retry", str(orders[0])], settings) == 0
 
-    def test_one_that_is_not_parked_is_told(
+    def test_those_that_cannot_be_retried_are_told_and_the_others_are_retried(
         self, orders: list[UUID], environ: dict[str, str], capsys: Captured
     ) -> None:
-        assert main(["workflows", "retry", str(orders[1])], environ) == 1
-        assert f"shop.payment_workflow/{orders[1]} is not parked" in capsys.readouterr().err
+        parked, running = orders
+        unknown = uuid4()
+        ids = [str(id) for id in (unknown, running, parked)]
+        assert main(["workflows", "retry", *ids], environ) == 1
+        told = capsys.readouterr()
+        assert told.err.splitlines() == [
+            f"shop.payment_workflow/{unknown} does not exist",
+            f"shop.payment_workflow/{running} is not parked",
+        ]
+        assert told.out == f"shop.payment_workflow/{parked}: is tried again\n"
 
 
 def test_progress_is_a_bar_on_a_terminal(
