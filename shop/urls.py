@@ -21,6 +21,7 @@ _FORMS = {
     "nats+jetstream": "nats+jetstream://HOST:4222",
 }
 _DATABASE_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}")
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})|%00")
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,30}")
 _SUBJECT = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _STREAM = re.compile(r"[A-Za-z0-9_-]{1,255}")
@@ -34,8 +35,9 @@ def redacted(text: str) -> str:
     character but a blank. A token for NATS stands alone in the place of the user.
     """
     text = re.sub(r"(://[^:/?#@\s]*:)\S*@", r"\1***@", text)
-    text = re.sub(r"(\bnats\S*://)[^:/?#@\s]+@", r"\1***@", text)
-    return re.sub(r"([?&]\w*(?:password|token|seed)=)[^&\s'\"]*", r"\1***", text)
+    text = re.sub(r"(?i)(\bnats\S*://)[^:/?#@\s]+@", r"\1***@", text)
+    text = re.sub(r"(?i)(session_token(?::|%3A))[^&,\s'\"]*", r"\1***", text)
+    return re.sub(r"(?i)([?&]\w*(?:password|token|seed)=)[^&\s'\"]*", r"\1***", text)
 
 
 def checked_url(text: str, schemes: Sequence[str]) -> str:
@@ -110,6 +112,8 @@ class DatabaseUrl(msgspec.Struct, frozen=True):
         user, _, place = address.rpartition("@")
         if any(character.isspace() for character in url) or "/" in user:
             raise ValueError("special characters in it must be written as in %20, %2F and %40")
+        if _BAD_ESCAPE.search(url):  # the driver would quote what is around it
+            raise ValueError("it has a % or %00 that means nothing: write %25 for the character %")
         database = unquote(place.partition("/")[2])
         if not database:
             raise ValueError(f"it names no database: {_FORMS[scheme]}")

@@ -24,6 +24,11 @@ SECRETS = [
     "nats+jetstream://shop:s3cret@127.0.0.1:4222",
     "nats://shop:s3c%40ret@a:4222,b:4222?prefix=eu",
     "nats://127.0.0.1:4222?nkey_seed=s3cret",
+    "postgresql://db/shop?PASSWORD=s3cret",
+    "mongodb://db/shop?tls=true&tlsCertificateKeyFilePassword=s3cret",
+    "mongodb://db/shop?authMechanismProperties=A:b,AWS_SESSION_TOKEN:s3cret",
+    "mongodb://db/shop?authMechanismProperties=aws_session_token%3As3cret&tls=true",
+    "NATS://s3cret@127.0.0.1:4222",
 ]
 
 
@@ -132,6 +137,9 @@ def test_a_store_is_a_url_with_all_its_parts(url: str) -> None:
         ("postgresql://db", "names no database: postgresql://USER@HOST/DATABASE"),
         ("mongodb://db:27017/", "names no database: mongodb://HOST/DATABASE"),
         ("mongodb://db/shop.events", "has other characters than"),
+        ("postgresql://me:100%@db/shop", "write %25 for the character %"),
+        ("mongodb://me:100%zz@db/shop", "write %25 for the character %"),
+        ("postgresql://me:a%00b@db/shop", "write %25 for the character %"),
         ("postgresql://db/shop?schema=A%20B", "parameter schema must be"),
         ("mongodb://db/shop?prefix=9", "parameter prefix must be"),
         ("mongodb://db/shop?pool_size=1", "parameter pool_size must be a number from 2"),
