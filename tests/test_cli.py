@@ -10,13 +10,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 import msgspec
 import pytest
 
 from shop import __version__
-from shop.bootstrap import bootstrap
+from shop.bootstrap import bootstrap, open_backend
 from shop.cli import main
 from shop.config import Settings
 from shop.domain.customer import RegisterCustomer
@@ -26,9 +27,11 @@ from shop.domain.product import CreateProduct, RenameProduct
 from shop.eventsourcing import Command, ModelSession
 from shop.projections.shop_stats import STATS_ID, Stats
 from shop.runtime import Shop
+from shop.urls import redacted
 from shop.web import create_app
 from tests.conftest import Eventually
 from tests.servers import PATIENCE, ROOT, environment
+from tests.stores import KINDS
 
 Captured = pytest.CaptureFixture[str]
 
@@ -337,7 +340,7 @@ class TestFailures:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         monkeypatch.chdir(tmp_path)
-        with pytest.raises(SystemExit, match="1"):
+        with pytest.raises(SystemExit, match="2"):
             main(line.split(), {"SHOP_EVENT_STORE": f"sqlite:///{file}"})
         told = capsys.readouterr().err
         assert f"cannot find the database {tmp_path / file}: No such file" in told
@@ -349,10 +352,28 @@ class TestFailures:
         self, line: str, shop: Shop, environ: dict[str, str], tmp_path: Path, capsys: Captured
     ) -> None:
         elsewhere = tmp_path / "models.db"
-        with pytest.raises(SystemExit, match="1"):
+        with pytest.raises(SystemExit, match="2"):
             main(line.split(), {**environ, "SHOP_MODEL_STORE": f"sqlite:///{elsewhere}"})
         assert "SHOP_MODEL_STORE says where to look" in capsys.readouterr().err
         assert not elsewhere.exists()
+
+    @pytest.mark.parametrize("kind", ["postgres", "mongodb"])
+    @pytest.mark.parametrize("line", [*LOOKING, "workflows", "workflows retry --all", "export"])
+    def test_looking_makes_no_shop_on_a_server_either(
+        self, line: str, kind: str, request: pytest.FixtureRequest, capsys: Captured
+    ) -> None:
+        url = KINDS[kind](request)()
+        for missing in (url, urlsplit(url)._replace(path="/missing").geturl()):
+            with pytest.raises(SystemExit, match="2"):
+                main(line.split(), {"SHOP_EVENT_STORE": missing})
+            told = capsys.readouterr()
+            assert f"cannot find the database {redacted(missing)}: there is no shop" in told.err
+            assert "SHOP_EVENT_STORE says where to look" in told.err
+            assert told.out == ""
+            with closing(open_backend(missing)) as backend:
+                assert not backend.exists()
+        bootstrap(Settings(event_store=url)).close()
+        assert main(["events"], {"SHOP_EVENT_STORE": url}) == 0
 
     @pytest.mark.parametrize("line", ["verify", "rebuild --all"])
     def test_a_shop_that_never_ran_is_to_be_started_once(

@@ -374,7 +374,7 @@ class TestCommandLine:
         monkeypatch.chdir(tmp_path)
         environ = {} if given else {"SHOP_EVENT_STORE": "sqlite:///a.db"}
         option = ["--from", "sqlite:///a.db"] if given else []
-        with pytest.raises(SystemExit, match="1"):
+        with pytest.raises(SystemExit, match="2"):
             main([*line.split(), *option], environ)
         told = capsys.readouterr().err
         assert f"cannot find the database {tmp_path}/a.db" in told
