@@ -104,6 +104,8 @@ class TestHelp:
             "events --id 7",
             "serve --listen 8080",
             "serve --listen :x",
+            "serve --listen nohost.invalid:1",
+            "serve --listen [::zz]:1",
             "serve --threads 0",
             "rebuild",
             "rebuild --all shop_stats",
