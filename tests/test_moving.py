@@ -116,8 +116,27 @@ class TestCopy:
         before = everything(target)
         with pytest.raises(SystemExit, match="1"):
             run("copy", "--from", source, "--to", target)
-        assert "does not fit" in capsys.readouterr().err
+        (ours, _), (theirs, _) = everything(source)[0], before[0]
+        assert capsys.readouterr().err.splitlines()[-2:] == [
+            f"commit {ours.id}, from position 1 on, does not fit: in its place the target has"
+            f" commit {theirs.id}",
+            "--to must name a store that is empty or that copies of the same log alone have filled",
+        ]
         assert everything(target) == before
+
+    def test_a_target_that_went_on_by_itself_is_left_as_it_is(
+        self, source: str, target: str, capsys: Captured
+    ) -> None:
+        run("copy", "--from", source, "--to", target)
+        append(target)
+        last, _ = everything(target)[-1]
+        with pytest.raises(SystemExit, match="1"):
+            run("copy", "--from", source, "--to", target)
+        assert (
+            f"commit {last.id}, from position 2998 on, does not fit: it is in the target and not in"
+            " the source" in capsys.readouterr().err
+        )
+        assert everything(target)[-1][0] == last
 
     def test_a_copy_that_was_changed_is_noticed(
         self, source: str, target: str, capsys: Captured
@@ -127,7 +146,10 @@ class TestCopy:
         commit = next(c for c, _ in everything(source) if c.first <= 1234 <= c.last)
         with pytest.raises(SystemExit, match="1"):
             run("copy", "--from", source, "--to", target)
-        assert f"commit {commit.id}, from position {commit.first} on" in capsys.readouterr().err
+        assert (
+            f"commit {commit.id}, from position {commit.first} on, does not fit: the target has it"
+            " with other content" in capsys.readouterr().err
+        )
 
     def test_events_that_this_program_does_not_know_are_named_and_nothing_is_made(
         self, source: str, target: str, capsys: Captured, tmp_path: Path
@@ -306,6 +328,7 @@ class TestExportAndImport:
         told = capsys.readouterr().err
         assert "or before: " in told
         assert "is at version" in told
+        assert "--to must name a store that is empty" in told
 
     def test_what_becomes_different_before_the_end_is_noticed(
         self, source: str, target: str, tmp_path: Path, eventually: Eventually
