@@ -16,6 +16,8 @@ help:  ## Show what there is to make.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/installed  ## Serve the shop at 127.0.0.1:8080, on SQLite.
+	@case '$(THREADS)' in ''|0*|*[!0-9]*) \
+	echo 'THREADS must be a number from 1 on, not $(THREADS)' >&2; exit 2;; esac
 	exec $(BIN)/waitress-serve --listen=$(LISTEN) --threads=$(THREADS) $(SERVER) wsgi:app
 
 test: $(VENV)/installed-dev  ## Run every test.

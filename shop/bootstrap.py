@@ -76,6 +76,8 @@ class Backend(NamedTuple):
     models: ModelStore
     snapshots: SnapshotStore
     close: Callable[[], None]
+    exists: Callable[[], bool] = lambda: True
+    """Whether they are there: on a server, the first use of one makes what is missing."""
 
 
 def event_registry() -> Registry[EventData]:
@@ -332,6 +334,7 @@ def _postgresql(url: str) -> Backend:
         postgres.PostgresModelStore(database),
         postgres.PostgresSnapshotStore(database),
         database.close,
+        database.exists,
     )
 
 
@@ -351,6 +354,7 @@ def _mongodb(url: str) -> Backend:
         mongodb.MongoModelStore(database),
         mongodb.MongoSnapshotStore(database),
         database.close,
+        database.exists,
     )
 
 

@@ -47,6 +47,7 @@ class Settings(msgspec.Struct, frozen=True):
         """
         problems: list[str] = []
         values: dict[str, Any] = {}
+        bad: set[str] = set()
         known = {f"SHOP_{field.upper()}": field for field in cls.__struct_fields__}
         for variable, value in sorted(environ.items()):
             if not variable.startswith("SHOP_") or variable.startswith("SHOP_TEST_"):
@@ -58,18 +59,21 @@ class Settings(msgspec.Struct, frozen=True):
             if name != variable and name in environ:
                 problems.append(f"{variable}: {name} is set as well; set one of the two")
                 continue
+            field = known[name]
             try:
                 text = (
                     value if name == variable else Path(value).read_text(encoding="utf-8").strip()
                 )
-                values[known[name]] = _PARSERS[known[name]](text)
+                values[field] = _PARSERS[field](text)
             except (OSError, ValueError) as error:
                 problems.append(f"{variable}: {error}")
-        if problems:
-            raise ConfigurationError(problems)
+                bad.add(field)
         values.setdefault("model_store", values.get("event_store", cls().event_store))
         settings = cls(**values)
-        settings.check_role()
+        unfit = settings._unfit_for_role()
+        problems += [problem for field, problem in unfit.items() if field not in bad]
+        if problems:
+            raise ConfigurationError(problems)
         return settings
 
     def check_role(self) -> None:
@@ -77,20 +81,24 @@ class Settings(msgspec.Struct, frozen=True):
 
         One that serves HTTP alone needs others, and they need what both can reach.
         """
+        problems = list(self._unfit_for_role().values())
+        if problems:
+            raise ConfigurationError(problems)
+
+    def _unfit_for_role(self) -> Mapping[str, str]:
+        """What is wrong, by field."""
         if self.role == "all":
-            return
-        problems = [
-            f"SHOP_{field.upper()}: it is {url}, which is in the memory of one process alone;"
-            f" with SHOP_ROLE={self.role} {why}"
+            return {}
+        return {
+            field: f"SHOP_{field.upper()}: it is {url}, which is in the memory of one process"
+            f" alone; with SHOP_ROLE={self.role} {why}"
             for field, url, why in (
                 ("event_bus", self.event_bus, "commands go over NATS: nats://HOST:4222"),
                 ("event_store", self.event_store, "other processes use it as well"),
                 ("model_store", self.model_store, "other processes use it as well"),
             )
             if url == "memory://"
-        ]
-        if problems:
-            raise ConfigurationError(problems)
+        }
 
     def lines(self) -> list[str]:
         """The settings as lines of ``SHOP_<FIELD>=<value>``, with passwords blotted out."""

@@ -27,7 +27,6 @@ from shop.eventsourcing import (
     ProjectionRunner,
     ProjectionState,
     ProjectionStatus,
-    RemoteCommandBus,
     StoreError,
     WorkflowEntry,
     WorkflowList,
@@ -200,8 +199,7 @@ class Shop:
             progress.end_waits()
         if self._worker is not None:
             self._worker.stop()
-        if isinstance(self.commands, RemoteCommandBus):
-            self.commands.stop()
+        self.commands.stop()
 
     def wait_for(
         self, position: int, timeout: float, *, projections: Iterable[str] | None = None
@@ -250,7 +248,7 @@ class Shop:
         if self.ending:
             problems.append("the shop is stopping")
         degraded = [f"event bus: {s.problem}" for s in self.bus_statuses() if s.problem]
-        if isinstance(self.commands, RemoteCommandBus) and head is not None:
+        if head is not None:
             try:
                 self.commands.check()
             except (NoWorkerError, StoreError) as error:
@@ -261,10 +259,8 @@ class Shop:
 
     def bus_statuses(self) -> list[BusStatus]:
         """How the bus is doing, and what works with it."""
-        statuses = [self.bus.status(), *(service.status() for service in self._services)]
-        if isinstance(self.commands, RemoteCommandBus):
-            statuses.append(self.commands.status())
-        return statuses
+        services = [service.status() for service in self._services]
+        return [self.bus.status(), *services, self.commands.status()]
 
     def list_workflows(self, status: WorkflowStatus | None = None) -> Iterator[WorkflowEntry]:
         """All instances of workflows, oldest first, or those with a status: page by page."""

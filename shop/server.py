@@ -96,6 +96,8 @@ def _tell_address_errors(
     refusals = {errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES}
     if isinstance(error, OSError) and error.errno in refusals and error.filename is None:
         print(f"cannot listen on {_address(traceback)}: {error.strerror}", file=sys.stderr)  # noqa: T201
+    elif isinstance(error, ValueError) and str(error) == "Invalid host/port specified.":
+        print(f"cannot listen: {error}", file=sys.stderr)  # noqa: T201
     else:
         sys.__excepthook__(kind, error, traceback)
 

@@ -10,6 +10,8 @@ from urllib.parse import unquote
 
 import msgspec
 
+from shop.drivers import check_mongodb, check_postgresql, is_port
+
 STORES = ("memory", "sqlite", "postgresql", "mongodb")
 BUSES = ("memory", "nats", "nats+jetstream")
 _FORMS = {
@@ -21,9 +23,11 @@ _FORMS = {
     "nats+jetstream": "nats+jetstream://HOST:4222",
 }
 _DATABASE_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}")
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})|%00")
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,30}")
 _SUBJECT = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _STREAM = re.compile(r"[A-Za-z0-9_-]{1,255}")
+_SECRETS = "password|token|seed|secret|client_key|server_key"
 _SERVER = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 
 
@@ -34,8 +38,9 @@ def redacted(text: str) -> str:
     character but a blank. A token for NATS stands alone in the place of the user.
     """
     text = re.sub(r"(://[^:/?#@\s]*:)\S*@", r"\1***@", text)
-    text = re.sub(r"(\bnats\S*://)[^:/?#@\s]+@", r"\1***@", text)
-    return re.sub(r"([?&]\w*(?:password|token|seed)=)[^&\s'\"]*", r"\1***", text)
+    text = re.sub(r"(?i)(\bnats\S*://)[^:/?#@\s]+@", r"\1***@", text)
+    text = re.sub(r"(?i)(session_token(?::|%3A))[^&,\s'\"]*", r"\1***", text)
+    return re.sub(rf"(?i)([?&]\w*(?:{_SECRETS})=)[^&\s'\"]*", r"\1***", text)
 
 
 def checked_url(text: str, schemes: Sequence[str]) -> str:
@@ -110,6 +115,8 @@ class DatabaseUrl(msgspec.Struct, frozen=True):
         user, _, place = address.rpartition("@")
         if any(character.isspace() for character in url) or "/" in user:
             raise ValueError("special characters in it must be written as in %20, %2F and %40")
+        if _BAD_ESCAPE.search(url):  # the driver would quote what is around it
+            raise ValueError("it has a % or %00 that means nothing: write %25 for the character %")
         database = unquote(place.partition("/")[2])
         if not database:
             raise ValueError(f"it names no database: {_FORMS[scheme]}")
@@ -120,6 +127,8 @@ class DatabaseUrl(msgspec.Struct, frozen=True):
             del parsers["schema"]
         ours, others = _parameters(query, parsers)
         driver = f"{scheme}://{address}" + ("?" + "&".join(others) if others else "")
+        check = check_postgresql if scheme == "postgresql" else check_mongodb
+        check(driver, [parameter.partition("=")[0] for parameter in others], parsers)
         return cls(driver, database, **ours)
 
 
@@ -164,6 +173,9 @@ class NatsUrl(msgspec.Struct, frozen=True):
         servers = place.removesuffix("/").split(",")
         if not all(_SERVER.fullmatch(server) for server in servers):
             raise ValueError(f"it must name servers, and nothing else: {_FORMS[scheme]}")
+        ports = [server.rpartition(":")[2] for server in servers if re.search(r":\d+$", server)]
+        if not all(map(is_port, ports)):
+            raise ValueError("its port must be a number from 1 to 65535")
         jetstream = scheme == "nats+jetstream"
         parsers = {**_NATS_PARAMETERS, **(_STREAM_PARAMETERS if jetstream else {})}
         values, others = _parameters(query, parsers)

@@ -10,13 +10,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from uuid import UUID
+from urllib.parse import urlsplit
+from uuid import UUID, uuid4
 
 import msgspec
 import pytest
 
 from shop import __version__
-from shop.bootstrap import bootstrap
+from shop.bootstrap import bootstrap, open_backend
 from shop.cli import main
 from shop.config import Settings
 from shop.domain.customer import RegisterCustomer
@@ -26,9 +27,11 @@ from shop.domain.product import CreateProduct, RenameProduct
 from shop.eventsourcing import Command, ModelSession
 from shop.projections.shop_stats import STATS_ID, Stats
 from shop.runtime import Shop
+from shop.urls import redacted
 from shop.web import create_app
 from tests.conftest import Eventually
 from tests.servers import PATIENCE, ROOT, environment
+from tests.stores import KINDS
 
 Captured = pytest.CaptureFixture[str]
 
@@ -101,6 +104,8 @@ class TestHelp:
             "events --id 7",
             "serve --listen 8080",
             "serve --listen :x",
+            "serve --listen nohost.invalid:1",
+            "serve --listen [::zz]:1",
             "serve --threads 0",
             "rebuild",
             "rebuild --all shop_stats",
@@ -174,6 +179,20 @@ class TestEvents:
     ) -> None:
         names = ["--name", "shop.pricing.set", "--name", "shop.product.created"]
         assert self.events(capsys, environ, *names) == [1, 2, 3, 4, 5, 6]
+
+    @pytest.mark.parametrize(
+        ("name", "told"),
+        [
+            ("shop.order.place", "there is no event 'shop.order.place'; near: shop.order.placed"),
+            ("?", "there is no event '?'; known: shop.product.created"),
+        ],
+    )
+    def test_an_event_that_there_is_not_is_refused_and_others_are_named(
+        self, shop: Shop, environ: dict[str, str], capsys: Captured, name: str, told: str
+    ) -> None:
+        with pytest.raises(SystemExit, match="2"):
+            main(["events", "--name", name], environ)
+        assert told in capsys.readouterr().err
 
     def test_following_prints_what_happens_meanwhile_until_the_limit(
         self, shop: Shop, environ: dict[str, str]
@@ -337,7 +356,7 @@ class TestFailures:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         monkeypatch.chdir(tmp_path)
-        with pytest.raises(SystemExit, match="1"):
+        with pytest.raises(SystemExit, match="2"):
             main(line.split(), {"SHOP_EVENT_STORE": f"sqlite:///{file}"})
         told = capsys.readouterr().err
         assert f"cannot find the database {tmp_path / file}: No such file" in told
@@ -349,10 +368,28 @@ class TestFailures:
         self, line: str, shop: Shop, environ: dict[str, str], tmp_path: Path, capsys: Captured
     ) -> None:
         elsewhere = tmp_path / "models.db"
-        with pytest.raises(SystemExit, match="1"):
+        with pytest.raises(SystemExit, match="2"):
             main(line.split(), {**environ, "SHOP_MODEL_STORE": f"sqlite:///{elsewhere}"})
         assert "SHOP_MODEL_STORE says where to look" in capsys.readouterr().err
         assert not elsewhere.exists()
+
+    @pytest.mark.parametrize("kind", ["postgres", "mongodb"])
+    @pytest.mark.parametrize("line", [*LOOKING, "workflows", "workflows retry --all", "export"])
+    def test_looking_makes_no_shop_on_a_server_either(
+        self, line: str, kind: str, request: pytest.FixtureRequest, capsys: Captured
+    ) -> None:
+        url = KINDS[kind](request)()
+        for missing in (url, urlsplit(url)._replace(path="/missing").geturl()):
+            with pytest.raises(SystemExit, match="2"):
+                main(line.split(), {"SHOP_EVENT_STORE": missing})
+            told = capsys.readouterr()
+            assert f"cannot find the database {redacted(missing)}: there is no shop" in told.err
+            assert "SHOP_EVENT_STORE says where to look" in told.err
+            assert told.out == ""
+            with closing(open_backend(missing)) as backend:
+                assert not backend.exists()
+        bootstrap(Settings(event_store=url)).close()
+        assert main(["events"], {"SHOP_EVENT_STORE": url}) == 0
 
     @pytest.mark.parametrize("line", ["verify", "rebuild --all"])
     def test_a_shop_that_never_ran_is_to_be_started_once(
@@ -425,11 +462,26 @@ class TestWorkflows:
         assert f"shop.payment_workflow/{parked}: is tried again" in capsys.readouterr().out
         eventually(lambda: self.listed(environ, capsys)[parked] == "running")
 
-    def test_one_that_is_not_parked_is_told(
+    @pytest.mark.parametrize("role", ["web", "worker"])
+    def test_it_may_be_retried_with_the_settings_of_any_process(
+        self, orders: list[UUID], environ: dict[str, str], nats: str, role: str
+    ) -> None:
+        settings = {**environ, "SHOP_ROLE": role, "SHOP_EVENT_BUS": f"nats://{nats}?prefix=cli"}
+        assert main(["workflows", "retry", str(orders[0])], settings) == 0
+
+    def test_those_that_cannot_be_retried_are_told_and_the_others_are_retried(
         self, orders: list[UUID], environ: dict[str, str], capsys: Captured
     ) -> None:
-        assert main(["workflows", "retry", str(orders[1])], environ) == 1
-        assert f"shop.payment_workflow/{orders[1]} is not parked" in capsys.readouterr().err
+        parked, running = orders
+        unknown = uuid4()
+        ids = [str(id) for id in (unknown, running, parked)]
+        assert main(["workflows", "retry", *ids], environ) == 1
+        told = capsys.readouterr()
+        assert told.err.splitlines() == [
+            f"shop.payment_workflow/{unknown} does not exist",
+            f"shop.payment_workflow/{running} is not parked",
+        ]
+        assert told.out == f"shop.payment_workflow/{parked}: is tried again\n"
 
 
 def test_progress_is_a_bar_on_a_terminal(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sqlite3
 import subprocess
@@ -115,8 +116,27 @@ class TestCopy:
         before = everything(target)
         with pytest.raises(SystemExit, match="1"):
             run("copy", "--from", source, "--to", target)
-        assert "does not fit" in capsys.readouterr().err
+        (ours, _), (theirs, _) = everything(source)[0], before[0]
+        assert capsys.readouterr().err.splitlines()[-2:] == [
+            f"commit {ours.id}, from position 1 on, does not fit: in its place the target has"
+            f" commit {theirs.id}",
+            "--to must name a store that is empty or that copies of the same log alone have filled",
+        ]
         assert everything(target) == before
+
+    def test_a_target_that_went_on_by_itself_is_left_as_it_is(
+        self, source: str, target: str, capsys: Captured
+    ) -> None:
+        run("copy", "--from", source, "--to", target)
+        append(target)
+        last, _ = everything(target)[-1]
+        with pytest.raises(SystemExit, match="1"):
+            run("copy", "--from", source, "--to", target)
+        assert (
+            f"commit {last.id}, from position 2998 on, does not fit: it is in the target and not in"
+            " the source" in capsys.readouterr().err
+        )
+        assert everything(target)[-1][0] == last
 
     def test_a_copy_that_was_changed_is_noticed(
         self, source: str, target: str, capsys: Captured
@@ -126,7 +146,10 @@ class TestCopy:
         commit = next(c for c, _ in everything(source) if c.first <= 1234 <= c.last)
         with pytest.raises(SystemExit, match="1"):
             run("copy", "--from", source, "--to", target)
-        assert f"commit {commit.id}, from position {commit.first} on" in capsys.readouterr().err
+        assert (
+            f"commit {commit.id}, from position {commit.first} on, does not fit: the target has it"
+            " with other content" in capsys.readouterr().err
+        )
 
     def test_events_that_this_program_does_not_know_are_named_and_nothing_is_made(
         self, source: str, target: str, capsys: Captured, tmp_path: Path
@@ -236,6 +259,22 @@ class TestExportAndImport:
         assert b"verify: the target holds the same" in importing.stdout
         assert everything(target) == everything(source)
 
+    def test_an_import_whose_reader_has_had_enough_is_done_and_verified_all_the_same(
+        self, source: str, target: str, tmp_path: Path
+    ) -> None:
+        run("export", "--from", source, f"{tmp_path}/a.jsonl")
+        reader, writer = os.pipe()
+        os.close(reader)
+        with os.fdopen(writer, "wb") as closed:
+            done = subprocess.run(
+                [sys.executable, "-m", "shop", "import", "--to", target, f"{tmp_path}/a.jsonl"],
+                env=environment(), stdout=closed, stderr=subprocess.PIPE, timeout=PATIENCE,
+                check=False,
+            )  # fmt: skip
+        assert done.returncode == 0
+        assert done.stderr.splitlines()[-1] == b"verify: 2997 of 2997 events"
+        assert everything(target) == everything(source)
+
     def test_a_file_that_is_there_is_not_written_over(
         self, source: str, tmp_path: Path, capsys: Captured
     ) -> None:
@@ -289,6 +328,7 @@ class TestExportAndImport:
         told = capsys.readouterr().err
         assert "or before: " in told
         assert "is at version" in told
+        assert "--to must name a store that is empty" in told
 
     def test_what_becomes_different_before_the_end_is_noticed(
         self, source: str, target: str, tmp_path: Path, eventually: Eventually
@@ -357,7 +397,7 @@ class TestCommandLine:
         monkeypatch.chdir(tmp_path)
         environ = {} if given else {"SHOP_EVENT_STORE": "sqlite:///a.db"}
         option = ["--from", "sqlite:///a.db"] if given else []
-        with pytest.raises(SystemExit, match="1"):
+        with pytest.raises(SystemExit, match="2"):
             main([*line.split(), *option], environ)
         told = capsys.readouterr().err
         assert f"cannot find the database {tmp_path}/a.db" in told

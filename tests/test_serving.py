@@ -182,6 +182,26 @@ def test_a_port_that_is_taken_is_said_in_one_line(way: Way, tmp_path: Path) -> N
             assert "Traceback" not in server.log
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("THREADS=0", "THREADS must be a number from 1 on, not 0"),
+        ("THREADS=x", "THREADS must be a number from 1 on, not x"),
+        ("LISTEN=nohost.invalid:1", "cannot listen: Invalid host/port specified."),
+    ],
+)
+def test_make_run_says_in_one_line_what_is_wrong_with_its_variables(
+    given: str, told: str, tmp_path: Path
+) -> None:
+    def way(listen: str) -> list[str]:
+        return [*WAYS["make run"](listen), given]
+
+    with start(way, tmp_path) as server:
+        assert server.await_exit() == 2
+        assert told in server.log.splitlines()
+        assert "Traceback" not in server.log
+
+
 def test_a_port_that_is_taken_is_named_as_ipv6_writes_it(tmp_path: Path) -> None:
     if not socket.has_dualstack_ipv6():
         pytest.skip("there is no IPv6 here")

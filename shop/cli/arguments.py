@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import socket
 from pathlib import Path
 from typing import TypeAlias
 
@@ -29,10 +30,14 @@ def position(text: str) -> int:
 
 
 def address(text: str) -> str:
-    """``HOST:PORT``."""
+    """``HOST:PORT`` of a host that there is; ``*`` stands for all addresses of this machine."""
     host, _, port = text.rpartition(":")
     if not host or not port.isdecimal() or int(port) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, such as 127.0.0.1:8080")
+    try:
+        socket.getaddrinfo(None if host == "*" else host.strip("[]"), port)
+    except (OSError, UnicodeError) as error:
+        raise argparse.ArgumentTypeError(f"cannot listen on {text!r}: {error}") from error
     return text
 
 

@@ -6,6 +6,7 @@ import argparse
 import sys
 import threading
 from collections.abc import Mapping
+from difflib import get_close_matches
 from uuid import UUID
 
 import msgspec
@@ -33,7 +34,13 @@ def add_to(commands: Commands) -> None:
     parser.add_argument(
         "--after", type=position, default=0, metavar="N", help="only events after this position"
     )
-    parser.add_argument("--name", action="append", metavar="NAME", help="only events of this name")
+    parser.add_argument(
+        "--name",
+        action="append",
+        type=_event_name,
+        metavar="NAME",
+        help="only events of this name",
+    )
     parser.add_argument(
         "--aggregate", action="append", metavar="NAME", help="only of this kind of aggregate"
     )
@@ -58,6 +65,15 @@ def add_to(commands: Commands) -> None:
         " events; under $defs is that of each event's data. docs/events.md says more.",
     )
     schemas.set_defaults(run=print_schemas)
+
+
+def _event_name(text: str) -> str:
+    names = [event.wire.name for event in event_registry()]
+    if text not in names:
+        near = get_close_matches(text, names)
+        others = f"near: {', '.join(near)}" if near else f"known: {', '.join(names)}"
+        raise argparse.ArgumentTypeError(f"there is no event {text!r}; {others}")
+    return text
 
 
 def print_schemas(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:

@@ -3,40 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 
+import msgspec
+
+from shop.bootstrap import open_backend
 from shop.config import Settings
-from shop.process import EXIT_FAILED, fail
-from shop.urls import sqlite_path
+from shop.process import EXIT_FAILED, EXIT_MISUSED, fail
+from shop.urls import redacted, sqlite_path
 
 
 def settings_of(environ: Mapping[str, str], *stores: str) -> Settings:
-    """The settings, once the files of these stores are known to be there.
+    """The settings, once these stores are known to be there.
 
-    ``stores`` are names of settings. Ends the process where a file cannot be found, saying where
-    it was looked for.
+    ``stores`` are names of settings. Ends the process where one cannot be found, saying where it
+    was looked for. The role is always ``all``: what the shop's processes leave to one another, a
+    command does itself.
     """
-    settings = Settings.from_env(environ)
+    settings = msgspec.structs.replace(Settings.from_env(environ), role="all")
     for store in stores:
         must_exist(getattr(settings, store), f"SHOP_{store.upper()}")
     return settings
 
 
 def must_exist(url: str, where: str) -> None:
-    """End the process unless the file of a store is there, if it is a file.
+    """End the process unless the store of a URL is there.
 
-    ``where`` names what the URL was taken from.
+    ``where`` names what the URL was taken from. Raises what the store does when it cannot be asked.
     """
-    if not url.startswith("sqlite:"):
-        return
+    missing = _missing_file(url) if url.startswith("sqlite:") else _missing_store(url)
+    if missing:
+        fail(
+            f"cannot find the database {missing}\n"
+            f"`python -m shop serve` makes it there; {where} says where to look instead, such as"
+            " sqlite:////var/lib/shop/shop.db",
+            EXIT_MISUSED,
+        )
+
+
+def _missing_file(url: str) -> str | None:
     path = sqlite_path(url).absolute()
     try:
         path.stat()
     except PermissionError:
         fail(f"cannot look for the database {path}: this user may not", EXIT_FAILED)
     except OSError as error:
-        fail(
-            f"cannot find the database {path}: {error.strerror}\n"
-            f"`python -m shop serve` makes it there; {where} says where to look instead, such as"
-            " sqlite:////var/lib/shop/shop.db",
-            EXIT_FAILED,
-        )
+        return f"{path}: {error.strerror}"
+    return None
+
+
+def _missing_store(url: str) -> str | None:
+    with closing(open_backend(url)) as backend:
+        return None if backend.exists() else f"{redacted(url)}: there is no shop in it"

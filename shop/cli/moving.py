@@ -21,6 +21,7 @@ from shop.eventsourcing.replication import HistoryEntry, history, replicate, ver
 from shop.process import EXIT_FAILED, EXIT_MISUSED, fail
 
 URL_HELP = "URL of %s, or @FILE for a file that holds it: others see command lines, passwords too"
+FITTING = "%s must name a store that is empty or that copies of the same log alone have filled"
 RESUMED = (
     " However it ends, the same command goes on from there; and what is there already is compared."
 )
@@ -87,7 +88,10 @@ def _copy(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     with _source(arguments, settings) as source:
         head = source.head()
         with open_event_store(arguments.target, event_registry()) as target:
-            _take_in(history(source, head), target, "copy", head)
+            try:
+                _take_in(history(source, head), target, "copy", head)
+            except (ReplicationError, EventIdReusedError) as error:
+                fail(f"{error}\n{FITTING % '--to'}", EXIT_FAILED)
     return 0
 
 
@@ -111,7 +115,8 @@ def _import(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
             try:
                 _take_in(archive, target, "import", archive.header.head)
             except (ReplicationError, EventIdReusedError) as error:
-                fail(f"line {archive.line} or before: {error}", EXIT_FAILED)
+                where = "--to" if arguments.target else "SHOP_EVENT_STORE"
+                fail(f"line {archive.line} or before: {error}\n{FITTING % where}", EXIT_FAILED)
     return 0
 
 
@@ -129,14 +134,14 @@ def _source(arguments: argparse.Namespace, settings: Settings) -> Iterator[Event
 def _take_in(entries: Iterable[HistoryEntry], target: EventStore, verb: str, head: int) -> None:
     with progress(verb) as show:
         replicated = replicate(entries, target, lambda position: show(position, head))
+    with progress("verify") as show:
+        verify(replicated, target, lambda position: show(position, head))
+    # Only now: whoever has had enough of the output keeps nobody from comparing.
     before = replicated.commits - replicated.new_commits
     print(
         f"{verb}: {replicated.commits} commits with {replicated.events} events;"
-        f" {before} of the commits were there already",
-        flush=True,
+        f" {before} of the commits were there already"
     )
-    with progress("verify") as show:
-        verify(replicated, target, lambda position: show(position, head))
     print("verify: the target holds the same, and nothing else")
 
 
@@ -169,7 +174,8 @@ def _file_to_read(name: str | None) -> Iterator[BinaryIO]:
         yield sys.stdin.buffer
         return
     try:
-        with Path(name).open("rb") as file:
-            yield file
+        file = Path(name).open("rb")  # noqa: SIM115 - errors of its use are none of its opening
     except OSError as error:
         fail(f"cannot read {name}: {error.strerror}", EXIT_FAILED)
+    with file:
+        yield file

@@ -13,10 +13,7 @@ import msgspec
 from shop.bootstrap import bootstrap
 from shop.cli.arguments import Commands
 from shop.cli.looking import settings_of
-from shop.eventsourcing import (
-    CommandRejected,
-    WorkflowStatus,
-)
+from shop.eventsourcing import AggregateNotFoundError, CommandRejected, WorkflowStatus
 from shop.process import EXIT_FAILED
 
 
@@ -68,5 +65,8 @@ def _retry(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
                     print(f"{name}/{id}: is tried again", flush=True)
                 except CommandRejected as refusal:
                     print(refusal.detail, file=sys.stderr, flush=True)
+                    code = EXIT_FAILED
+                except AggregateNotFoundError as missing:
+                    print(missing, file=sys.stderr, flush=True)
                     code = EXIT_FAILED
     return code

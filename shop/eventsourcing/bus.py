@@ -45,7 +45,10 @@ class NamePatterns:
 
 
 class BusStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """How a bus is doing. ``problem`` says what is wrong with it; the store is not affected."""
+    """How a bus of events or commands is doing, or what works for it.
+
+    ``problem`` says what is wrong with it; the store is not affected.
+    """
 
     problem: str | None = None
     figures: dict[str, float] = {}

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import msgspec
 
+from shop.eventsourcing.bus import BusStatus
 from shop.eventsourcing.errors import (
     AggregateNotFoundError,
     CommandIdReusedError,
@@ -19,6 +20,7 @@ from shop.eventsourcing.errors import (
     ConcurrencyError,
     OutcomeUnknownError,
     StaleVersionError,
+    StoreError,
     UnknownCommandError,
 )
 from shop.eventsourcing.event import AggregateRef, Event, EventData, Metadata, new_id
@@ -147,6 +149,18 @@ class CommandDispatcher(Protocol):
         """As :meth:`CommandBus.dispatch`; elsewhere, as :meth:`RemoteCommandBus.dispatch`."""
         ...
 
+    def check(self) -> None:
+        """Raise :class:`NoWorkerError` where nobody is there to carry commands out."""
+        ...
+
+    def status(self) -> BusStatus:
+        """What became of the commands so far, where that is not plain from their results."""
+        ...
+
+    def stop(self) -> None:
+        """Have nobody wait any longer than must be for what others carry out; idempotent."""
+        ...
+
 
 class CommandBus:
     """Carries out commands, each once. Thread-safe; blocks the calling thread."""
@@ -180,7 +194,7 @@ class CommandBus:
         - ``ValueError``: a bug, the handler did not load the addressed aggregate
 
         Only :class:`OutcomeUnknownError` leaves it open: the store was lost in the middle, and
-        could not be asked in time.
+        could not be asked in time, or does not tell what was done.
         """
         if type(command.payload) not in self._handlers:
             raise UnknownCommandError(command.payload.wire.name)
@@ -214,8 +228,23 @@ class CommandBus:
                 command.payload.wire.name, retry.attempts, retry.elapsed
             ) from error
         if commit.replayed:
-            return self._recall(command, aggregate, commit)
+            try:
+                return self._recall(command, aggregate, commit)
+            except StoreError as error:  # which would be taken to mean that nothing was written
+                raise OutcomeUnknownError(
+                    command.id, command.payload.wire.name, retry.elapsed
+                ) from error
         return CommandResult(command.id, aggregate, version, commit.last, tuple(work.events))
+
+    def check(self) -> None:
+        """As :meth:`CommandDispatcher.check`: this process carries commands out itself."""
+
+    def status(self) -> BusStatus:
+        """As :meth:`CommandDispatcher.status`: there is nothing to tell."""
+        return BusStatus()
+
+    def stop(self) -> None:
+        """As :meth:`CommandDispatcher.stop`: nobody waits for others."""
 
     def _decide(
         self, command: Command[CommandPayload], aggregate: AggregateRef, *, trust: bool

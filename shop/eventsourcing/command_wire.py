@@ -146,7 +146,7 @@ class NotTaken(AnyAnswer, frozen=True, tag="not-taken"):
 class Expired(AnyAnswer, frozen=True, tag="expired"):
     """The command came after its deadline by the worker's clock, which it tells; not begun."""
 
-    now: datetime
+    now: Annotated[datetime, Meta(tz=True)]
 
 
 class Failed(AnyAnswer, frozen=True, tag="failed"):

@@ -33,9 +33,12 @@ from shop.eventsourcing.errors import (
     NoWorkerError,
     OutcomeUnknownError,
     PayloadError,
+    StoreError,
+    StoreUnavailableError,
     UnknownCommandError,
     WorkerFailedError,
 )
+from shop.eventsourcing.event import Event, EventData
 from shop.eventsourcing.registry import Registry
 from shop.eventsourcing.requests import RequestBus
 from shop.eventsourcing.retry import Backoff
@@ -82,7 +85,8 @@ class RemoteCommandBus:
         And these:
 
         - :class:`NoWorkerError`: there is none, or all were busy; nothing was written
-        - :class:`OutcomeUnknownError`: nobody answered for ``timeout`` seconds what became of it
+        - :class:`OutcomeUnknownError`: nobody answered for ``timeout`` seconds what became of it,
+          or knew it
         - :class:`WorkerFailedError`: a bug, the worker met an error that nobody foresaw
         """
         name = command.payload.wire.name
@@ -104,25 +108,25 @@ class RemoteCommandBus:
             )
             try:
                 answer = self._ask(subject, message, min(patience, left))
+                if not isinstance(answer, Expired | NotTaken):
+                    return self._outcome(command, answer)
             except (NoResponderError, BusUnavailableError, BusClosedError) as error:
                 if not given_to_somebody:
                     self._count("no_worker")
                     raise NoWorkerError(name, str(error)) from error
-            except NoAnswerError as error:
+            except (NoAnswerError, OutcomeUnknownError, StoreUnavailableError) as error:
+                if isinstance(error, StoreUnavailableError) and not given_to_somebody:
+                    raise  # nothing was begun
                 given_to_somebody = True
                 self._count("unanswered")
                 patience = MOST_PATIENCE
                 logger.warning("command %s (%s) is sent again: %s", command.id, name, error)
-            except MessageTooLargeError as error:
-                raise PayloadError(name, str(error)) from error
             else:
                 if isinstance(answer, Expired):
                     self._allow_for(answer.now)
                     reason = "it came too late"
-                elif isinstance(answer, NotTaken):
-                    reason = answer.reason
                 else:
-                    return self._outcome(command, answer)
+                    reason = answer.reason
                 self._count("not_taken")
             pause = min(backoff.next_delay(), max(0.0, until - time.monotonic()))
             if self._stopping.wait(pause) or time.monotonic() >= until:
@@ -166,7 +170,11 @@ class RemoteCommandBus:
         return command_subject(self._identity, name)
 
     def _ask(self, subject: str, message: CommandMessage, timeout: float) -> Answer:
-        return decode_answer(self._bus.request(subject, encode_message(message), timeout=timeout))
+        try:
+            data = self._bus.request(subject, encode_message(message), timeout=timeout)
+        except MessageTooLargeError as error:
+            raise PayloadError(message.name, str(error)) from error
+        return decode_answer(data)
 
     def _allow_for(self, now: datetime) -> None:
         """Reckon with the clock of a worker that took a command in time for being too late."""
@@ -178,18 +186,23 @@ class RemoteCommandBus:
 
     def _outcome(self, command: Command[CommandPayload], answer: Answer) -> CommandResult:
         if isinstance(answer, Done):
-            if answer.events is not None:
-                # A newer worker may record what this process does not know, but has to tell of.
-                events = [
-                    decode_event(self._events, bytes(event), strict=False)
-                    for event in answer.events
-                ]
-            else:
-                first = answer.position - answer.size + 1
-                events = list(self._store.read(Query(after=first - 1, to=answer.position)))
-            return answer.result(tuple(events))
+            return answer.result(self._recorded(command, answer))
         error = error_of(answer)
         if error is not None:
             raise error
         detail = answer.detail if isinstance(answer, Failed) else f"it answered {answer}"
         raise WorkerFailedError(command.id, command.payload.wire.name, detail)
+
+    def _recorded(
+        self, command: Command[CommandPayload], done: Done
+    ) -> tuple[Event[EventData], ...]:
+        if done.events is None:
+            wanted = Query(after=done.position - done.size, to=done.position)
+            try:
+                return tuple(self._store.read(wanted))
+            except StoreError as error:
+                raise OutcomeUnknownError(command.id, command.payload.wire.name, 0.0) from error
+        # A newer worker may record what this process does not know, but has to tell of.
+        return tuple(
+            decode_event(self._events, bytes(event), strict=False) for event in done.events
+        )

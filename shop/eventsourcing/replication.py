@@ -101,9 +101,11 @@ def replicate(
             new += 1
             size += 1 + len(its_events)
         else:
-            raise ReplicationError(
-                commit.id, commit.first, f"in its place there is commit {expected[0].id}"
-            )
+            there = expected[0].id
+            reason = f"in its place the target has commit {there}"
+            if there == commit.id:
+                reason = "the target has it with other content"
+            raise ReplicationError(commit.id, commit.first, reason)
         if expected is None and size >= BATCH:
             store.replicate(batch)
             batch.clear()

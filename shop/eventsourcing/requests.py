@@ -23,7 +23,7 @@ class Request(Protocol):
         ...
 
 
-class Service(Protocol):
+class Membership(Protocol):
     """One member of a group that serves requests. All methods may be called by any thread."""
 
     def leave(self) -> None:
@@ -57,7 +57,7 @@ class RequestBus(Protocol):
 
     def serve(
         self, subjects: Sequence[str], group: str, receive: Callable[[Request], None]
-    ) -> Service:
+    ) -> Membership:
         """Join a group, of which one member gets each request to one of the subjects.
 
         ``receive`` is called with each by a thread of the bus, so it must not block.

@@ -26,7 +26,7 @@ from shop.eventsourcing.command_wire import (
     encode_message,
 )
 from shop.eventsourcing.errors import MessageTooLargeError, StoreClosedError
-from shop.eventsourcing.requests import Request, RequestBus, Service
+from shop.eventsourcing.requests import Membership, Request, RequestBus
 from shop.eventsourcing.store import EventStore
 from shop.eventsourcing.threads import BackgroundThread
 
@@ -60,7 +60,7 @@ class CommandWorker:
         self._waiting: deque[Request] = deque()
         self._changed = threading.Condition()
         self._stopping = False
-        self._service: Service | None = None
+        self._membership: Membership | None = None
         self._threads = [
             BackgroundThread(f"command-worker-{number}", self._run, on_stop=self.stop)
             for number in range(1, threads + 1)
@@ -75,12 +75,12 @@ class CommandWorker:
         for thread in self._threads:
             thread.start()
         subjects = [command_subject(identity, cls.wire.name) for cls in self._commands.registry]
-        service = self._bus.serve(subjects, GROUP, self._receive)
+        membership = self._bus.serve(subjects, GROUP, self._receive)
         with self._changed:
-            self._service = service
+            self._membership = membership
             stopped_meanwhile = self._stopping
         if stopped_meanwhile:
-            service.leave()
+            membership.leave()
 
     def stop(self) -> None:
         """Leave the workers and take no command on any more, without waiting; idempotent.
@@ -93,10 +93,10 @@ class CommandWorker:
             self._stopping = True
             left = list(self._waiting)
             self._waiting.clear()
-            service = self._service
+            membership = self._membership
             self._changed.notify_all()
-        if service is not None:
-            service.leave()
+        if membership is not None:
+            membership.leave()
         for request in left:
             _answer(request, NotTaken("the worker is stopping"))
 
@@ -106,8 +106,8 @@ class CommandWorker:
         self.stop()
         for thread in self._threads:
             thread.close(max(0.0, until - time.monotonic()))
-        if self._service is not None:
-            self._service.close(max(0.0, min(_LEAVING, until - time.monotonic())))
+        if self._membership is not None:
+            self._membership.close(max(0.0, min(_LEAVING, until - time.monotonic())))
 
     def _receive(self, request: Request) -> None:
         """Take a request on, or say at once that another worker should. Never blocks."""

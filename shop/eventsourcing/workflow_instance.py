@@ -15,7 +15,7 @@ import msgspec
 
 from shop.eventsourcing.aggregate import Aggregate, applies
 from shop.eventsourcing.command import CommandPayload
-from shop.eventsourcing.errors import CommandRejected
+from shop.eventsourcing.errors import AggregateNotFoundError, CommandRejected
 from shop.eventsourcing.event import Event, EventData, event
 
 
@@ -225,7 +225,12 @@ class WorkflowInstance(Aggregate):
             self.record(Deferred(trigger.id))
 
     def retry(self) -> None:
-        """Try again. Raises :class:`CommandRejected` where it does not stand still."""
+        """Try again. Raises :class:`CommandRejected` where it does not stand still.
+
+        And :class:`AggregateNotFoundError` where it never began.
+        """
+        if not self.exists:
+            raise AggregateNotFoundError(self.ref)
         if not self.parked:
             raise CommandRejected("not-parked", f"{self.ref} is not parked")
         if not self.retrying:

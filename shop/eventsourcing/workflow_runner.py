@@ -100,6 +100,7 @@ class WorkflowRunner:
     def retry(self, id: UUID) -> None:
         """Have a parked instance try again, wherever the workflow runs.
 
-        Raises :class:`~shop.eventsourcing.errors.CommandRejected` where it is not parked.
+        Raises :class:`~shop.eventsourcing.errors.CommandRejected` where it is not parked, and
+        :class:`~shop.eventsourcing.errors.AggregateNotFoundError` where it never began.
         """
         self._aggregates.repository(self.workflow.instances).use(id, lambda flow: flow.retry())

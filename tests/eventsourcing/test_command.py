@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from uuid import UUID, uuid4
@@ -16,10 +17,14 @@ from shop.eventsourcing import (
     CommandRejected,
     CommandResult,
     CommandTimeoutError,
+    Event,
+    EventData,
     Metadata,
     Module,
+    OutcomeUnknownError,
     Query,
     StaleVersionError,
+    StoreUnavailableError,
     UnitOfWork,
     UnknownCommandError,
     command,
@@ -269,6 +274,19 @@ class TestOnce:
 
         assert again.replayed
         assert _said(again) == _said(first)
+
+    def test_a_repeat_whose_first_result_cannot_be_read_is_not_said_to_have_done_nothing(
+        self, stores: Stores, commands: CommandBus, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(query: Query) -> Iterator[Event[EventData]]:
+            raise StoreUnavailableError("the cable is out")
+
+        wanted = Command.new(Deposit(5), ADA.id)
+        commands.dispatch(wanted)
+        monkeypatch.setattr(stores.events, "read", fail)
+        with pytest.raises(OutcomeUnknownError) as error:
+            commands.dispatch(wanted)
+        assert error.value.command_id == wanted.id
 
     def test_sixteen_threads_that_send_it_at_once_have_it_done_once(
         self, stores: Stores, commands: CommandBus

@@ -8,6 +8,8 @@ from uuid import uuid4
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from shop.eventsourcing import (
     AggregateNotFoundError,
@@ -31,6 +33,7 @@ from shop.eventsourcing import (
 from shop.eventsourcing.command_wire import (
     CommandMessage,
     Done,
+    Expired,
     Failed,
     answer_of,
     decode_answer,
@@ -40,6 +43,7 @@ from shop.eventsourcing.command_wire import (
 )
 from shop.eventsourcing.envelope import decode_event
 from tests.eventsourcing.bank import BANK, Deposit, Deposited, Open, Opened, account, registry
+from tests.eventsourcing.poison import poisoned
 
 COMMANDS: Registry[CommandPayload] = Registry(BANK.handlers)
 ADA = account()
@@ -143,9 +147,30 @@ def test_an_error_that_nobody_foresaw_is_told_as_that() -> None:
     assert error_of(answer) is None
 
 
-@pytest.mark.parametrize("data", [b"", b"{}", b'{"outcome":"of the future"}', b"\xff"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{}",
+        b'{"outcome":"of the future"}',
+        b'{"outcome":"expired","now":"2026-01-01T00:00:00"}',
+        b"\xff",
+    ],
+)
 def test_an_answer_that_cannot_be_read_is_a_failure(data: bytes) -> None:
     assert isinstance(decode_answer(data), Failed)
+
+
+ANSWERS = [
+    Done.of(CommandResult(uuid4(), ADA, 2, 9, ())),
+    Expired(datetime.now(UTC)),
+    *map(answer_of, ERRORS),
+]
+
+
+@given(st.one_of([poisoned(encode_message(answer)) for answer in ANSWERS]))
+def test_whatever_a_stranger_answers_can_be_told(data: bytes) -> None:
+    assert str(error_of(decode_answer(data)))
 
 
 def test_members_that_are_not_known_are_passed_over() -> None:

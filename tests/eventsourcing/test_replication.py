@@ -211,14 +211,14 @@ class TestRefusal:
     ) -> None:
         fill(source, 10)
         target.append(stream(note(), 2))
-        self.refused(source, target, "in its place there is commit")
+        self.refused(source, target, "in its place the target has commit")
 
     def test_a_target_with_an_other_commit_without_events_is_left_as_it_is(
         self, source: EventStore, target: EventStore
     ) -> None:
         source.append([noted(note(), 1)])
         target.append([])
-        self.refused(source, target, "in its place there is commit")
+        self.refused(source, target, "in its place the target has commit")
 
     def test_it_is_left_so_also_where_much_could_be_written_before_that_is_known(
         self, source: EventStore, target: EventStore
@@ -243,7 +243,7 @@ class TestRefusal:
         copy(source, target)
         target.append([noted(note(), 1)])
         source.append([noted(note(), 1)])
-        self.refused(source, target, "in its place there is commit")
+        self.refused(source, target, "in its place the target has commit")
 
     def test_a_commit_that_is_missing_before_the_end_is_not_made_up_for(
         self, source: EventStore, target: EventStore
@@ -252,7 +252,7 @@ class TestRefusal:
         source.append([noted(note(), 1)])
         source.append([noted(note(), 1)])
         target.replicate(everything(source)[1:2])
-        self.refused(source, target, "in its place there is commit")
+        self.refused(source, target, "in its place the target has commit")
 
     @pytest.mark.parametrize("column", ["data", "time", "metadata", "id"])
     def test_the_slightest_difference_is_noticed(
@@ -266,7 +266,7 @@ class TestRefusal:
             with pytest.raises(VerificationError, match="target differs from the source"):
                 verify(replicated, store)
             source.append([noted(note(), 1)])
-            self.refused(source, store, "in its place there is commit")
+            self.refused(source, store, "the target has it with other content")
 
     def test_what_somebody_else_writes_meanwhile_is_noticed(
         self, source: EventStore, target: EventStore

@@ -13,7 +13,7 @@ from pymongo.collection import Collection
 from pymongo.errors import PyMongoError
 
 from shop.backends.mongodb.errors import translated
-from shop.backends.mongodb.schema import Documents, prepare
+from shop.backends.mongodb.schema import MARKER, Documents, prepare
 from shop.eventsourcing.errors import StoreClosedError, StoreError
 
 Document = dict[str, Any]
@@ -99,6 +99,11 @@ class Database:
     def translated(self) -> AbstractContextManager[None]:
         """Raises the toolkit's errors for the driver's."""
         return translated(self.where, self.timeout)
+
+    def exists(self) -> bool:
+        """Whether there is a store, which any other use makes."""
+        with self.translated():
+            return self._database[f"{self.prefix}store"].find_one({"_id": MARKER}) is not None
 
     def close(self) -> None:
         """Close all connections; idempotent."""

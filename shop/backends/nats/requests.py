@@ -25,13 +25,13 @@ class NatsRequests:
 
     def serve(
         self, subjects: Sequence[str], group: str, receive: Callable[[Request], None]
-    ) -> NatsService:
+    ) -> NatsMembership:
         """As :meth:`RequestBus.serve`; ``receive`` is called on the loop."""
 
         def deliver(message: Message) -> None:
             receive(NatsRequest(self._connection, message))
 
-        return NatsService(
+        return NatsMembership(
             self._connection,
             [
                 self._connection.listen(self._prefix + subject, deliver, group=group)
@@ -59,8 +59,8 @@ class NatsRequest:
             client.post(self._message.reply, data)
 
 
-class NatsService:
-    """As :class:`Service`."""
+class NatsMembership:
+    """As :class:`Membership`."""
 
     def __init__(self, connection: NatsConnection, listenings: Sequence[Listening]) -> None:
         self._connection = connection
@@ -69,11 +69,11 @@ class NatsService:
         self._left = threading.Event()
 
     def leave(self) -> None:
-        """As :meth:`Service.leave`."""
+        """As :meth:`Membership.leave`."""
         self._connection.call(self._begin)
 
     def close(self, timeout: float) -> None:
-        """As :meth:`Service.close`."""
+        """As :meth:`Membership.close`."""
         self.leave()
         self._left.wait(timeout)
 

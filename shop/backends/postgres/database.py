@@ -12,7 +12,12 @@ import psycopg
 from shop.backends.postgres.connections import Connection, Connections, Row
 from shop.backends.postgres.errors import translation
 from shop.backends.postgres.names import Names
-from shop.backends.postgres.setup import create_database, set_up
+from shop.backends.postgres.setup import (
+    create_database,
+    database_exists,
+    schema_version,
+    set_up,
+)
 from shop.eventsourcing.errors import StoreError
 
 Parameters = Sequence[Any] | Mapping[str, Any]
@@ -90,6 +95,16 @@ class Database:
     def translation(self, error: psycopg.Error) -> StoreError:
         """The toolkit's error for one of PostgreSQL's."""
         return translation(error, self.place, self.timeout)
+
+    def exists(self) -> bool:
+        """Whether there is a store, which any other use makes. Raises as these."""
+        try:
+            if not database_exists(self._conninfo, self.timeout):
+                return False
+            with self._connections.one() as connection:
+                return schema_version(connection, self.names) > 0
+        except psycopg.Error as error:
+            raise self.translation(error) from error
 
     def close(self) -> None:
         """Close the connections; idempotent."""

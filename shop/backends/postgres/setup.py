@@ -15,21 +15,26 @@ from shop.backends.postgres.schema import MIGRATIONS
 from shop.eventsourcing.errors import StoreFormatError
 
 
-def create_database(conninfo: str, timeout: float) -> None:
-    """Make the database that is named, unless it is there. Raises psycopg's errors."""
-    seconds = max(1, round(timeout))
+def database_exists(conninfo: str, timeout: float) -> bool:
+    """Whether the database that is named is there. Raises psycopg's errors."""
     try:
-        psycopg.connect(conninfo, connect_timeout=seconds).close()
+        psycopg.connect(conninfo, connect_timeout=_seconds(timeout)).close()
     except psycopg.OperationalError as error:
         # Before there is a session, the server's answer has no code.
         if "does not exist" not in str(error) or "database" not in str(error):
             raise
-    else:
+        return False
+    return True
+
+
+def create_database(conninfo: str, timeout: float) -> None:
+    """Make the database that is named, unless it is there. Raises psycopg's errors."""
+    if database_exists(conninfo, timeout):
         return
     name = conninfo_to_dict(conninfo)["dbname"]
     beside = make_conninfo(conninfo, dbname="postgres")
     with (
-        psycopg.connect(beside, autocommit=True, connect_timeout=seconds) as connection,
+        psycopg.connect(beside, autocommit=True, connect_timeout=_seconds(timeout)) as connection,
         # Another process may be doing the same.
         suppress(errors.DuplicateDatabase, errors.UniqueViolation),
     ):
@@ -42,11 +47,11 @@ def set_up(connection: Connection, names: Names, place: str) -> None:
     Raises :class:`StoreFormatError` where the tables are not this program's, or from a newer
     version, and psycopg's errors.
     """
-    if _version(connection, names) == len(MIGRATIONS):
+    if schema_version(connection, names) == len(MIGRATIONS):
         return
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (names.lock,))
-        version = _version(connection, names)
+        version = schema_version(connection, names)
         if version > len(MIGRATIONS):
             raise StoreFormatError(
                 f"{place} has schema version {version}, this program knows up to"
@@ -74,8 +79,8 @@ def set_up(connection: Connection, names: Names, place: str) -> None:
         connection.execute(f"UPDATE {names.store} SET version = %s", (len(MIGRATIONS),))
 
 
-def _version(connection: Connection, names: Names) -> int:
-    """How many migrations the store has seen."""
+def schema_version(connection: Connection, names: Names) -> int:
+    """How many migrations the store has seen, 0 where there is none. Raises as :func:`set_up`."""
     # Not by to_regclass(): that may remember a table as missing which has been made meanwhile.
     [(there,)] = connection.execute(
         "SELECT count(*) FROM pg_tables WHERE schemaname = %s AND tablename = %s",
@@ -88,3 +93,8 @@ def _version(connection: Connection, names: Names) -> int:
     except (errors.UndefinedColumn, ValueError) as error:
         raise StoreFormatError(f"{names.store} is a table of some other program") from error
     return int(version)
+
+
+def _seconds(timeout: float) -> int:
+    """As libpq takes a time-out."""
+    return max(1, round(timeout))

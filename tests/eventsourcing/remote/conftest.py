@@ -19,12 +19,13 @@ from shop.eventsourcing import (
     Module,
     NoAnswerError,
     RemoteCommandBus,
+    StoreError,
     UnitOfWork,
 )
 from shop.eventsourcing.command_wire import CommandMessage
-from shop.eventsourcing.requests import Request, RequestBus, Service
+from shop.eventsourcing.requests import Membership, Request, RequestBus
 from shop.eventsourcing.worker import CommandWorker
-from tests.eventsourcing.bank import BANK, Account, Open
+from tests.eventsourcing.bank import BANK, Account, Deposit, Open
 from tests.eventsourcing.conftest import Stores
 
 Requests = Callable[[], RequestBus]
@@ -95,7 +96,7 @@ class Wrapped:
 
     def serve(
         self, subjects: Sequence[str], group: str, receive: Callable[[Request], None]
-    ) -> Service:
+    ) -> Membership:
         return self.bus.serve(subjects, group, receive)
 
 
@@ -112,6 +113,21 @@ class LosesAnswers(Wrapped):
             self._left -= 1
             raise NoAnswerError("the connection broke")
         return answer
+
+
+class LosesTheStore(LosesAnswers):
+    """The first request is carried out, and its answer gets lost; then the store does, for some."""
+
+    def __init__(self, bus: RequestBus, count: int, error: StoreError) -> None:
+        super().__init__(bus, 1)
+        self._count = count
+        self._error = error
+        self.module = Module(BANK.events, {**BANK.handlers, Deposit: self._handle})
+
+    def _handle(self, payload: Deposit, id: UUID, work: UnitOfWork) -> None:
+        if 1 < len(self.sent) <= 1 + self._count:
+            raise self._error
+        work.get(Account, id).deposit(payload.amount)
 
 
 class LosesAnswersOfTheDead(Wrapped):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from uuid import UUID, uuid4
 
 import msgspec
@@ -17,11 +18,14 @@ from shop.eventsourcing import (
     CommandIdReusedError,
     CommandPayload,
     CommandRejected,
+    CommitInDoubtError,
     Module,
     OutcomeUnknownError,
     PayloadError,
     RemoteCommandBus,
     StaleVersionError,
+    StoreError,
+    StoreUnavailableError,
     UnitOfWork,
     UnknownCommandError,
     UnknownEventData,
@@ -44,6 +48,7 @@ from tests.eventsourcing.remote.conftest import (
     Gate,
     LosesAnswers,
     LosesAnswersOfTheDead,
+    LosesTheStore,
     Requests,
     Workers,
     counted,
@@ -167,6 +172,24 @@ class TestDoneOnce:
         assert len({message.id for message in bus.sent}) == 1
         assert memory_stores.events.head() == 3
         assert counted(remote) == {"sent": 1, "unanswered": 2, "retried": 2}
+
+    @pytest.mark.parametrize(
+        "error", [StoreUnavailableError("the cable is out"), CommitInDoubtError("it was cut")]
+    )
+    def test_a_worker_that_has_lost_the_store_does_not_know_what_became_of_it_before(
+        self, memory_stores: Stores, requests: Requests, workers: Workers, error: StoreError
+    ) -> None:
+        memory_stores.events.append(booked(ADA, 10))
+        for lost, dispatch_ends in ((2, nullcontext()), (99, pytest.raises(OutcomeUnknownError))):
+            bus = LosesTheStore(requests(), lost, error)
+            worker = workers.start(module=bus.module)
+            remote = RemoteCommandBus(bus, memory_stores.events, [BANK])
+            with dispatch_ends:
+                result = remote.dispatch(Command.new(Deposit(5), ADA.id), timeout=1)
+                assert [event.data for event in result.events] == [Deposited(5)]
+                assert counted(remote) == {"sent": 1, "unanswered": 3, "retried": 3}
+            worker.close(5)
+        assert memory_stores.events.head() == 4
 
     def test_a_refusal_that_got_lost_is_judged_anew(
         self, memory_stores: Stores, requests: Requests, workers: Workers

@@ -13,8 +13,10 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
+from hypothesis import given, settings
 
 from shop.backends.nats.requests import NatsRequests
+from shop.bootstrap import open_event_store
 from shop.eventsourcing import (
     Aggregates,
     Command,
@@ -22,6 +24,7 @@ from shop.eventsourcing import (
     CommandResult,
     Module,
     NoWorkerError,
+    OutcomeUnknownError,
     PayloadError,
     Query,
     RemoteCommandBus,
@@ -45,8 +48,10 @@ from tests.eventsourcing.bank import (
     Opened,
     account,
     booked,
+    registry,
 )
 from tests.eventsourcing.conftest import Stores
+from tests.eventsourcing.poison import poisoned
 from tests.eventsourcing.remote.conftest import (
     Gate,
     Requests,
@@ -223,6 +228,33 @@ class TestWorkers:
         assert "cannot be read" in caplog.text
         remote.dispatch(Command.new(Open("Ada")))
 
+    def test_whatever_a_stranger_sends_is_answered(
+        self,
+        requests: Requests,
+        workers: Workers,
+        memory_stores: Stores,
+        remote: RemoteCommandBus,
+    ) -> None:
+        workers.start(threads=1)
+        memory_stores.events.append(booked(ADA))
+        bus = requests()
+        subject = command_subject(memory_stores.events.info().identity, "bank.account.deposit")
+        deposit = CommandMessage.of(
+            Command.new(Deposit(1), ADA.id, expected_version=1, actor="eve"),
+            b'{"amount":1}',
+            timeout=5,
+            deadline=datetime.max.replace(tzinfo=UTC),
+        )
+
+        @settings(max_examples=300, deadline=None)
+        @given(poisoned(encode_message(deposit)))
+        def send(message: bytes) -> None:
+            answer = decode_answer(bus.request(subject, message, timeout=5))
+            assert "answer cannot be read" not in str(answer)
+
+        send()
+        assert remote.dispatch(Command.new(Open("Eve"))).version == 1
+
 
 class TestStopping:
     def test_a_stopping_worker_finishes_what_it_began_and_leaves_the_rest_to_others(
@@ -313,16 +345,26 @@ class TestSizes:
         assert remote.dispatch(Command.new(Open("Ada"))).version == 1
 
     def test_events_that_are_too_large_for_an_answer_are_read_from_the_store(
-        self, small: tuple[RemoteCommandBus, Workers], memory_stores: Stores
+        self,
+        small: tuple[RemoteCommandBus, Workers],
+        memory_stores: Stores,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         def open_thrice(payload: Open, id: UUID, work: UnitOfWork) -> None:
             work.find(Account, id).record(Opened("x" * 3000))
 
         remote, workers = small
         workers.start(module=Module(BANK.events, {Open: open_thrice}))
-        result = remote.dispatch(Command.new(Open("Ada")))
+        wanted = Command.new(Open("Ada"))
+        result = remote.dispatch(wanted)
         assert result.events == tuple(memory_stores.events.read(Query()))
         assert result.version == 1
+
+        closed = open_event_store("memory://", registry())
+        closed.close()
+        monkeypatch.setattr(remote, "_store", closed)
+        with pytest.raises(OutcomeUnknownError, match=str(wanted.id)):
+            remote.dispatch(wanted, timeout=0.2)
 
 
 def test_nothing_is_logged_when_all_is_well(

@@ -1,0 +1,61 @@
+"""What the drivers think of the URLs that they are to get, before anything is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from difflib import get_close_matches
+
+_NOWHERE = "/nowhere"
+"""A directory without the socket of any server."""
+
+
+def check_postgresql(url: str, parameters: Iterable[str], ours: Collection[str]) -> None:
+    """Raise ``ValueError`` where psycopg will not take a URL, with what is wrong.
+
+    ``parameters`` are the names of its parameters, ``ours`` those of the shop's own.
+    """
+    from psycopg import Error, conninfo, pq
+
+    known = [option.keyword.decode() for option in pq.Conninfo.get_defaults()]
+    try:
+        parts = conninfo.conninfo_to_dict(url)
+    except (Error, UnicodeDecodeError):  # which quote parts of it
+        unknown = [name for name in parameters if name not in known]
+        fault = _unknown(unknown[0], [*ours, *known]) if unknown else "psycopg cannot read it"
+        raise ValueError(fault) from None
+    ports = str(parts.get("port") or "").split(",")
+    if not all(not port or is_port(port) for port in ports):
+        raise ValueError("its port must be a number from 1 to 65535")
+    # libpq looks at the values no sooner than it connects.
+    hosts = 1 + str(parts.get("hostaddr") or parts.get("host") or "").count(",")
+    nowhere = conninfo.make_conninfo(url, host=",".join([_NOWHERE] * hosts), hostaddr="")
+    attempt = pq.PGconn.connect_start(nowhere.encode())
+    told = attempt.error_message.decode(errors="replace").strip()
+    attempt.finish()
+    if _NOWHERE not in told:
+        raise ValueError(f"psycopg does not take it: {told}")
+
+
+def check_mongodb(url: str, parameters: Iterable[str], ours: Collection[str]) -> None:
+    """The same for pymongo. Raises ``ValueError`` for weaker promises than the shop's, too."""
+    from pymongo.errors import PyMongoError
+    from pymongo.uri_parser import parse_uri
+
+    try:
+        options = parse_uri(url)["options"]
+    except (PyMongoError, ValueError, TypeError, OSError) as error:  # which quote no value
+        near = [name for name in parameters if get_close_matches(name, ours)]
+        fault = _unknown(near[0], ours) if near else f"pymongo does not take it: {error}"
+        raise ValueError(fault) from None
+    if options.get("w", "majority") != "majority" or not options.get("journal", True):
+        raise ValueError("it may have no other w than majority, and no other journal than true")
+
+
+def is_port(text: str) -> bool:
+    """Whether this is the number of a port."""
+    return text.isdecimal() and 1 <= int(text) <= 65535
+
+
+def _unknown(name: str, known: Iterable[str]) -> str:
+    near = get_close_matches(name, list(known), n=1)
+    return "it has an unknown parameter" + (f": is it meant to be {near[0]}?" if near else "")
