@@ -212,7 +212,7 @@ class Node:
         self.commands = CommandBus(self.events, self.aggregates, stage.modules)
         self.models.prepare(WorkflowList().collections)
         self.reactions = Reactions(
-            workflow, self.events, self.models, self.aggregates, self.commands, run=in_turn
+            workflow, self.events, self.models, self.aggregates, self.commands
         )
         self._listing = Fold(WorkflowList(), self.events, self.models)
         self._timers = Timers(workflow, self.events, self.models, self.aggregates)
@@ -268,8 +268,3 @@ class Node:
             known = Checkpoint(name, 1, 0, shape, self.events.info().identity)
             self.models.commit(None, known)
         return Progress(known, known.position)
-
-
-def in_turn(tasks: Sequence[Callable[[], None]]) -> None:
-    for task in tasks:
-        task()

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from functools import partial
-from typing import Any
+from itertools import zip_longest
+from typing import Any, NamedTuple
 from uuid import UUID, uuid5
 
 import msgspec
 
-from shop.eventsourcing.command import Command, CommandBus
+from shop.eventsourcing.command import Command, CommandBus, CommandPayload
 from shop.eventsourcing.errors import (
     AggregateNotFoundError,
     CommandRejected,
@@ -22,7 +22,7 @@ from shop.eventsourcing.errors import (
 from shop.eventsourcing.event import AggregateRef, Event, EventData, Metadata
 from shop.eventsourcing.fold import Progress
 from shop.eventsourcing.model import ModelStore
-from shop.eventsourcing.repository import Aggregates, UnitOfWork
+from shop.eventsourcing.repository import Aggregates, Pipeline, UnitOfWork
 from shop.eventsourcing.retry import ConflictRetry
 from shop.eventsourcing.store import EventStore, Query
 from shop.eventsourcing.workflow import Workflow
@@ -30,9 +30,6 @@ from shop.eventsourcing.workflow_instance import CommandRequested, Retried, Work
 
 _PATIENCE = 10.0
 """Seconds for which conflicting writes are tried again."""
-
-Run = Callable[[Sequence[Callable[[], None]]], None]
-"""Calls all the functions, in any order or at once, and raises what one of them raised."""
 
 
 class Reactions:
@@ -51,7 +48,6 @@ class Reactions:
         aggregates: Aggregates,
         commands: CommandBus,
         *,
-        run: Run,
         batch: int = 200,
     ) -> None:
         self._workflow = workflow
@@ -59,13 +55,13 @@ class Reactions:
         self._models = models
         self._aggregates = aggregates
         self._commands = commands
-        self._run = run
         self._batch = batch
 
     def advance(self, progress: Progress, to: int) -> Progress:
         """React to at most one batch of the events up to the position ``to``.
 
-        Each instance meets its events one after the other; several instances may do so at once.
+        Each instance meets its events one after the other, and several instances meet one each
+        at a time.
         Where no event up to ``to`` concerns the workflow, nothing is written.
         """
         query = Query(
@@ -75,12 +71,13 @@ class Reactions:
         if not events:
             return Progress(progress.committed, to)
         now = self._events.now()
-        by_instance: defaultdict[UUID, list[Event[EventData]]] = defaultdict(list)
+        by_instance: defaultdict[UUID, list[_Trigger]] = defaultdict(list)
         for event in events:
             id = self._workflow.instance_of(event)
             if id is not None:
-                by_instance[id].append(event)
-        self._run([partial(self._see_to, id, own, now) for id, own in by_instance.items()])
+                by_instance[id].append(_Trigger(id, event))
+        for turn in zip_longest(*by_instance.values()):
+            self._see_to_all([trigger for trigger in turn if trigger is not None], now)
         reached = events[-1].position if len(events) == self._batch else to
         return self.commit(Progress(progress.committed, reached))
 
@@ -90,13 +87,57 @@ class Reactions:
         self._models.commit(progress.committed, checkpoint)
         return Progress(checkpoint, progress.position)
 
-    def _see_to(self, id: UUID, events: Sequence[Event[EventData]], now: datetime) -> None:
-        for event in events:
-            if isinstance(event.data, Retried):
-                self._try_again(id, event, now)
-            else:
-                commit_id = uuid5(event.id, str(AggregateRef(self._workflow.name, id)))
-                self._take(id, event, now, commit_id)
+    def _see_to_all(self, triggers: Sequence[_Trigger], now: datetime) -> None:
+        """Have several instances see to one event each, most of them with one append."""
+        pipeline = self._aggregates.pipeline()
+        added: list[_Trigger] = []
+        left: list[_Trigger] = []
+        for trigger in triggers:
+            if isinstance(trigger.event.data, Retried):
+                left.append(trigger)  # it takes several commits
+                continue
+            try:
+                if self._add(trigger, now, pipeline):
+                    added.append(trigger)
+            except Exception:  # noqa: BLE001 - it may rest on what is so no longer
+                left.append(trigger)
+        for trigger, outcome in zip(added, pipeline.commit(), strict=True):
+            if isinstance(outcome, Exception):
+                left.append(trigger)
+        for trigger in left:
+            self._see_to(trigger, now)
+
+    def _add(self, trigger: _Trigger, now: datetime, pipeline: Pipeline) -> bool:
+        """Have a pipeline store what comes of a trigger. Whether there is anything to store.
+
+        Raises what keeps it from being seen to with the others: it is to be seen to alone then.
+        """
+        id, event = trigger
+        work = pipeline.work()
+        instance = work.find(self._workflow.instances, id)
+        if isinstance(event.data, CommandRequested) and not instance.parked:
+            if event.data.command_id in instance.refused:
+                return False
+            # The instance is guarded with it: nobody has recorded a refusal meanwhile.
+            command = self._command(instance, event, event.data)
+            self._commands.record(command, work)
+            self._commands.add(command, work, pipeline)
+            return True
+        if self._record(instance, event, now, waited=False):
+            commit_id = self._commit_id(trigger)
+            pipeline.add(work, commit_id=commit_id, digest=commit_id.bytes, metadata=_why(event))
+            return True
+        return False
+
+    def _see_to(self, trigger: _Trigger, now: datetime) -> None:
+        id, event = trigger
+        if isinstance(event.data, Retried):
+            self._try_again(id, event, now)
+        else:
+            self._take(id, event, now, self._commit_id(trigger))
+
+    def _commit_id(self, trigger: _Trigger) -> UUID:
+        return uuid5(trigger.event.id, str(AggregateRef(self._workflow.name, trigger.id)))
 
     def _try_again(self, id: UUID, retried: Event[EventData], now: datetime) -> None:
         """See to what waits at a parked instance, until it fails again.
@@ -125,9 +166,7 @@ class Reactions:
 
         ``waited`` tells that the instance is parked and this is the first of what waits.
         """
-        why = Metadata(
-            correlation_id=trigger.metadata.correlation_id or trigger.id, causation_id=trigger.id
-        )
+        why = _why(trigger)
         retry = ConflictRetry(timeout=_PATIENCE)
         for attempt in retry:
             with attempt:
@@ -148,11 +187,8 @@ class Reactions:
         """
         work = self._aggregates.work(trust=trust)
         instance = work.find(self._workflow.instances, id)
-        if instance.parked and not waited:
-            instance.defer(trigger)
-            return work
         try:
-            self._react(instance, trigger, now)
+            return work if self._record(instance, trigger, now, waited=waited) else None
         except (StoreError, CommandTimeoutError, OutcomeUnknownError):
             raise  # no fault of the workflow's: it is tried again
         except Exception as error:  # noqa: BLE001 - whatever a handler raises has its instance parked
@@ -164,11 +200,18 @@ class Reactions:
                 instance.begin()
             instance.park(trigger, error)
             return work
+
+    def _record(
+        self, instance: WorkflowInstance, trigger: Event[EventData], now: datetime, *, waited: bool
+    ) -> bool:
+        """Have an instance record what comes of a trigger. Whether there is anything to store."""
+        if instance.parked and not waited:
+            instance.defer(trigger)
+            return True
+        self._react(instance, trigger, now)
         if waited:
             instance.resume(trigger)
-        elif not instance.changes and not self._is_handled(instance, trigger):
-            return None
-        return work
+        return bool(instance.changes) or self._is_handled(instance, trigger)
 
     def _is_handled(self, instance: WorkflowInstance, trigger: Event[EventData]) -> bool:
         """Whether the trigger is for a handler: then it is remembered though nothing was recorded.
@@ -196,8 +239,19 @@ class Reactions:
         """Carry out a command, unless it was refused before; record a refusal."""
         if requested.command_id in instance.refused:
             return
+        command = self._command(instance, trigger, requested)
+        try:
+            self._commands.dispatch(command, timeout=_PATIENCE)
+        except CommandRejected as refusal:
+            instance.refuse(requested, refusal.code, refusal.detail)
+        except AggregateNotFoundError as error:
+            instance.refuse(requested, "not-found", str(error))
+
+    def _command(
+        self, instance: WorkflowInstance, trigger: Event[EventData], requested: CommandRequested
+    ) -> Command[CommandPayload]:
         payload = self._commands.registry.convert(requested.command, 1, requested.payload)
-        command = Command.new(
+        return Command.new(
             payload,
             requested.aggregate_id,
             id=requested.command_id,
@@ -205,9 +259,17 @@ class Reactions:
             causation_id=trigger.id,
             actor=str(instance.ref),
         )
-        try:
-            self._commands.dispatch(command, timeout=_PATIENCE)
-        except CommandRejected as refusal:
-            instance.refuse(requested, refusal.code, refusal.detail)
-        except AggregateNotFoundError as error:
-            instance.refuse(requested, "not-found", str(error))
+
+
+class _Trigger(NamedTuple):
+    """An event, and the id of the instance that it is for."""
+
+    id: UUID
+    event: Event[EventData]
+
+
+def _why(trigger: Event[EventData]) -> Metadata:
+    """What the events of a reaction say about why they happened."""
+    return Metadata(
+        correlation_id=trigger.metadata.correlation_id or trigger.id, causation_id=trigger.id
+    )

@@ -5,12 +5,18 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from shop.eventsourcing.bus import BusStatus
-from shop.eventsourcing.command import Command, CommandPayload, CommandResult, Module
+from shop.eventsourcing.command import (
+    Command,
+    CommandPayload,
+    CommandResult,
+    Module,
+    dispatch_in_turn,
+)
 from shop.eventsourcing.command_wire import (
     Answer,
     CommandMessage,
@@ -136,6 +142,12 @@ class RemoteCommandBus:
                 self._count("no_worker")
                 raise NoWorkerError(name, reason)
             self._count("retried")
+
+    def dispatch_each(
+        self, commands: Sequence[Command[CommandPayload]]
+    ) -> list[CommandResult | Exception]:
+        """As :meth:`CommandBus.dispatch_each`, but one after the other."""
+        return dispatch_in_turn(self.dispatch, commands)
 
     def check(self, *, timeout: float = 0.5) -> None:
         """Raise :class:`NoWorkerError` unless a worker answers within ``timeout`` seconds."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Generic, NamedTuple, TypeVar
 from uuid import UUID
@@ -11,11 +11,12 @@ from uuid import UUID
 import msgspec
 
 from shop.eventsourcing.aggregate import Aggregate
+from shop.eventsourcing.append import sole
 from shop.eventsourcing.errors import AggregateNotFoundError, StaleVersionError, StoreError
 from shop.eventsourcing.event import AggregateRef, Event, EventData, Metadata
 from shop.eventsourcing.retry import ConflictRetry
 from shop.eventsourcing.snapshot import Snapshot, SnapshotCache, SnapshotStore
-from shop.eventsourcing.store import Commit, EventStore, Query
+from shop.eventsourcing.store import Commit, EventStore, NewCommit, Query
 
 logger = logging.getLogger(__name__)
 
@@ -85,13 +86,24 @@ class Aggregates:
         """The typed repository of one kind of aggregate."""
         return Repository(self, cls)
 
-    def work(self, *, trust: bool = False, made: UUID | None = None) -> UnitOfWork:
+    def work(
+        self,
+        *,
+        trust: bool = False,
+        made: UUID | None = None,
+        after: Mapping[AggregateRef, Aggregate] | None = None,
+    ) -> UnitOfWork:
         """A new unit of work.
 
         With ``trust`` it takes aggregates from the cache without looking for newer events, and
-        does not look for those with the id ``made``, which was just made.
+        does not look for those with the id ``made``, which was just made. It takes those in
+        ``after`` as they will be once their changes are stored.
         """
-        return UnitOfWork(self, self._store, trust=trust, made=made)
+        return UnitOfWork(self, self._store, trust=trust, made=made, after=after or {})
+
+    def pipeline(self) -> Pipeline:
+        """A new pipeline."""
+        return Pipeline(self, self._store)
 
     def last_seen(self, cls: type[A], id: UUID) -> A | None:
         """The aggregate as this process saw it last; ``None`` when it is not in the cache.
@@ -193,13 +205,15 @@ class UnitOfWork:
         aggregates: Aggregates,
         store: EventStore,
         *,
-        trust: bool = False,
-        made: UUID | None = None,
+        trust: bool,
+        made: UUID | None,
+        after: Mapping[AggregateRef, Aggregate],
     ) -> None:
         self._aggregates = aggregates
         self._store = store
         self._trust = trust
         self._made = made
+        self._after = after
         self.trusted = False
         """Whether some aggregate was taken as last seen, or as not existing, without a look."""
         self._loaded: dict[AggregateRef, Aggregate] = {}
@@ -223,7 +237,11 @@ class UnitOfWork:
     def _on_trust(self, cls: type[A], id: UUID) -> A | None:
         if not self._trust:
             return None
-        found = cls(id) if id == self._made else self._aggregates.last_seen(cls, id)
+        changed = self._after.get(AggregateRef(cls.kind, id))
+        if isinstance(changed, cls):
+            found: A | None = changed.once_stored()
+        else:
+            found = cls(id) if id == self._made else self._aggregates.last_seen(cls, id)
         self.trusted = self.trusted or found is not None
         return found
 
@@ -264,6 +282,24 @@ class UnitOfWork:
         Raises what :meth:`EventStore.append` raises. A replayed commit stores nothing and leaves
         ``events`` empty.
         """
+        new = self.prepare(commit_id=commit_id, digest=digest, metadata=metadata)
+        commit = sole(self._store.append_each([new]))
+        self.settle(new, commit)
+        return commit
+
+    @property
+    def changed(self) -> Iterable[Aggregate]:
+        """The aggregates on which something was recorded."""
+        return (aggregate for aggregate in self._loaded.values() if aggregate.changes)
+
+    def prepare(
+        self,
+        *,
+        commit_id: UUID | None = None,
+        digest: bytes | None = None,
+        metadata: Metadata | Mapping[AggregateRef, Metadata] | None = None,
+    ) -> NewCommit:
+        """What :meth:`commit` is to append, for whoever does that in its place."""
         now = datetime.now(UTC)
         events: list[Event[EventData]] = []
         guards: dict[AggregateRef, int] = {}
@@ -272,19 +308,56 @@ class UnitOfWork:
             why = metadata.get(ref) if isinstance(metadata, Mapping) else metadata
             for version, data in enumerate(aggregate.changes, aggregate.stored_version + 1):
                 events.append(Event.new(ref, version=version, data=data, metadata=why, time=now))
-        commit = self._store.append(events, commit_id=commit_id, digest=digest, guards=guards)
-        if not commit.replayed:
-            self.events = [event.at(commit.first + i) for i, event in enumerate(events)]
-            self._settle()
-        return commit
+        return NewCommit(events, commit_id, digest, guards)
 
-    def _settle(self) -> None:
+    def settle(self, new: NewCommit, commit: Commit) -> None:
+        """Take note of what became of what was prepared."""
+        if commit.replayed:
+            return
+        self.events = [event.at(commit.first + i) for i, event in enumerate(new.events)]
         last = {event.aggregate: event for event in self.events}
         for ref, event in last.items():
             aggregate = self._loaded[ref]
             stored_version = aggregate.stored_version
             aggregate.changes.clear()
             self._aggregates.saved(aggregate, event, stored_version)
+
+
+class Pipeline:
+    """Units of work in a row, which are appended together, each as a commit of its own.
+
+    Each is decided on aggregates as they were last seen, and on what those before it recorded.
+    Nothing is looked up for that, so that many take little more than one; the append finds out
+    where it was wrong. For one thread.
+    """
+
+    def __init__(self, aggregates: Aggregates, store: EventStore) -> None:
+        self._aggregates = aggregates
+        self._store = store
+        self._works: list[tuple[UnitOfWork, NewCommit]] = []
+        self._changed: dict[AggregateRef, Aggregate] = {}
+
+    def work(self, *, made: UUID | None = None) -> UnitOfWork:
+        """The next unit of work, which is left out unless it is added."""
+        return self._aggregates.work(trust=True, made=made, after=self._changed)
+
+    def add(self, work: UnitOfWork, *, commit_id: UUID, digest: bytes, metadata: Metadata) -> None:
+        """Have what was recorded become a commit; see :meth:`UnitOfWork.commit`."""
+        new = work.prepare(commit_id=commit_id, digest=digest, metadata=metadata)
+        self._works.append((work, new))
+        self._changed |= {aggregate.ref: aggregate for aggregate in work.changed}
+
+    def commit(self) -> list[Commit | Exception]:
+        """Append all that was added; return for each its commit or its error. Call it once.
+
+        One that fails has those fail that were decided on what it recorded. All may be tried again
+        in units of work of their own.
+        """
+        outcomes = self._store.append_each([new for _, new in self._works])
+        for (work, new), outcome in zip(self._works, outcomes, strict=True):
+            if isinstance(outcome, Commit):
+                work.settle(new, outcome)
+        return outcomes
 
 
 class Repository(Generic[A]):

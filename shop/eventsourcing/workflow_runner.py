@@ -15,7 +15,6 @@ from shop.eventsourcing.reactions import Reactions
 from shop.eventsourcing.repository import Aggregates
 from shop.eventsourcing.runner import LogRunner, ProjectionRunner, ProjectionStatus, Schedule
 from shop.eventsourcing.store import EventStore
-from shop.eventsourcing.thread_pool import ThreadPool
 from shop.eventsourcing.timers import Timers, TimerStatus, TimerThread
 from shop.eventsourcing.workflow import Workflow
 
@@ -32,8 +31,7 @@ class WorkflowRunner:
 
     Several processes may run the same workflow on the same stores: everything is still done once.
     ``listing`` runs :class:`~shop.eventsourcing.workflow_list.WorkflowList` on the same models, and
-    ``aggregates`` and ``commands`` use the same events. So many ``threads`` help with reactions
-    when many instances have something to do. All methods may be called by any thread.
+    ``aggregates`` and ``commands`` use the same events. All methods may be called by any thread.
     """
 
     def __init__(
@@ -47,12 +45,10 @@ class WorkflowRunner:
         commands: CommandBus,
         listing: ProjectionRunner,
         schedule: Schedule = Schedule(),
-        threads: int = 7,
     ) -> None:
         self.workflow = workflow
         self._aggregates = aggregates
-        self._pool = ThreadPool(f"workflow-{workflow.name}", threads)
-        reactions = Reactions(workflow, events, models, aggregates, commands, run=self._pool.run)
+        reactions = Reactions(workflow, events, models, aggregates, commands)
         self._reactions = LogRunner(
             workflow, reactions, events, models, bus, kind="workflow", schedule=schedule
         )
@@ -85,8 +81,7 @@ class WorkflowRunner:
         """
         self.stop()
         until = time.monotonic() + timeout
-        # The helpers last: reactions under way wait for them.
-        parts = (self._timers.close, self._reactions.close, self._pool.close)
+        parts = (self._timers.close, self._reactions.close)
         stragglers = [close for close in parts if not close(max(0.0, until - time.monotonic()))]
         return not stragglers
 
