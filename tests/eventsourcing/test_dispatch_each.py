@@ -1,0 +1,137 @@
+"""Several commands together: as if they were dispatched one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+from uuid import UUID, uuid4
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from shop.eventsourcing import (
+    Aggregates,
+    Command,
+    CommandBus,
+    CommandPayload,
+    CommandResult,
+    DelegatingStore,
+    EventData,
+    NewCommit,
+    Query,
+)
+from shop.eventsourcing.store import Commit
+from tests.eventsourcing.bank import BANK, Deposit, Open, Transfer, Withdraw, account
+from tests.eventsourcing.conftest import Stores
+
+ACCOUNTS = range(3)
+amounts = st.integers(0, 9)
+
+
+class Wish(NamedTuple):
+    """A command, but for the ids of accounts, which are new in every run."""
+
+    account: int
+    payload: Open | Deposit | Withdraw | int
+    expected_version: int | None
+    repeated: int | None
+    """The number of a command that this one has the id of."""
+
+    def command(self, accounts: Sequence[UUID], ids: Sequence[UUID]) -> Command[CommandPayload]:
+        payload: CommandPayload = (
+            Transfer(accounts[(self.account + 1) % 3], self.payload)
+            if isinstance(self.payload, int)
+            else self.payload
+        )
+        id = uuid4() if self.repeated is None else ids[self.repeated]
+        return Command.new(
+            payload, accounts[self.account], id=id, expected_version=self.expected_version
+        )
+
+
+wishes = st.lists(
+    st.builds(
+        Wish,
+        account=st.sampled_from(ACCOUNTS),
+        payload=st.just(Open("Ada"))
+        | st.builds(Deposit, amounts)
+        | st.builds(Withdraw, amounts)
+        | amounts,
+        expected_version=st.none() | st.none() | st.integers(0, 4),
+        repeated=st.none() | st.none() | st.integers(0, 3),
+    ),
+    max_size=12,
+)
+
+
+class Bank:
+    """One bank's accounts, with a bus that remembers them and one that a stranger uses."""
+
+    def __init__(self, stores: Stores, ids: Sequence[UUID]) -> None:
+        self._events = stores.events
+        self._ids = ids
+        self.accounts = [account().id for _ in ACCOUNTS]
+        self.bus, self.stranger = (
+            CommandBus(self._events, Aggregates(self._events), [BANK]) for _ in range(2)
+        )
+
+    def commands(self, wishes: Sequence[Wish]) -> list[Command[CommandPayload]]:
+        return [wish.command(self.accounts, self._ids) for wish in wishes]
+
+    def streams(self) -> list[list[EventData]]:
+        """What happened to each account."""
+        return [
+            [event.data for event in self._events.read(Query(aggregate_ids=[id]))]
+            for id in self.accounts
+        ]
+
+
+def told(outcome: CommandResult | Exception) -> object:
+    if isinstance(outcome, Exception):
+        return type(outcome)
+    return outcome.version, outcome.replayed, [event.data for event in outcome.events]
+
+
+@given(before=wishes, between=wishes, wanted=wishes)
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+def test_the_outcomes_are_those_of_one_after_the_other(
+    stores: Stores, before: list[Wish], between: list[Wish], wanted: list[Wish]
+) -> None:
+    together = Bank(stores, [uuid4() for _ in range(4)])
+    in_turn = Bank(Stores.at("memory://"), [uuid4() for _ in range(4)])
+    for wishes, stranger in ((before, False), (between, True), (wanted, False)):
+        expected = [
+            outcome
+            for command in in_turn.commands(wishes)
+            for outcome in in_turn.stranger.dispatch_each([command])
+        ]
+        bus = together.stranger if stranger else together.bus
+        outcomes = bus.dispatch_each(together.commands(wishes))
+        assert [told(outcome) for outcome in outcomes] == [told(outcome) for outcome in expected]
+    assert together.streams() == in_turn.streams()
+
+
+class Counting(DelegatingStore):
+    """Tells how many appends were done, and how many commits they were to make."""
+
+    def __init__(self, stores: Stores) -> None:
+        super().__init__(stores.events)
+        self.sizes: list[int] = []
+
+    def append_each(self, commits: Sequence[NewCommit]) -> list[Commit | Exception]:
+        self.sizes.append(len(commits))
+        return super().append_each(commits)
+
+
+def test_one_append_does_for_many(memory_stores: Stores) -> None:
+    store = Counting(memory_stores)
+    bus = CommandBus(store, Aggregates(store), [BANK])
+    [ada] = bus.dispatch_each([Command.new(Open("Ada"))])
+    assert isinstance(ada, CommandResult)
+    outcomes = bus.dispatch_each([Command.new(Deposit(n), ada.aggregate.id) for n in range(1, 100)])
+    assert [o.version for o in outcomes if isinstance(o, CommandResult)] == list(range(2, 101))
+    assert store.sizes == [1, 99]
