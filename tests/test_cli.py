@@ -401,6 +401,40 @@ class TestFailures:
         told = capsys.readouterr().err
         assert "product_catalog has no read models yet, as it never ran: start the shop" in told
 
+    @pytest.mark.parametrize("line", ["events", "verify", "config", "schemas", "--help"])
+    def test_a_full_disk_is_told_in_a_line(
+        self, line: str, shop: Shop, environ: dict[str, str]
+    ) -> None:
+        with Path("/dev/full").open("wb") as full:
+            done = subprocess.run(
+                [sys.executable, "-m", "shop", *line.split()],
+                env=environment(**environ, PYTHONUNBUFFERED=""), stdout=full,
+                stderr=subprocess.PIPE, timeout=PATIENCE, text=True, check=False,
+            )  # fmt: skip
+        assert done.returncode == 1
+        told = [text for text in done.stderr.splitlines() if " of 6 events" not in text]
+        assert told == ["cannot write to standard output: No space left on device"]
+
+    def test_ctrl_c_before_the_program_is_there_ends_it_quietly_too(self) -> None:
+        done = subprocess.run(
+            [sys.executable, "-c", INTERRUPTED_IMPORT],
+            env=environment(), capture_output=True, timeout=PATIENCE, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (130, b"")
+
+
+INTERRUPTED_IMPORT = """
+import os, runpy, signal, sys
+
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == "shop.cli.moving":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupting())
+runpy.run_module("shop", run_name="__main__", alter_sys=True)
+"""
+
 
 class TestWorkflows:
     @pytest.fixture

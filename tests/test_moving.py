@@ -239,16 +239,20 @@ class TestExportAndImport:
         assert f"; {COMMITS} of the commits were there already" in capsys.readouterr().out
         assert everything(target) == everything(source)
 
-    def test_through_a_pipe(self, source: str, target: str) -> None:
+    @pytest.mark.parametrize("file", [[], ["-"]])
+    def test_through_a_pipe(
+        self, source: str, target: str, tmp_path: Path, file: list[str]
+    ) -> None:
         program = [sys.executable, "-m", "shop"]
         with subprocess.Popen(
-            [*program, "export"],
+            [*program, "export", *file],
+            cwd=tmp_path,
             env=environment(SHOP_EVENT_STORE=source),
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         ) as exporting:
             importing = subprocess.run(
-                [*program, "import"],
+                [*program, "import", *file],
                 env=environment(SHOP_EVENT_STORE=target),
                 stdin=exporting.stdout,
                 capture_output=True,
@@ -258,6 +262,7 @@ class TestExportAndImport:
         assert (exporting.returncode, importing.returncode) == (0, 0)
         assert b"verify: the target holds the same" in importing.stdout
         assert everything(target) == everything(source)
+        assert not (tmp_path / "-").exists()
 
     def test_an_import_whose_reader_has_had_enough_is_done_and_verified_all_the_same(
         self, source: str, target: str, tmp_path: Path

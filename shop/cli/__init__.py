@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import os
 import sys
@@ -12,7 +13,7 @@ from typing import NoReturn
 from shop import __version__
 from shop.cli import events, models, moving, serve, workflows
 from shop.config import Settings
-from shop.process import clear_failures, log_to_stderr
+from shop.process import EXIT_FAILED, clear_failures, fail, log_to_stderr
 from shop.urls import redacted, sqlite_path
 
 EPILOG = """\
@@ -29,19 +30,32 @@ exit codes:
 
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
     """Run a command line, by default that of the process; return the exit code."""
-    arguments = parser().parse_args(argv)
     try:
-        with clear_failures():
-            log_to_stderr(logging.INFO if arguments.run is serve.run else logging.WARNING)
-            code: int = arguments.run(arguments, os.environ if environ is None else environ)
+        try:
+            arguments = parser().parse_args(argv)
+            with clear_failures():
+                log_to_stderr(logging.INFO if arguments.run is serve.run else logging.WARNING)
+                code: int = arguments.run(arguments, os.environ if environ is None else environ)
+                return code
+        finally:
             sys.stdout.flush()
-            return code
-    except KeyboardInterrupt:
-        return 130
     except BrokenPipeError:
-        # Whoever read this, `head` perhaps, had enough. Python would complain at its exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read this, `head` perhaps, had enough.
+        _drop_output()
         return 0
+    except OSError as error:
+        if error.errno not in _UNWRITABLE or error.filename is not None:
+            raise
+        _drop_output()
+        fail(f"cannot write to standard output: {error.strerror}", EXIT_FAILED)
+
+
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+
+
+def _drop_output() -> None:
+    """Have Python, which writes what is left at its exit, not complain then."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Parser(argparse.ArgumentParser):

@@ -22,6 +22,7 @@ from shop.process import EXIT_FAILED, EXIT_MISUSED, fail
 
 URL_HELP = "URL of %s, or @FILE for a file that holds it: others see command lines, passwords too"
 FITTING = "%s must name a store that is empty or that copies of the same log alone have filled"
+_STANDARD = "-"
 RESUMED = (
     " However it ends, the same command goes on from there; and what is there already is compared."
 )
@@ -57,7 +58,11 @@ def add_to(commands: Commands) -> None:
     )
     _add_url(export_, "--from", "source", "the store to export")
     export_.add_argument(
-        "file", nargs="?", metavar="FILE", help="a file to make (default: standard output)"
+        "file",
+        nargs="?",
+        default=_STANDARD,
+        metavar="FILE",
+        help="a file to make; %(default)s, the default, is standard output",
     )
     export_.set_defaults(run=_export)
     import_ = commands.add_parser(
@@ -67,7 +72,13 @@ def add_to(commands: Commands) -> None:
         " must be empty or have come from an earlier part of the same log." + RESUMED,
     )
     _add_url(import_, "--to", "target", "the store to import into")
-    import_.add_argument("file", nargs="?", metavar="FILE", help="(default: standard input)")
+    import_.add_argument(
+        "file",
+        nargs="?",
+        default=_STANDARD,
+        metavar="FILE",
+        help="%(default)s, the default, is standard input",
+    )
     import_.set_defaults(run=_import)
 
 
@@ -101,7 +112,7 @@ def _export(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
         head = source.head()
         with progress("export") as show:
             export(source, head, file, lambda position: show(position, head))
-    if arguments.file is not None:
+    if arguments.file != _STANDARD:
         print(f"exported the log up to position {head} to {arguments.file}")
     return 0
 
@@ -146,10 +157,10 @@ def _take_in(entries: Iterable[HistoryEntry], target: EventStore, verb: str, hea
 
 
 @contextmanager
-def _file_to_write(name: str | None) -> Iterator[BinaryIO]:
+def _file_to_write(name: str) -> Iterator[BinaryIO]:
     """A new file, on the disk at the end and deleted if something fails; or standard output."""
     try:
-        if name is None:
+        if name == _STANDARD:
             yield sys.stdout.buffer
             sys.stdout.buffer.flush()
             return
@@ -164,13 +175,14 @@ def _file_to_write(name: str | None) -> Iterator[BinaryIO]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        fail(f"cannot write {name or 'to standard output'}: {error.strerror}", EXIT_FAILED)
+        what = "to standard output" if name == _STANDARD else name
+        fail(f"cannot write {what}: {error.strerror}", EXIT_FAILED)
 
 
 @contextmanager
-def _file_to_read(name: str | None) -> Iterator[BinaryIO]:
+def _file_to_read(name: str) -> Iterator[BinaryIO]:
     """The file, or standard input."""
-    if name is None:
+    if name == _STANDARD:
         yield sys.stdin.buffer
         return
     try:

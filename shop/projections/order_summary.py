@@ -30,7 +30,8 @@ class CustomerName(ReadModel, frozen=True):
 class OrderEntry(ReadModel, frozen=True):
     """An order, all but its customer's name.
 
-    ``deadline`` is when it will be cancelled, once that is settled, as long as it is open.
+    ``deadline`` is when it will be cancelled, once that is settled, as long as it is open;
+    ``reason`` is why it was.
     """
 
     indexes: ClassVar[tuple[str, ...]] = ("customer_id", "status")
@@ -42,6 +43,7 @@ class OrderEntry(ReadModel, frozen=True):
     total: int
     placed: datetime
     deadline: datetime | None = None
+    reason: str | None = None
 
 
 class OrderSummary(Projection):
@@ -65,11 +67,11 @@ class OrderSummary(Projection):
 
     @handles(OrderPaid)
     def paid(self, event: Event[OrderPaid], models: ModelSession) -> None:
-        _set_status(event.aggregate.id, "paid", models)
+        _close(event.aggregate.id, "paid", None, models)
 
     @handles(OrderCancelled)
     def cancelled(self, event: Event[OrderCancelled], models: ModelSession) -> None:
-        _set_status(event.aggregate.id, "cancelled", models)
+        _close(event.aggregate.id, "cancelled", event.data.reason, models)
 
     @handles(TimerSet)
     def deadline_set(self, event: Event[TimerSet], models: ModelSession) -> None:
@@ -86,9 +88,11 @@ class OrderSummary(Projection):
         models.put(event.aggregate.id, CustomerName(event.data.name))
 
 
-def _set_status(order_id: UUID, status: Status, models: ModelSession) -> None:
-    order = _order(order_id, models)
-    models.put(order_id, msgspec.structs.replace(order, status=status, deadline=None))
+def _close(order_id: UUID, status: Status, reason: str | None, models: ModelSession) -> None:
+    closed = msgspec.structs.replace(
+        _order(order_id, models), status=status, deadline=None, reason=reason
+    )
+    models.put(order_id, closed)
 
 
 def _order(order_id: UUID, models: ModelSession) -> OrderEntry:

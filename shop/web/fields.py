@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 from msgspec.structs import FieldInfo
@@ -14,6 +14,8 @@ from shop.eventsourcing import CommandPayload, PayloadError, Registry
 from shop.eventsourcing.registry import payload_error
 from shop.web.errors import FieldError, Problem
 
+_PARTS = 100
+"""How far a list is looked into."""
 _PATTERNS = {
     f"Expected `str` matching regex {pattern!r}": told
     for pattern, told in {
@@ -87,11 +89,31 @@ def field_errors(
             if field.required:
                 yield FieldError("This field is required", pointer=at + step(name))
             continue
-        try:
-            msgspec.convert(value[name], field.type, strict=strict)
-        except msgspec.ValidationError as error:
-            bad = payload_error(name, error)
-            yield FieldError(_told(bad.reason, field.type), pointer=at + step(name) + bad.path)
+        yield from _value_errors(field.type, value[name], at + step(name), strict=strict)
+
+
+def _value_errors(wanted: Any, value: Any, at: str, *, strict: bool) -> Iterator[FieldError]:
+    """What is wrong with a value of any type: in its parts, or else as a whole."""
+    bad_parts = list(_part_errors(wanted, value, at, strict=strict))
+    yield from bad_parts
+    try:
+        msgspec.convert(value, wanted, strict=strict)
+    except msgspec.ValidationError as error:
+        if not bad_parts:
+            bad = payload_error("", error)
+            yield FieldError(_told(bad.reason, wanted), pointer=at + bad.path)
+
+
+def _part_errors(wanted: Any, value: Any, at: str, *, strict: bool) -> Iterator[FieldError]:
+    if get_origin(wanted) is Annotated:
+        wanted = get_args(wanted)[0]
+    if isinstance(wanted, type) and issubclass(wanted, msgspec.Struct):
+        if wanted.__struct_config__.forbid_unknown_fields:  # else some of these are no errors
+            yield from field_errors(wanted, value, at, strict=strict)
+    elif isinstance(value, list) and get_origin(wanted) in {list, tuple}:
+        item, *others = get_args(wanted)
+        for number, part in enumerate(value[:_PARTS] if others in ([], [...]) else ()):
+            yield from _value_errors(item, part, f"{at}/{number}", strict=strict)
 
 
 def _told(reason: str, wanted: Any) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from inspect import getdoc
 from typing import Any
 
 import msgspec
 from flask import Flask, Response
 
+from shop import __version__
 from shop.eventsourcing import CommandPayload
 from shop.runtime import Shop
 from shop.web.batch import NDJSON, Line
@@ -75,7 +75,7 @@ def document(commands: Sequence[type[CommandPayload]], reads: Sequence[Read]) ->
     paths |= _monitoring(schemas[str(Liveness)], schemas[str(Readiness)])
     return {
         "openapi": "3.1.1",
-        "info": {"title": "Shop", "version": _version(), "description": _INTRODUCTION},
+        "info": {"title": "Shop", "version": __version__, "description": _INTRODUCTION},
         "paths": paths,
         "components": {
             "schemas": components,
@@ -245,10 +245,3 @@ def _query_parameters(query: type[msgspec.Struct]) -> Iterator[Document]:
 def _path_parameter(name: str) -> Document:
     schema = {"type": "string", "format": "uuid"} if name == "id" else {"type": "string"}
     return {"name": name, "in": "path", "required": True, "schema": schema}
-
-
-def _version() -> str:
-    try:
-        return version("shop")
-    except PackageNotFoundError:  # run from a checkout, not installed
-        return "development"

@@ -27,7 +27,8 @@ class Page(msgspec.Struct, Generic[T], frozen=True):
 class Order(msgspec.Struct, frozen=True):
     """An order, with the name that its customer has now.
 
-    An open one is cancelled at its `deadline`, unless it is paid before; others have none.
+    An open one is cancelled at its `deadline`, unless it is paid before; others have none. A
+    cancelled one has a `reason`.
     """
 
     order_id: UUID
@@ -37,6 +38,7 @@ class Order(msgspec.Struct, frozen=True):
     status: Status
     total: int
     deadline: datetime | None
+    reason: str | None
 
     @classmethod
     def of(cls, entry: OrderEntry, customer_name: str, payment_deadline: float) -> Order:
@@ -56,6 +58,7 @@ class Order(msgspec.Struct, frozen=True):
             entry.status,
             entry.total,
             deadline,
+            entry.reason,
         )
 
 

@@ -74,7 +74,10 @@ def summarised(trader: Trader, id: UUID) -> OrderEntry:
     placed = trader.placed(id)
     due = placed + timedelta(seconds=Settings().payment_deadline)
     deadline = due if order.status == "open" else None
-    return OrderEntry(id, order.customer_id, order.items, order.status, total, placed, deadline)
+    reason = "not wanted" if order.status == "cancelled" else None
+    return OrderEntry(
+        id, order.customer_id, order.items, order.status, total, placed, deadline, reason
+    )
 
 
 def all_of(reader: ModelReader, model: type[ReadModel]) -> list[ReadModel]:

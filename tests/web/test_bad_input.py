@@ -69,15 +69,30 @@ def test_all_bad_fields_are_told_at_once(client: Shopper) -> None:
     assert "`int`" in errors["/stock"]
 
 
-def test_a_pointer_leads_into_lists(client: Shopper) -> None:
-    items = [
-        {"product_id": str(uuid4()), "quantity": 1},
-        {"product_id": str(uuid4()), "quantity": 0},
-    ]
+def test_pointers_lead_to_all_bad_fields_in_lists(client: Shopper) -> None:
+    good = {"product_id": str(uuid4()), "quantity": 1}
+    items = [{"quantity": "x"}, good, {**good, "quantity": 0, "pric": 5}, 7]
     answer = client.command("shop.order.place", {"customer_id": "me", "items": items})
     assert problem(answer) == (422, "payload-invalid")
-    pointers = [error["pointer"] for error in answered(answer)["errors"]]
-    assert pointers == ["/customer_id", "/items/1/quantity"]
+    errors = {error["pointer"]: error["detail"] for error in answered(answer)["errors"]}
+    assert sorted(errors) == [
+        "/customer_id",
+        "/items/0/product_id",
+        "/items/0/quantity",
+        "/items/2/pric",
+        "/items/2/quantity",
+        "/items/3",
+    ]
+    assert "required" in errors["/items/0/product_id"]
+    assert "known: product_id, quantity, price" in errors["/items/2/pric"]
+    assert ">= 1" in errors["/items/2/quantity"]
+
+
+@pytest.mark.parametrize("items", [[], [{"product_id": str(uuid4()), "quantity": 1}] * 101, {}])
+def test_a_list_that_is_wrong_as_a_whole_is_pointed_at(client: Shopper, items: object) -> None:
+    answer = client.command("shop.order.place", {"customer_id": str(uuid4()), "items": items})
+    assert problem(answer) == (422, "payload-invalid")
+    assert [error["pointer"] for error in answered(answer)["errors"]] == ["/items"]
 
 
 @pytest.mark.parametrize(

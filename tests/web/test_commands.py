@@ -90,8 +90,10 @@ def test_a_product_is_ordered_paid_and_delivered_into_the_read_models(shopper: S
         "status": "paid",
         "total": 2700,
         "deadline": None,
+        "reason": None,
     }
     assert shopper.current(f"/orders/{order}") == paid
+    assert shopper.current("/orders?status=cancelled")["items"][0]["reason"] == "changed my mind"
     history = shopper.current(f"/customers/{ada}/orders")
     assert history["customer_id"] == ada
     assert history["customer_name"] == "Ada King"

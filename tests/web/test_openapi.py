@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from openapi_spec_validator import validate
 
+from shop import __version__
 from shop.domain.product import MODULE as PRODUCTS
 from shop.eventsourcing import CommandBus, CommandPayload, UnitOfWork, command
 from shop.runtime import Shop
@@ -26,6 +27,10 @@ def document(client: Shopper) -> dict[str, Any]:
 def test_the_document_is_valid(document: dict[str, Any]) -> None:
     assert document["openapi"].startswith("3.1")
     validate(document)
+
+
+def test_the_document_has_the_version_of_the_package(document: dict[str, Any]) -> None:
+    assert document["info"]["version"] == __version__
 
 
 def test_every_path_that_is_served_is_documented(client: Shopper, document: dict[str, Any]) -> None:

@@ -73,6 +73,7 @@ def test_an_order_that_is_not_paid_in_time_is_cancelled(
     eventually(lambda: (workflow(impatient, order) or {}).get("status") == "compensated")
     shown = impatient.current(f"/orders/{order}")
     assert (shown["status"], shown["deadline"]) == ("cancelled", None)
+    assert shown["reason"] == "payment deadline missed"
     assert impatient.current(f"/products/{mouse}")["stock"] == 5
     stream = impatient.current(f"/streams/shop.order/{order}")["items"]
     assert stream[-1]["data"] == {"reason": "payment deadline missed"}
