@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from itertools import islice
 from typing import IO, Annotated, Any
 from uuid import UUID
 
@@ -12,7 +13,7 @@ import msgspec
 from flask import Flask, Response, request
 from msgspec import Meta
 
-from shop.eventsourcing import Command
+from shop.eventsourcing import Command, CommandPayload, CommandResult
 from shop.runtime import Shop
 from shop.web.commands import (
     LARGEST_BODY,
@@ -29,6 +30,8 @@ from shop.web.shapes import Result
 
 NDJSON = "application/x-ndjson"
 _CHUNK = 64 * 1024
+_TOGETHER = 100
+"""Lines whose commands are dispatched together."""
 _HINT = "; a line holds one JSON object (curl: --data-binary keeps line ends, -d does not)"
 
 
@@ -81,11 +84,22 @@ def register_batch(app: Flask, shop: Shop, *, most: int) -> None:
         return response
 
     def results(body: IO[bytes], place: ExitStack) -> Iterator[bytes]:
+        left = lines(body)
         with place:
-            for number, text in lines(body):
-                yield json_line({"line": number, **result(text)})
+            while some := list(islice(left, _TOGETHER)):
+                results = carry_out(text for _, text in some)
+                for (number, _), result in zip(some, results, strict=True):
+                    yield json_line({"line": number, **result})
 
-    def result(text: bytes) -> dict[str, Any]:
+    def carry_out(texts: Iterable[bytes]) -> list[dict[str, Any]]:
+        """The results of some lines, whose commands are dispatched together."""
+        wanted = [command(text) for text in texts]
+        commands = [one for one in wanted if isinstance(one, Command)]
+        outcomes = iter(shop.commands.dispatch_each(commands))
+        return [_result(one, next(outcomes)) if isinstance(one, Command) else one for one in wanted]
+
+    def command(text: bytes) -> Command[CommandPayload] | dict[str, Any]:
+        """The command of a line, or the result that tells what is wrong with the line."""
         id = None
         try:
             line = parse(text)
@@ -93,12 +107,9 @@ def register_batch(app: Flask, shop: Shop, *, most: int) -> None:
             cls = known_command(shop, line.name)
             check_addressed(cls, line.aggregate_id)
             payload = convert_payload(registry, line.name, line.payload, at="/payload")
-            done = shop.commands.dispatch(Command.new(payload, line.aggregate_id, id=id))
+            return Command.new(payload, line.aggregate_id, id=id)
         except Exception as error:  # noqa: BLE001 - a bad line must not end the others
-            members = problem_of(error).members()
-            return {"status": members["status"], "command_id": id, **members}
-        status = 201 if has_created(cls, done) else 200
-        return {"status": status, **msgspec.structs.asdict(Result.of(done))}
+            return _failed(id, error)
 
     def parse(text: bytes) -> Line:
         if len(text) > LARGEST_BODY:
@@ -119,6 +130,18 @@ def register_batch(app: Flask, shop: Shop, *, most: int) -> None:
             ) from error
 
     app.add_url_rule("/commands", "batch", carry_out_all, methods=["POST"])
+
+
+def _result(command: Command[CommandPayload], outcome: CommandResult | Exception) -> dict[str, Any]:
+    if isinstance(outcome, Exception):
+        return _failed(command.id, outcome)
+    status = 201 if has_created(type(command.payload), outcome) else 200
+    return {"status": status, **msgspec.structs.asdict(Result.of(outcome))}
+
+
+def _failed(id: UUID | None, error: Exception) -> dict[str, Any]:
+    members = problem_of(error).members()
+    return {"status": members["status"], "command_id": id, **members}
 
 
 def _id_of(value: Any) -> UUID | None:
