@@ -89,6 +89,7 @@ class Reactions:
 
     def _see_to_all(self, triggers: Sequence[_Trigger], now: datetime) -> None:
         """Have several instances see to one event each, most of them with one append."""
+        self._aggregates.preload(self._workflow.instances, [trigger.id for trigger in triggers])
         pipeline = self._aggregates.pipeline()
         added: list[_Trigger] = []
         left: list[_Trigger] = []

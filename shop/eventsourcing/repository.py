@@ -113,6 +113,26 @@ class Aggregates:
         cached = self._cache.load(AggregateRef(cls.kind, id))
         return cls.decode(cached.state) if cached and cached.shape == cls.shape else None
 
+    def preload(self, cls: type[A], ids: Iterable[UUID]) -> None:
+        """Have those that are not in the cache come there, by one look into the store.
+
+        For units of work that trust. Those with many events are left out: a snapshot, if there is
+        one, makes less of them.
+        """
+        all_refs = (AggregateRef(cls.kind, id) for id in ids)
+        refs = [ref for ref in all_refs if self._cache.load(ref) is None]
+        if not refs:
+            return
+        found: dict[AggregateRef, tuple[A, Event[EventData]]] = {}
+        for event in self._store.read(Query(refs=refs, versions=(1, self._snapshot_every))):
+            ref = event.aggregate
+            aggregate = found[ref][0] if ref in found else cls(ref.id)
+            aggregate.replay(event)
+            found[ref] = aggregate, event
+        for aggregate, last in found.values():
+            if aggregate.version < self._snapshot_every:
+                self._remember(aggregate, last.id, since=0)
+
     def saved(self, aggregate: Aggregate, last: Event[EventData], stored_version: int) -> None:
         """Take note of an aggregate that was just saved, ``last`` being its newest event."""
         self._remember(aggregate, last.id, since=stored_version)

@@ -102,6 +102,8 @@ class Timers:
             )
             for timer in due
         }
+        if trust:
+            self._aggregates.preload(self._instances, [ref.id for ref in why])
         work = self._aggregates.work(trust=trust)
         instances = [work.find(self._instances, ref.id) for ref in why]
         for instance in instances:

@@ -70,6 +70,24 @@ def test_what_was_saved_here_is_hot(store: CountingStore) -> None:
     assert store.events_read() == 1
 
 
+def test_many_become_hot_by_one_look(store: CountingStore) -> None:
+    others = [account() for _ in range(3)]
+    store.append(booked(ADA, 5, 6))
+    store.append(booked(others[0], 7))
+    store.append(booked(others[1], *[1] * 99))
+    aggregates = Aggregates(store, snapshot_every=100)
+    aggregates.load(Account, ADA.id)
+    store.events_read()
+
+    aggregates.preload(Account, [ADA.id, *(ref.id for ref in others)])
+
+    assert store.events_read() == 102
+    seen = [aggregates.last_seen(Account, ref.id) for ref in (ADA, *others)]
+    assert [one and (one.version, one.balance) for one in seen] == [(3, 11), (2, 7), None, None]
+    aggregates.preload(Account, [ADA.id, others[0].id])
+    assert store.events_read() == 0
+
+
 def test_a_load_as_of_earlier_does_not_spoil_the_cache(store: CountingStore) -> None:
     aggregates = Aggregates(store)
     store.append(booked(ADA, 1, 2, 3))
