@@ -114,8 +114,11 @@ class Reactions:
         Raises what keeps it from being seen to with the others: it is to be seen to alone then.
         """
         id, event = trigger
-        work = pipeline.work()
-        instance = work.find(self._workflow.instances, id)
+        instances = self._workflow.instances
+        # None was found a moment ago, when they were looked for.
+        new = self._workflow.begins(event) and self._aggregates.last_seen(instances, id) is None
+        work = pipeline.work(made=id if new else None)
+        instance = work.find(instances, id)
         if isinstance(event.data, CommandRequested) and not instance.parked:
             if event.data.command_id in instance.refused:
                 return False
