@@ -68,7 +68,8 @@ class StoredModel(msgspec.Struct, frozen=True):
     """A model as it is stored. ``data`` is JSON; ``None`` means that the model is to be deleted.
 
     ``rank`` is its place in listings: the position of the event that made it, unless the class has
-    ``ordered_by``. ``position`` is that of the last event that changed it.
+    ``ordered_by``. ``position`` is that of the last event that changed it: within a generation, it
+    never goes back.
     """
 
     collection: str

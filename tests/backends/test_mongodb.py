@@ -310,7 +310,9 @@ class TestModels:
         for backend in backends:
             backend.close()
 
-    def test_a_late_writer_does_not_take_models_back(self, url: str) -> None:
+    @pytest.mark.parametrize("writer", ["post", "post~shadow"])
+    def test_a_late_writer_does_not_take_models_back(self, url: str, writer: str) -> None:
+        """Not even one who finishes what was committed before a rebuild became the live models."""
         backend = open_backend(url)
         models = backend.models
         assert isinstance(models, MongoModelStore)
@@ -323,7 +325,7 @@ class TestModels:
         }
         models.commit(checkpoints[0], checkpoints[1], [parcel("1", "Eve", 2)])
         models.commit(checkpoints[1], checkpoints[2], [parcel("2", None, 3)])
-        models._write("post", held)
+        models._write(writer, held)
         assert models.find("post", PARCELS, Filter()).value == [parcel("1", "Eve", 2)]
         backend.close()
 

@@ -64,16 +64,22 @@ def test_of_many_who_append_one_version_exactly_one_wins(store: EventStore) -> N
     assert store.head() == 20
 
 
+@pytest.mark.parametrize("size", [0, 2])
 def test_of_many_who_send_one_commit_one_writes_and_all_get_its_positions(
-    store: EventStore,
+    store: EventStore, size: int
 ) -> None:
+    """Also when they come together in one group, with others."""
     for _ in range(10):
-        events, commit_id, before = stream(note(), 2), uuid4(), store.head()
-        outcomes = at_once([partial(store.append, events, commit_id=commit_id)] * THREADS)
+        events, commit_id, before = stream(note(), size), uuid4(), store.head()
+        works = [partial(store.append, events, commit_id=commit_id)] * THREADS
+        outcomes = at_once([*works, *[partial(store.append, [])] * THREADS])
         commits = [outcome for outcome in outcomes if isinstance(outcome, Commit)]
-        assert [(c.first, c.last) for c in commits] == [(before + 1, before + 2)] * THREADS
-        assert sorted(c.replayed for c in commits) == [False] + [True] * (THREADS - 1)
-        assert store.head() == before + 2
+        replayed = [commit.replayed for commit in commits]
+        assert sorted(replayed[:THREADS]) == [False] + [True] * (THREADS - 1)
+        assert replayed[THREADS:] == [False] * THREADS
+        places = [(commit.first, commit.last) for commit in commits[:THREADS]]
+        assert places == [(before + 1, before + size)] * THREADS
+        assert store.head() == before + size
 
 
 def test_of_many_who_append_one_event_in_commits_of_their_own_one_wins(store: EventStore) -> None:

@@ -67,8 +67,8 @@ def tamper(stores: Stores, id: str, data: str | None) -> None:
     live = stores.models.checkpoint("balances")
     assert live is not None
     known = stores.models.get("balances", BALANCES.name, id).value
-    rank = known.rank if known else 5
-    stores.models.commit(live, live, [StoredModel(BALANCES.name, id, rank, 5, data)])
+    rank, position = (known.rank, known.position) if known else (5, 5)
+    stores.models.commit(live, live, [StoredModel(BALANCES.name, id, rank, position, data)])
 
 
 def go_on_booking(stores: Stores, stop: threading.Event) -> int:

@@ -113,7 +113,6 @@ class Log:
             if not careful and any(isinstance(outcome, Exception) for outcome in outcomes):
                 careful = True  # what is remembered may be old
                 continue
-            self._confirm_replays(outcomes, careful=careful)
             done, refusal = self._write(appends, outcomes)
             if refusal is not None and refusal.error is not None:
                 outcomes[done] = refusal.error
@@ -134,7 +133,6 @@ class Log:
             while appends:
                 outcomes = self._decided(appends, careful=True)
                 check_replicas(replicas, outcomes)
-                self._confirm_replays(outcomes, careful=True)
                 done, refusal = self._write(appends, outcomes)
                 if refusal is not None and refusal.error is not None:
                     entry.error = refusal.error
@@ -318,20 +316,13 @@ class Log:
         return max(mine, default=0)
 
     def _known(self, appends: Sequence[PreparedAppend]) -> dict[UUID, Commit]:
-        """The commits of the appends' ids that are in the store."""
+        """The commits of the appends' ids that are in the store, and on disk."""
         ids = [str(append.commit_id) for append in appends]
         found = self._database.collection("commits").find({"commit": {"$in": ids}}, COMMIT_FIELDS)
-        return {commit.id: commit for commit in map(commit_of, found)}
-
-    def _confirm_replays(self, outcomes: Sequence[Commit | Exception], *, careful: bool) -> None:
-        """Before a known commit is acknowledged again, see to it that it is on disk."""
-        if careful:
-            commits = [outcome for outcome in outcomes if isinstance(outcome, Commit)]
-            # A repeat within the group is as certain as its first time, which is written now.
-            new = {commit.id for commit in commits if not commit.replayed}
-            for outcome in commits:
-                if outcome.replayed and outcome.id not in new:
-                    self.confirm(outcome.last, outcome.id, always=not outcome.size)
+        known = {commit.id: commit for commit in map(commit_of, found)}
+        for commit in known.values():
+            self.confirm(commit.last, commit.id, always=not commit.size)
+        return known
 
     def confirm(self, last: int, commit_id: UUID | str, *, always: bool = False) -> None:
         """See to it that a commit that was read is on disk, with all before it.

@@ -4,7 +4,7 @@ Models and checkpoint change together without a transaction, so that a standalon
 commit is one write to one document: the checkpoint moves, and takes up what is to be written to the
 models. That is written then, and the checkpoint is rid of it. Whoever finds it there, after a crash
 or because he was in between, writes it before he reads or commits: to do it twice changes nothing,
-since every model tells which commit of its checkpoint wrote it last.
+since a model's position never goes back.
 """
 
 from __future__ import annotations
@@ -191,20 +191,12 @@ class MongoModelStore:
         changes: dict[str, list[UpdateOne]] = {}
         for change in checkpoint["pending"]:
             fields = {name: change[name] for name in change if name not in {"in", "_id"}}
-            fields |= {"writer": projection, "number": checkpoint["number"]}
             update: Document = {"$set": fields}
             if "key" not in fields:
                 update["$unset"] = {"key": 1, "by": 1, "data": 1}
             changes.setdefault(change["in"], []).append(
                 UpdateOne(
-                    {
-                        "_id": change["_id"],
-                        # Models of a rebuild were written by a checkpoint beside the live one.
-                        "$or": [
-                            {"number": {"$lt": checkpoint["number"]}},
-                            {"writer": {"$ne": projection}},
-                        ],
-                    },
+                    {"_id": change["_id"], "position": {"$lte": change["position"]}},
                     update,
                     upsert=True,
                 )
@@ -216,7 +208,7 @@ class MongoModelStore:
                         updates, ordered=False
                     )
                 except BulkWriteError as error:
-                    # One that is there already, or further, cannot be inserted.
+                    # One that is further already cannot be inserted.
                     failures = error.details["writeErrors"] if error.details else []
                     if not failures or any(f["code"] != DUPLICATE_KEY for f in failures):
                         raise
