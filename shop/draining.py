@@ -48,12 +48,13 @@ TICK = 0.01
 
 
 def stop_on_signals(on_stop: Callable[[], None]) -> None:
-    """Have the first SIGINT or SIGTERM stop this process cleanly, and a second one at once.
+    """Have the first SIGINT, SIGTERM or SIGHUP stop this process cleanly, and a second at once.
 
     In a waitress server ``on_stop`` is then called, connections are refused from then on, and the
     requests under way are answered before the server's ``run`` returns, within about
     ``MOST`` seconds. Outside a server the signal raises ``SystemExit(0)``. Call it in the main
-    thread; it works where the signals were inherited ignored, too.
+    thread; it works where the signals were inherited ignored, too, but for SIGHUP: ``nohup`` means
+    it. Of a terminal that is closed several may come: further ones count for nothing.
     """
 
     def stop(signum: int, frame: FrameType | None) -> None:
@@ -62,6 +63,7 @@ def stop_on_signals(on_stop: Callable[[], None]) -> None:
         repeated = signal.SIG_IGN if servers and signum == signal.SIGTERM else signal.SIG_DFL
         signal.signal(signal.SIGTERM, repeated)  # ignored for the moment: see LEAST
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         if not servers:
             raise SystemExit(0)
         # No more than this: the signal may have come in the middle of anything.
@@ -71,6 +73,8 @@ def stop_on_signals(on_stop: Callable[[], None]) -> None:
 
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, stop)
 
 
 def _sockets_of_loop(frame: FrameType | None) -> dict[int, Any]:

@@ -55,7 +55,7 @@ def way(request: pytest.FixtureRequest) -> Way:
     return WAYS[request.param]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_lets_requests_finish_and_ends_the_process_cleanly(
     way: Way, number: signal.Signals, tmp_path: Path
 ) -> None:
@@ -92,6 +92,33 @@ def test_a_signal_lets_requests_finish_and_ends_the_process_cleanly(
     assert len(answers) == len(lines)
     done = {UUID(answer["aggregate_id"]) for answer in answers if answer["status"] == 201}
     assert created_products(tmp_path) == done | {UUID(product)}
+
+
+def test_a_terminal_that_is_closed_may_say_so_twice(tmp_path: Path) -> None:
+    """The kernel tells the processes in the foreground, and so may the shell."""
+    with start(by_module, tmp_path) as server:
+        server.await_ready()
+        with server.connect() as waiting:
+            waiting.sendall(b"GET /stats HTTP/1.1\r\nHost: localhost\r\n")
+            server.signal(signal.SIGHUP)
+            await_true(server.refuses)
+            server.signal(signal.SIGHUP)
+            waiting.sendall(b"\r\n")
+            assert receive(waiting).status == 200
+        assert server.await_exit() == 0
+
+
+def test_what_is_to_outlive_its_terminal_does(tmp_path: Path) -> None:
+    def with_nohup(listen: str) -> list[str]:
+        return ["nohup", *by_module(listen)]
+
+    with start(with_nohup, tmp_path) as server:
+        server.await_ready()
+        server.signal(signal.SIGHUP)
+        assert server.request("GET", "/stats").status == 200
+        server.signal(signal.SIGTERM)
+        assert server.await_exit() == 0
+        assert "SIGTERM: answering" in server.log
 
 
 def test_make_passes_a_signal_on(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ def add_to(commands: Commands) -> None:
     parser = commands.add_parser(
         "serve",
         help="serve the shop over HTTP",
-        description="Serve the shop over HTTP until SIGINT (Ctrl-C) or SIGTERM: then answer the"
-        " requests under way and stop, with exit code 0. A second signal ends it at once."
+        description="Serve the shop over HTTP until SIGINT (Ctrl-C), SIGTERM or SIGHUP: then answer"
+        " the requests under way and stop, with exit code 0. A second signal ends it at once."
         " `waitress-serve wsgi:app` does the same.",
     )
     parser.add_argument(
