@@ -14,8 +14,8 @@ from shop.eventsourcing import (
     ConcurrencyError,
     DelegatingStore,
     EventStore,
+    FollowerState,
     NewCommit,
-    ProjectionState,
     Query,
     StoreError,
 )
@@ -73,7 +73,7 @@ class ShopCollector(Collector):
         for projection in health.projections:
             labels = [projection.name]
             position.add_metric(labels, projection.position)
-            failed.add_metric(labels, projection.state is ProjectionState.FAILED)
+            failed.add_metric(labels, projection.state is FollowerState.FAILED)
             if health.head is not None:
                 lag_events.add_metric(labels, max(0, health.head - projection.position))
             age = self._age(projection.name, projection.position)
@@ -121,7 +121,7 @@ def _workflows(health: Health) -> Iterator[Metric]:
         position.add_metric(labels, reactions.position)
         if health.head is not None:
             lag.add_metric(labels, max(0, health.head - reactions.position))
-        failed.add_metric(labels, ProjectionState.FAILED in {reactions.state, timers.state})
+        failed.add_metric(labels, FollowerState.FAILED in {reactions.state, timers.state})
         late.add_metric(labels, timers.late)
         fired.add_metric(labels, timers.fired)
         if health.parked is not None:

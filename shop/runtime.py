@@ -20,13 +20,13 @@ from shop.eventsourcing import (
     EventBus,
     EventStore,
     Filter,
+    FollowerState,
+    FollowerStatus,
     ModelProgress,
     ModelReader,
     ModelStore,
     NoWorkerError,
     ProjectionRunner,
-    ProjectionState,
-    ProjectionStatus,
     StoreError,
     WorkflowEntry,
     WorkflowList,
@@ -55,7 +55,7 @@ class Health(msgspec.Struct, frozen=True):
     ready: bool
     head: int | None
     """The event store's last position; ``None`` when it cannot be reached."""
-    projections: tuple[ProjectionStatus, ...]
+    projections: tuple[FollowerStatus, ...]
     workflows: tuple[WorkflowRunnerStatus, ...]
     parked: Mapping[str, int] | None
     """How many instances of each workflow are parked; ``None`` when that cannot be read."""
@@ -231,7 +231,7 @@ class Shop:
 
     def health(self) -> Health:
         """Look at the store and at every thread."""
-        statuses: tuple[ProjectionStatus, ...] = tuple(
+        statuses: tuple[FollowerStatus, ...] = tuple(
             runner.status() for runner in self.projections.values()
         )
         workflows = tuple(runner.status() for runner in self.workflows.values())
@@ -278,14 +278,14 @@ class Shop:
         return {name: counts[name] for name in self.workflows}
 
 
-def _problems(status: ProjectionStatus) -> list[str]:
+def _problems(status: FollowerStatus) -> list[str]:
     if status.failure is not None:
         failure = status.failure
         where = f" on event {failure.event_id} at {failure.position}" if failure.event_id else ""
         return [f"projection {status.name} failed{where}: {failure.error}"]
-    if status.state is ProjectionState.STARTING:
+    if status.state is FollowerState.STARTING:
         return [f"projection {status.name} is catching up, at position {status.position}"]
-    if status.state in {ProjectionState.STOPPED, ProjectionState.PAUSED}:
+    if status.state in {FollowerState.STOPPED, FollowerState.PAUSED}:
         return [f"projection {status.name} is {status.state}"]
     return []
 
@@ -301,6 +301,6 @@ def _workflow_problems(status: WorkflowRunnerStatus) -> list[str]:
     ):
         if failure is not None:
             problems.append(f"{thread} failed: {failure.error}")
-        elif state in {ProjectionState.STOPPED, ProjectionState.PAUSED}:
+        elif state in {FollowerState.STOPPED, FollowerState.PAUSED}:
             problems.append(f"{thread} stopped")
     return problems

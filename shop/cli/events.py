@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-import threading
+import time
 from collections.abc import Mapping
 from difflib import get_close_matches
 from uuid import UUID
@@ -108,4 +108,4 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
             if left == 0 or not arguments.follow:
                 return 0
             after = max(after, head)
-            threading.Event().wait(POLL)
+            time.sleep(POLL)

@@ -70,9 +70,9 @@ from shop.eventsourcing.remote import RemoteCommandBus
 from shop.eventsourcing.repository import Aggregates, Repository, UnitOfWork
 from shop.eventsourcing.requests import RequestBus
 from shop.eventsourcing.runner import (
+    FollowerState,
+    FollowerStatus,
     ProjectionRunner,
-    ProjectionState,
-    ProjectionStatus,
     Schedule,
 )
 from shop.eventsourcing.snapshot import Snapshot, SnapshotStore
@@ -144,6 +144,8 @@ __all__ = [
     "Failure",
     "Filter",
     "FoldError",
+    "FollowerState",
+    "FollowerStatus",
     "Keyed",
     "MessageTooLargeError",
     "Metadata",
@@ -166,8 +168,6 @@ __all__ = [
     "Projection",
     "ProjectionError",
     "ProjectionRunner",
-    "ProjectionState",
-    "ProjectionStatus",
     "PublishingStore",
     "Query",
     "ReadModel",

@@ -7,7 +7,6 @@ below a doubling bound spreads those who failed together.
 from __future__ import annotations
 
 import random
-import threading
 import time
 
 from shop.eventsourcing.errors import ConcurrencyError
@@ -43,7 +42,6 @@ class ConflictRetry:
         self._began = time.monotonic()
         self._timeout = timeout
         self._backoff = Backoff(first=0.001, most=0.05)
-        self._pause = threading.Event()
         self.attempts = 0
         self._done = False
 
@@ -59,7 +57,7 @@ class ConflictRetry:
         if self._done:
             raise StopIteration
         if self.attempts:
-            self._pause.wait(self._backoff.next_delay())
+            time.sleep(self._backoff.next_delay())
         self.attempts += 1
         return self
 

@@ -41,7 +41,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     every: float | None = None
 
 
-class ProjectionState(StrEnum):
+class FollowerState(StrEnum):
     """What the thread of a projection, or of a workflow, is doing."""
 
     STARTING = "starting"
@@ -52,14 +52,14 @@ class ProjectionState(StrEnum):
     ELSEWHERE = "elsewhere"
 
 
-class ProjectionStatus(msgspec.Struct, frozen=True):
+class FollowerStatus(msgspec.Struct, frozen=True):
     """How a projection, or a workflow, gets on.
 
     ``current`` tells that it has caught up once since its start.
     """
 
     name: str
-    state: ProjectionState
+    state: FollowerState
     position: int
     current: bool
     failure: Failure | None = None
@@ -93,7 +93,7 @@ class LogRunner:
         self._models = models
         self._schedule = schedule
         self._on_failure = on_failure
-        self._fold = steps
+        self._steps = steps
         self._progress: Progress | None = None
         self._changed = threading.Condition()
         self._position = 0
@@ -126,19 +126,19 @@ class LogRunner:
         progress = self._progress
         return progress.committed.position if progress else 0
 
-    def status(self) -> ProjectionStatus:
+    def status(self) -> FollowerStatus:
         """How it gets on."""
         with self._changed:
             failure = self._failures.current
             if not self._thread.alive:
-                state = ProjectionState.STOPPED
+                state = FollowerState.STOPPED
             elif self._paused:
-                state = ProjectionState.PAUSED
+                state = FollowerState.PAUSED
             elif failure is not None:
-                state = ProjectionState.FAILED
+                state = FollowerState.FAILED
             else:
-                state = ProjectionState.RUNNING if self._current else ProjectionState.STARTING
-            return ProjectionStatus(self.name, state, self._position, self._current, failure)
+                state = FollowerState.RUNNING if self._current else FollowerState.STARTING
+            return FollowerStatus(self.name, state, self._position, self._current, failure)
 
     def start(self) -> None:
         """Start the thread. Once."""
@@ -219,13 +219,13 @@ class LogRunner:
         if progress is None or (refresh and self._moved(progress)):
             progress = self._begin()
         elif refresh and progress.position > progress.committed.position:
-            progress = self._fold.commit(progress)
+            progress = self._steps.commit(progress)
         while True:
             self._note(progress)
             if progress.position >= head or self._paused or stopping.is_set():
                 break
             try:
-                progress = self._fold.advance(progress, head)
+                progress = self._steps.advance(progress, head)
             except FoldError as error:
                 self._note(error.progress)
                 if self._moved(error.progress):

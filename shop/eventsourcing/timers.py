@@ -16,7 +16,7 @@ from shop.eventsourcing.failures import Failure, Failures
 from shop.eventsourcing.model import Filter, ModelReader, ModelStore
 from shop.eventsourcing.repository import Aggregates
 from shop.eventsourcing.retry import ConflictRetry
-from shop.eventsourcing.runner import ProjectionRunner, ProjectionState
+from shop.eventsourcing.runner import FollowerState, ProjectionRunner
 from shop.eventsourcing.store import EventStore
 from shop.eventsourcing.threads import BackgroundThread
 from shop.eventsourcing.workflow import Workflow
@@ -122,7 +122,7 @@ class TimerStatus(msgspec.Struct, frozen=True):
     by how many seconds that was over then; ``fired`` how many timers it has fired.
     """
 
-    state: ProjectionState
+    state: FollowerState
     due: datetime | None
     late: float
     fired: int
@@ -161,9 +161,9 @@ class TimerThread:
     def status(self) -> TimerStatus:
         """How it gets on."""
         failure, look = self._failures.current, self._look
-        state = ProjectionState.FAILED if failure else ProjectionState.RUNNING
+        state = FollowerState.FAILED if failure else FollowerState.RUNNING
         if not self._thread.alive:
-            state = ProjectionState.STOPPED
+            state = FollowerState.STOPPED
         due = look.due if look else None
         late = max(0.0, (look.now - due).total_seconds()) if look and due else 0.0
         return TimerStatus(state, due, late, self._fired, failure)

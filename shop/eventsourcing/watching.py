@@ -9,7 +9,7 @@ from typing import Protocol
 from shop.eventsourcing.bus import EventBus
 from shop.eventsourcing.model import ModelStore
 from shop.eventsourcing.projection import Projection
-from shop.eventsourcing.runner import ProjectionState, ProjectionStatus
+from shop.eventsourcing.runner import FollowerState, FollowerStatus
 from shop.eventsourcing.store import EventStore, Query
 
 _SOON = 0.005
@@ -34,7 +34,7 @@ class ModelProgress(Protocol):
         """Models at an earlier position than this one have been begun anew by somebody else."""
         ...
 
-    def status(self) -> ProjectionStatus:
+    def status(self) -> FollowerStatus:
         """How the projection is doing."""
         ...
 
@@ -81,11 +81,11 @@ class ModelWatch:
         """As :attr:`ModelProgress.committed`, when it was last looked at."""
         return self._seen[0]
 
-    def status(self) -> ProjectionStatus:
+    def status(self) -> FollowerStatus:
         """As :meth:`ModelProgress.status`; raises what the stores raise."""
         self._look(0)
-        return ProjectionStatus(
-            self._projection.name, ProjectionState.ELSEWHERE, self.position, current=True
+        return FollowerStatus(
+            self._projection.name, FollowerState.ELSEWHERE, self.position, current=True
         )
 
     def wait_for(self, position: int, timeout: float) -> bool:

@@ -13,7 +13,7 @@ from shop.eventsourcing.command import CommandBus
 from shop.eventsourcing.model import ModelStore
 from shop.eventsourcing.reactions import Reactions
 from shop.eventsourcing.repository import Aggregates
-from shop.eventsourcing.runner import LogRunner, ProjectionRunner, ProjectionStatus, Schedule
+from shop.eventsourcing.runner import FollowerStatus, LogRunner, ProjectionRunner, Schedule
 from shop.eventsourcing.store import EventStore
 from shop.eventsourcing.timers import Timers, TimerStatus, TimerThread
 from shop.eventsourcing.workflow import Workflow
@@ -22,7 +22,7 @@ from shop.eventsourcing.workflow import Workflow
 class WorkflowRunnerStatus(msgspec.Struct, frozen=True):
     """How the threads of a workflow get on."""
 
-    reactions: ProjectionStatus
+    reactions: FollowerStatus
     timers: TimerStatus
 
 

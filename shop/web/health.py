@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from flask import Flask, Response
 
-from shop.eventsourcing import Failure, ProjectionState, TimerStatus
+from shop.eventsourcing import Failure, FollowerState, TimerStatus
 from shop.runtime import Shop
 from shop.web.errors import RETRY_AFTER
 from shop.web.lines import json_line
@@ -21,7 +21,7 @@ class ProjectionHealth(msgspec.Struct, frozen=True):
     """How a projection is doing. ``lag`` is how many events of the log it has not seen yet."""
 
     name: str
-    state: ProjectionState
+    state: FollowerState
     position: int
     lag: int | None
     failure: Failure | None
@@ -35,7 +35,7 @@ class WorkflowHealth(msgspec.Struct, frozen=True):
     """
 
     name: str
-    state: ProjectionState
+    state: FollowerState
     position: int
     lag: int | None
     failure: Failure | None

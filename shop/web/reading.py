@@ -94,14 +94,15 @@ def _view(read: Read, shop: Shop, waits: Waits) -> Callable[..., Response]:
         shop.check_open()
         variables = {name: _variable(name, text) for name, text in path.items()}
         query = _query(read.query)
-        _await(read, shop, waits)
+        wanted = min_position(request.environ)
+        _await(wanted, read, shop, waits)
         committed, reached = _committed(read, shop), _position(read, shop)
         answer: Answer = read.answer(shop, query, **variables)
         stands_at = answer.position
         if stands_at >= committed:  # else another program has begun the models anew
             stands_at = max(stands_at, reached)
-        if stands_at < (min_position(request.environ) or 0):
-            raise _not_reached(min_position(request.environ))
+        if stands_at < wanted:
+            raise _not_reached(wanted)
         position = str(stands_at)
         if answer.value is None:
             raise _missing(headers={"Shop-Position": position})
@@ -161,10 +162,9 @@ def _committed(read: Read, shop: Shop) -> int:
     return shop.progress[read.projection].committed if read.projection else 0
 
 
-def _await(read: Read, shop: Shop, waits: Waits) -> None:
+def _await(wanted: int, read: Read, shop: Shop, waits: Waits) -> None:
     """Wait until what the client has seen elsewhere can be read here."""
-    wanted = min_position(request.environ)
-    if not wanted or _position(read, shop) >= wanted:
+    if _position(read, shop) >= wanted:
         return
     projection = read.projection
 
@@ -177,7 +177,7 @@ def _await(read: Read, shop: Shop, waits: Waits) -> None:
         raise _not_reached(wanted)
 
 
-def _not_reached(wanted: int | None) -> Problem:
+def _not_reached(wanted: int) -> Problem:
     detail = f"position {wanted} is not reached yet"
     return Problem(503, "position-not-reached", detail, headers=RETRY_AFTER)
 

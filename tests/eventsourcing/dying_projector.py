@@ -67,7 +67,7 @@ def main(url: str, moment: str, position: str) -> None:
         case "after-a-commit":
             let_die(stores.models, after=int(position))
     runner = ProjectionRunner(projection, stores.events, stores.models, stores.bus)
-    runner._fold = SmallSteps(projection, stores.events, stores.models)  # a batch is fixed
+    runner._steps = SmallSteps(projection, stores.events, stores.models)  # a batch is fixed
     runner.start()
     threading.Event().wait(30)
 

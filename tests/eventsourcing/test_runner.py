@@ -12,10 +12,10 @@ import pytest
 from shop.backends.memory import MemoryEventBus
 from shop.eventsourcing import (
     Event,
+    FollowerState,
     ModelReader,
     Projection,
     ProjectionRunner,
-    ProjectionState,
     Query,
     Schedule,
     handles,
@@ -191,7 +191,7 @@ class TestFailing:
 
         status = runner.status()
         [bad] = stores.events.read(Query(after=3, to=4))
-        assert (status.state, status.position) == (ProjectionState.FAILED, 3)
+        assert (status.state, status.position) == (FollowerState.FAILED, 3)
         assert status.failure is not None
         assert status.failure.error == "ZeroDivisionError: cannot"
         assert status.failure.position == 4
@@ -213,7 +213,7 @@ class TestFailing:
         brittle.mended.set()
 
         assert runner.wait_for(2, 5)
-        eventually(lambda: runner.status().state is ProjectionState.RUNNING)
+        eventually(lambda: runner.status().state is FollowerState.RUNNING)
         assert runner.status().failure is None
         assert balance(stores) == Balance("Ada", 10, 1)
         assert failure is not None
@@ -305,7 +305,7 @@ class TestControl:
         runner = run()
         eventually(lambda: runner.status().current)
         runner.pause()
-        assert runner.status().state is ProjectionState.PAUSED
+        assert runner.status().state is FollowerState.PAUSED
 
         stores.events.append(weather(1))
         stores.events.append(booked(ADA, 10))
@@ -340,8 +340,8 @@ class TestControl:
 
         runner.close(5)
 
-        assert running is ProjectionState.RUNNING
-        assert runner.status().state is ProjectionState.STOPPED
+        assert running is FollowerState.RUNNING
+        assert runner.status().state is FollowerState.STOPPED
 
     def test_closing_ends_the_thread_soon_and_again_does_nothing(self, run: Run) -> None:
         runner = run(schedule=PATIENT)
@@ -433,4 +433,4 @@ def test_a_projection_ends_with_its_bus(stores: Stores, run: Run, eventually: Ev
 
     stores.bus.close()
 
-    eventually(lambda: runner.status().state is ProjectionState.STOPPED)
+    eventually(lambda: runner.status().state is FollowerState.STOPPED)

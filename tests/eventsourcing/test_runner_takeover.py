@@ -16,11 +16,11 @@ from shop.eventsourcing import (
     Event,
     EventStore,
     Filter,
+    FollowerState,
     ModelReader,
     ModelStore,
     Projection,
     ProjectionRunner,
-    ProjectionState,
     Schedule,
     handles,
 )
@@ -242,13 +242,13 @@ class TestBuiltAnew:
         new.start()
         eventually(lambda: new.status().current)
 
-        eventually(lambda: old.status().state is ProjectionState.FAILED)
+        eventually(lambda: old.status().state is FollowerState.FAILED)
 
         failure = old.status().failure
         assert failure is not None
         assert "balances was taken over by another program: its code has changed" in failure.error
         assert old.position == 0  # it answers for no models that it did not make
-        assert new.status().state is ProjectionState.RUNNING
+        assert new.status().state is FollowerState.RUNNING
         assert old.close(5)
         assert new.close(5)
         assert models_of(stores.models) == {str(ADA.id): Balance("ADA", 10, 1)}

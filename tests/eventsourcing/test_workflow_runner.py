@@ -22,10 +22,10 @@ from shop.eventsourcing import (
     Commit,
     DelegatingStore,
     EventStore,
+    FollowerState,
     NewCommit,
     Phase,
     ProjectionRunner,
-    ProjectionState,
     Query,
     StoreUnavailableError,
     TimerFired,
@@ -156,7 +156,7 @@ def test_an_outage_of_the_store_is_waited_out_and_parks_nothing(
         eventually(lambda: program.runner.status().timers.failure is not None)
         eventually(lambda: program.runner.status().reactions.failure is not None)
         status = program.runner.status()
-        assert status.timers.state == status.reactions.state == ProjectionState.FAILED
+        assert status.timers.state == status.reactions.state == FollowerState.FAILED
         cut[0].down.clear()
         eventually(lambda: program.phase(account) == Phase.COMPENSATED)
         eventually(lambda: program.runner.status().timers.failure is None)
@@ -189,7 +189,7 @@ def test_it_ends_with_the_bus() -> None:
         assert program.runner.close(5)
         assert program.runner.close(5)
         status = program.runner.status()
-        assert status.timers.state == status.reactions.state == ProjectionState.STOPPED
+        assert status.timers.state == status.reactions.state == FollowerState.STOPPED
         assert program.listing.close(5)
     bus.close()
 

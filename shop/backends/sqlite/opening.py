@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import threading
 import time
 from binascii import a2b_base64
 from collections.abc import Iterator
@@ -97,7 +96,7 @@ def _use_wal(connection: sqlite3.Connection, timeout: float) -> None:
             busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
             if not busy or time.monotonic() > deadline:
                 raise
-            threading.Event().wait(0.01)
+            time.sleep(0.01)
         else:
             return
 
