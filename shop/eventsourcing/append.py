@@ -19,6 +19,7 @@ from shop.eventsourcing.errors import (
     StoreUnavailableError,
 )
 from shop.eventsourcing.event import AggregateRef, Event, EventData, new_id
+from shop.eventsourcing.ordinal import check_count
 from shop.eventsourcing.registry import Registry
 from shop.eventsourcing.retry import Backoff
 from shop.eventsourcing.store import Commit, NewCommit
@@ -49,8 +50,9 @@ class PreparedAppend(msgspec.Struct, frozen=True):
     ) -> PreparedAppend:
         """Check the arguments of an append against one another, and encode the events' data.
 
-        Raises ``ValueError`` where two events have the same id, and :class:`ConcurrencyError`
-        where the events of one aggregate do not follow one another, or a guard contradicts them.
+        Raises ``ValueError`` where two events have the same id or a version is none, and
+        :class:`ConcurrencyError` where the events of one aggregate do not follow one another, or a
+        guard contradicts them.
         """
         events = commit.events
         if len(events) > 1 and len({event.id for event in events}) < len(events):
@@ -68,6 +70,8 @@ class PreparedAppend(msgspec.Struct, frozen=True):
                 if guard != before:
                     raise ConcurrencyError(ref, before, guard)
             reached[ref] = event.version
+        for ref, version in (*reached.items(), *guarded.items()):
+            check_count(f"the version of {ref}", version)
         payloads = [registry.encode(event.data) for event in events]
         return cls(
             events,

@@ -22,7 +22,8 @@ import msgspec
 from shop.eventsourcing.envelope import decode_event, encode_event
 from shop.eventsourcing.errors import ArchiveError, EventSourcingError
 from shop.eventsourcing.event import Event, EventData
-from shop.eventsourcing.registry import Count, Ordinal, Registry
+from shop.eventsourcing.ordinal import Count, Ordinal
+from shop.eventsourcing.registry import Registry
 from shop.eventsourcing.replication import BATCH, HistoryEntry, Listener, follows, history
 from shop.eventsourcing.store import Commit, EventStore
 

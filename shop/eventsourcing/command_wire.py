@@ -29,7 +29,8 @@ from shop.eventsourcing.errors import (
     UnknownCommandError,
 )
 from shop.eventsourcing.event import AggregateRef, Event, EventData
-from shop.eventsourcing.registry import Count, Ordinal, Registry
+from shop.eventsourcing.ordinal import Count, Ordinal
+from shop.eventsourcing.registry import Registry
 
 GROUP = "workers"
 """The group of those who carry commands out: one of them gets each."""

@@ -12,7 +12,8 @@ from msgspec import UNSET, Meta, UnsetType
 from shop.eventsourcing.decoding import undecodable
 from shop.eventsourcing.errors import EventSourcingError, PayloadError
 from shop.eventsourcing.event import AggregateRef, Event, EventData, Metadata
-from shop.eventsourcing.registry import Ordinal, Registry
+from shop.eventsourcing.ordinal import Ordinal
+from shop.eventsourcing.registry import Registry
 
 
 class EnvelopeError(EventSourcingError):

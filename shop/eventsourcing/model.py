@@ -120,7 +120,10 @@ class ModelStore(Protocol):
     """
 
     def prepare(self, collections: Sequence[Collection]) -> None:
-        """Make the collections and their indexes where they do not exist yet."""
+        """Make the collections and their indexes where they do not exist yet.
+
+        The other methods raise :class:`ProjectionError` for one that this store was not given here.
+        """
         ...
 
     def checkpoint(self, projection: str) -> Checkpoint | None:
@@ -170,6 +173,34 @@ class ModelStore(Protocol):
     def close(self) -> None:
         """Let go of connections and files; idempotent."""
         ...
+
+
+class Prepared:
+    """The collections that a model store has prepared. For backends; any thread may use it."""
+
+    def __init__(self) -> None:
+        self._indexes: dict[str, tuple[str, ...]] = {}
+
+    def add(self, collections: Sequence[Collection]) -> None:
+        """Note that these are made."""
+        self._indexes |= {collection.name: collection.indexes for collection in collections}
+
+    def __contains__(self, collection: Collection) -> bool:
+        """Whether a collection is made, with just these indexes."""
+        return self._indexes.get(collection.name) == collection.indexes
+
+    def indexes(self, name: str) -> tuple[str, ...]:
+        """The indexes of a collection. Raises as :meth:`check`."""
+        self.check(name)
+        return self._indexes[name]
+
+    def check(self, *names: str) -> None:
+        """Raise :class:`ProjectionError` where one of the collections was not prepared."""
+        for name in names:
+            if name not in self._indexes:
+                raise ProjectionError(
+                    f"the collection {name} was not prepared: call prepare() with it first"
+                )
 
 
 class ModelReader:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Annotated, Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import msgspec
 
@@ -17,11 +17,6 @@ from shop.eventsourcing.errors import PayloadError
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 """Turns the JSON object of one schema version into that of the next. It may change its argument."""
-
-Ordinal = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
-"""A version or position that somebody outside told: one that every store can look for."""
-Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-"""How many versions or positions there are, hence the last of them, as somebody outside told."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+")
 

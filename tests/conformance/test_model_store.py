@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from typing import Any
@@ -11,7 +11,14 @@ from uuid import UUID, uuid4
 import msgspec
 import pytest
 
-from shop.eventsourcing import CheckpointMovedError, Filter, ModelReader, ModelStore, ReadModel
+from shop.eventsourcing import (
+    CheckpointMovedError,
+    Filter,
+    ModelReader,
+    ModelStore,
+    ProjectionError,
+    ReadModel,
+)
 from shop.eventsourcing.model import Checkpoint, Collection, Reading, StoredModel
 from tests.stores import NewStorage, Storage
 
@@ -27,6 +34,8 @@ class Parcel(ReadModel, frozen=True):
 
 
 PARCELS = Collection.of("post", Parcel)
+LETTERS = Collection("post_letter")
+LETTER = StoredModel(LETTERS.name, "1", 1, 1, "{}")
 EVENT_STORE = uuid4()
 
 
@@ -202,13 +211,11 @@ class TestModels:
         assert store.find("post", indexed, Filter(equal={"owner": "Ada"})).value == [letter]
 
     def test_a_commit_concerns_several_collections(self, store: ModelStore) -> None:
-        letters = Collection("post_letter")
-        store.prepare([letters])
-        letter = StoredModel("post_letter", "1", 1, 1, "{}")
+        store.prepare([LETTERS])
 
-        store.commit(None, checkpoint(1), [letter, stored("1", Parcel("Ada"))])
+        store.commit(None, checkpoint(1), [LETTER, stored("1", Parcel("Ada"))])
 
-        assert store.find("post", letters, Filter()).value == [letter]
+        assert store.find("post", LETTERS, Filter()).value == [LETTER]
         assert find(store) == ["1"]
 
 
@@ -343,6 +350,29 @@ class TestGenerations:
 
         assert ids(store.find("post", PARCELS, Filter(), generation=2)) == []
         assert find(store) == ["1"]
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda store: store.commit(checkpoint(1), checkpoint(2), [LETTER]),
+        lambda store: store.get("post", LETTERS.name, "1"),
+        lambda store: store.find("post", LETTERS, Filter()),
+        lambda store: store.discard([LETTERS.name], 1),
+    ],
+    ids=["commit", "get", "find", "discard"],
+)
+def test_a_collection_that_was_not_prepared_is_refused(
+    new_storage: NewStorage, use: Callable[[ModelStore], object]
+) -> None:
+    storage = new_storage()
+    store = storage.backend().models
+    store.commit(None, checkpoint(1))
+    if storage.url != "memory://":  # also where another process has made it
+        storage.backend().models.prepare([LETTERS])
+    with pytest.raises(ProjectionError, match=r"post_letter was not prepared: call prepare\(\)"):
+        use(store)
+    assert store.checkpoint("post") == checkpoint(1)
 
 
 def test_closing_twice_does_nothing(store: ModelStore) -> None:

@@ -10,12 +10,13 @@ from typing import Any
 
 import msgspec
 
-from shop.eventsourcing.errors import CheckpointMovedError, ProjectionError, StoreClosedError
+from shop.eventsourcing.errors import CheckpointMovedError, StoreClosedError
 from shop.eventsourcing.model import (
     Checkpoint,
     Collection,
     Filter,
     IndexValue,
+    Prepared,
     Reading,
     StoredModel,
 )
@@ -89,7 +90,7 @@ class MemoryModelStore:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._indexes: dict[str, tuple[str, ...]] = {}
+        self._prepared = Prepared()
         self._checkpoints: dict[str, Checkpoint] = {}
         self._shelves: dict[tuple[str, int], _Shelf] = {}
         self._closed = False
@@ -98,8 +99,7 @@ class MemoryModelStore:
         """As :meth:`ModelStore.prepare`."""
         with self._lock:
             self._check_open()
-            for collection in collections:
-                self._indexes[collection.name] = collection.indexes
+            self._prepared.add(collections)
 
     def checkpoint(self, projection: str) -> Checkpoint | None:
         """As :meth:`ModelStore.checkpoint`."""
@@ -150,6 +150,7 @@ class MemoryModelStore:
         """As :meth:`ModelStore.discard`."""
         with self._lock:
             self._check_open()
+            self._prepared.check(*collections)
             for collection in collections:
                 self._shelves.pop((collection, generation), None)
 
@@ -168,11 +169,10 @@ class MemoryModelStore:
         return (checkpoint.position if checkpoint else 0), self._shelf(collection, generation)
 
     def _shelf(self, collection: str, generation: int) -> _Shelf:
-        if collection not in self._indexes:
-            raise ProjectionError(f"the collection {collection} was not prepared")
+        indexes = self._prepared.indexes(collection)
         key = (collection, generation)
         if key not in self._shelves:
-            self._shelves[key] = _Shelf(self._indexes[collection])
+            self._shelves[key] = _Shelf(indexes)
         return self._shelves[key]
 
     def _check_open(self) -> None:

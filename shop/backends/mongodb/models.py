@@ -27,6 +27,7 @@ from shop.eventsourcing.model import (
     Collection,
     Filter,
     IndexValue,
+    Prepared,
     Reading,
     StoredModel,
 )
@@ -45,12 +46,12 @@ class MongoModelStore:
     def __init__(self, database: Database, *, owns_database: bool = False) -> None:
         self._database = database
         self._owns_database = owns_database
-        self._indexes: dict[str, tuple[str, ...]] = {}
+        self._prepared = Prepared()
 
     def prepare(self, collections: Sequence[Collection]) -> None:
         """As :meth:`ModelStore.prepare`."""
         for collection in collections:
-            if self._indexes.get(collection.name) == collection.indexes:
+            if collection in self._prepared:
                 continue
             indexes = [IndexModel([("generation", 1), ("key", 1)], name=IN_ORDER)]
             indexes += [
@@ -59,7 +60,7 @@ class MongoModelStore:
             ]
             with self._database.using(_name(collection.name)) as documents:
                 documents.create_indexes(indexes)
-            self._indexes[collection.name] = collection.indexes
+            self._prepared.add([collection])
 
     def checkpoint(self, projection: str) -> Checkpoint | None:
         """As :meth:`ModelStore.checkpoint`."""
@@ -78,6 +79,7 @@ class MongoModelStore:
         self, projection: str, collection: str, id: str, *, generation: int | None = None
     ) -> Reading[StoredModel | None]:
         """As :meth:`ModelStore.get`."""
+        self._prepared.check(collection)
 
         def look(live: int) -> StoredModel | None:
             with self._database.using(_name(collection)) as documents:
@@ -95,6 +97,7 @@ class MongoModelStore:
         generation: int | None = None,
     ) -> Reading[list[StoredModel]]:
         """As :meth:`ModelStore.find`."""
+        self._prepared.check(collection.name)
 
         def look(live: int) -> list[StoredModel]:
             if not filter.limit:
@@ -220,6 +223,7 @@ class MongoModelStore:
 
     def _change(self, generation: int, model: StoredModel) -> Document:
         """What the checkpoint holds for a model."""
+        indexes = self._prepared.indexes(model.collection)
         change: Document = {
             "in": model.collection,
             "_id": f"{generation}/{model.id}",
@@ -230,14 +234,13 @@ class MongoModelStore:
         if model.data is not None:
             fields = msgspec.json.decode(model.data)
             change["key"] = {"rank": model.rank, "id": model.id}
-            change["by"] = {
-                name: fields.get(name) for name in self._indexes.get(model.collection, ())
-            }
+            change["by"] = {name: fields.get(name) for name in indexes}
             change["data"] = model.data
         return change
 
     def discard(self, collections: Sequence[str], generation: int) -> None:
         """As :meth:`ModelStore.discard`."""
+        self._prepared.check(*collections)
         for collection in collections:
             with self._database.using(_name(collection)) as documents:
                 documents.delete_many({"generation": generation})

@@ -11,12 +11,13 @@ import msgspec
 from shop.backends.postgres.connections import Connection
 from shop.backends.postgres.database import Database
 from shop.backends.postgres.names import Names, checked
-from shop.eventsourcing.errors import CheckpointMovedError, ProjectionError
+from shop.eventsourcing.errors import CheckpointMovedError
 from shop.eventsourcing.model import (
     Checkpoint,
     Collection,
     Filter,
     IndexValue,
+    Prepared,
     Reading,
     StoredModel,
 )
@@ -40,7 +41,7 @@ class PostgresModelStore:
         self._names = database.names
         self._checkpoints = database.names.table("checkpoints")
         self._owns_database = owns_database
-        self._indexes: dict[str, tuple[str, ...]] = {}
+        self._prepared = Prepared()
 
     def prepare(self, collections: Sequence[Collection]) -> None:
         """As :meth:`ModelStore.prepare`."""
@@ -57,7 +58,7 @@ class PostgresModelStore:
             with self._database.defining() as connection:
                 for statement in objects.values():
                     connection.execute(statement)
-        self._indexes |= {collection.name: collection.indexes for collection in collections}
+        self._prepared.add(collections)
 
     def checkpoint(self, projection: str) -> Checkpoint | None:
         """As :meth:`ModelStore.checkpoint`."""
@@ -112,6 +113,7 @@ class PostgresModelStore:
 
     def discard(self, collections: Sequence[str], generation: int) -> None:
         """As :meth:`ModelStore.discard`, in small transactions."""
+        self._prepared.check(*collections)
         for collection in collections:
             table = self._names.models(collection)
             deleted = _DISCARD_AT_ONCE
@@ -139,6 +141,7 @@ class PostgresModelStore:
         limit: int = 1,
     ) -> Reading[list[StoredModel]]:
         """Models, and the position they have reached, both of the same moment."""
+        self._prepared.check(collection)
         wanted = "live.generation" if generation is None else "%(generation)s"
         where = " AND ".join([f"generation = {wanted}", *conditions])
         rows = self._database.read(
@@ -184,10 +187,8 @@ class PostgresModelStore:
         models: Sequence[StoredModel],
     ) -> None:
         """Write models of one collection by one statement, and delete by another."""
-        if collection not in self._indexes:
-            raise ProjectionError(f"the collection {collection} was not prepared")
+        indexes = self._prepared.indexes(collection)
         table = self._names.models(collection)
-        indexes = self._indexes[collection]
         rows = [_row(model, indexes) for model in models if model.data is not None]
         deleted = [model.id for model in models if model.data is None]
         if deleted:

@@ -17,6 +17,7 @@ from shop.eventsourcing.model import (
     Collection,
     Filter,
     IndexValue,
+    Prepared,
     Reading,
     StoredModel,
 )
@@ -35,6 +36,7 @@ class SqliteModelStore:
     def __init__(self, database: Database, *, owns_database: bool = False) -> None:
         self._database = database
         self._owns_database = owns_database
+        self._prepared = Prepared()
 
     def prepare(self, collections: Sequence[Collection]) -> None:
         """As :meth:`ModelStore.prepare`."""
@@ -50,6 +52,7 @@ class SqliteModelStore:
         needed = {name for collection in collections for name in _objects(collection)}
         if not needed <= tables:
             self._database.write(define)
+        self._prepared.add(collections)
 
     def checkpoint(self, projection: str) -> Checkpoint | None:
         """As :meth:`ModelStore.checkpoint`."""
@@ -103,10 +106,12 @@ class SqliteModelStore:
         models: Sequence[StoredModel] = (),
     ) -> None:
         """As :meth:`ModelStore.commit`."""
+        self._prepared.check(*{model.collection for model in models})
         self._database.write(lambda connection: _commit(connection, expected, checkpoint, models))
 
     def discard(self, collections: Sequence[str], generation: int) -> None:
         """As :meth:`ModelStore.discard`, in small transactions: others can write in between."""
+        self._prepared.check(*collections)
         for collection in collections:
             statement = (
                 f"DELETE FROM {_table(collection)} WHERE generation = ?1 AND id IN"
@@ -135,6 +140,7 @@ class SqliteModelStore:
         tail: str,
     ) -> Reading[list[StoredModel]]:
         """Models, and the position they have reached, both of the same moment."""
+        self._prepared.check(collection)
         live = "(SELECT generation FROM checkpoints WHERE projection = ?)"
         models = (
             f"SELECT m.id, m.rank, m.position, m.data FROM {_table(collection)} AS m"
