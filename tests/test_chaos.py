@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -89,7 +90,9 @@ class Town:
         process.signal(how)
         code = process.await_exit()
         assert code == 0 or how == signal.SIGKILL, process.log
-        self._processes[number] = self._started.enter_context(self._start(number))
+        told = len(process.log)  # another one goes on with the same log
+        self._processes[number] = process = self._started.enter_context(self._start(number))
+        await_true(lambda: re.search("carrying out|Serving on", process.log[told:]) is not None)
 
     def blows(self, dice: random.Random) -> list[tuple[str, Callable[[], object]]]:
         """What befalls the town, each with its name."""

@@ -89,10 +89,6 @@ class Aggregate(msgspec.Struct):
         applier(self, data)
         self.version += 1
 
-    def once_stored(self) -> Self:
-        """A copy, as it will be when its changes are stored."""
-        return self.decode(msgspec.structs.replace(self, changes=[]).encode())
-
     def encode(self) -> bytes:
         """The state, for :meth:`decode`."""
         return msgspec.msgpack.encode(self)

@@ -26,7 +26,7 @@ from shop.eventsourcing.errors import (
 )
 from shop.eventsourcing.event import AggregateRef, Event, EventData, Metadata, new_id
 from shop.eventsourcing.registry import Payload, Registry, WireFormat
-from shop.eventsourcing.repository import Aggregates, Pipeline, UnitOfWork
+from shop.eventsourcing.repository import Aggregates, Draft, UnitOfWork
 from shop.eventsourcing.retry import ConflictRetry
 from shop.eventsourcing.store import Commit, EventStore, Query
 
@@ -274,8 +274,9 @@ class CommandBus:
     ) -> list[CommandResult | Exception]:
         """Carry out several commands; return for each its result, or what ``dispatch`` raises.
 
-        As if they were dispatched one after the other, in much less time: most are stored together.
-        Only one that meets somebody else's write may come after those that follow it.
+        As if they were dispatched one after the other, in much less time: those are stored together
+        that follow upon one another and change different aggregates. Only one that meets somebody
+        else's write may come after those that follow it.
         """
         outcomes: list[CommandResult | Exception] = []
         while len(outcomes) < len(commands):
@@ -293,10 +294,11 @@ class CommandBus:
             made = command.id if command.aggregate_id is None else None
             work = pipeline.work(made=made)
             try:
-                self.record(command, work)
+                draft = self.draft(command, work)
             except Exception:  # noqa: BLE001 - it may rest on what is so no longer
                 break
-            self.add(command, work, pipeline)
+            if not pipeline.add(draft):
+                break
             works.append(work)
         if not works:
             return dispatch_in_turn(self.dispatch, commands[:1])
@@ -313,11 +315,15 @@ class CommandBus:
                 outcomes += dispatch_in_turn(self.dispatch, [command])
         return outcomes
 
-    def record(self, command: Command[CommandPayload], work: UnitOfWork) -> None:
-        """Have a command's handler record in a unit of work what is to change.
+    def draft(self, command: Command[CommandPayload], work: UnitOfWork) -> Draft:
+        """Have a command's handler record in a unit of work what is to change, for a pipeline.
 
         Raises what :meth:`dispatch` raises of a command that is refused.
         """
+        self._record(command, work)
+        return Draft(work, command.id, self._digest(command), command.metadata)
+
+    def _record(self, command: Command[CommandPayload], work: UnitOfWork) -> None:
         handler, aggregate = self._handler(command), command.aggregate
         try:
             handler(command.payload, aggregate.id, work)
@@ -333,12 +339,6 @@ class CommandBus:
             )
         work.version(aggregate, command.expected_version)
 
-    def add(self, command: Command[CommandPayload], work: UnitOfWork, pipeline: Pipeline) -> None:
-        """Have what a command changes stored with a pipeline, as the commit of the command."""
-        pipeline.add(
-            work, commit_id=command.id, digest=self._digest(command), metadata=command.metadata
-        )
-
     def _decide(self, command: Command[CommandPayload], *, trust: bool) -> UnitOfWork:
         """Have the handler record what the command changes.
 
@@ -349,7 +349,7 @@ class CommandBus:
         made = command.id if command.aggregate_id is None else None
         work = self._aggregates.work(trust=trust, made=made)
         try:
-            self.record(command, work)
+            self._record(command, work)
         except Exception:
             if work.trusted:
                 return self._decide(command, trust=False)

@@ -22,7 +22,7 @@ from shop.eventsourcing.errors import (
 from shop.eventsourcing.event import AggregateRef, Event, EventData, Metadata
 from shop.eventsourcing.fold import Progress
 from shop.eventsourcing.model import ModelStore
-from shop.eventsourcing.repository import Aggregates, Pipeline, UnitOfWork
+from shop.eventsourcing.repository import Aggregates, Draft, Pipeline, UnitOfWork
 from shop.eventsourcing.retry import ConflictRetry
 from shop.eventsourcing.store import EventStore, Query
 from shop.eventsourcing.workflow import Workflow
@@ -61,8 +61,7 @@ class Reactions:
         """React to at most one batch of the events up to the position ``to``.
 
         Each instance meets its events one after the other, and several instances meet one each
-        at a time.
-        Where no event up to ``to`` concerns the workflow, nothing is written.
+        at a time. Where no event up to ``to`` concerns the workflow, nothing is written.
         """
         query = Query(
             names=self._workflow.event_names, after=progress.position, to=to, limit=self._batch
@@ -88,30 +87,35 @@ class Reactions:
         return Progress(checkpoint, progress.position)
 
     def _see_to_all(self, triggers: Sequence[_Trigger], now: datetime) -> None:
-        """Have several instances see to one event each, most of them with one append."""
+        """Have several instances see to one event each, with as few appends as may be."""
         self._aggregates.preload(self._workflow.instances, [trigger.id for trigger in triggers])
-        pipeline = self._aggregates.pipeline()
-        added: list[_Trigger] = []
-        left: list[_Trigger] = []
-        for trigger in triggers:
-            if isinstance(trigger.event.data, Retried):
-                left.append(trigger)  # it takes several commits
-                continue
-            try:
-                if self._add(trigger, now, pipeline):
-                    added.append(trigger)
-            except Exception:  # noqa: BLE001 - it may rest on what is so no longer
-                left.append(trigger)
-        for trigger, outcome in zip(added, pipeline.commit(), strict=True):
-            if isinstance(outcome, Exception):
-                left.append(trigger)
-        for trigger in left:
-            self._see_to(trigger, now)
+        while triggers:
+            pipeline = self._aggregates.pipeline()
+            added: list[_Trigger] = []
+            later: list[_Trigger] = []
+            alone: list[_Trigger] = []
+            for trigger in triggers:
+                if isinstance(trigger.event.data, Retried):
+                    alone.append(trigger)  # it takes several commits
+                    continue
+                try:
+                    draft = self._draft(trigger, now, pipeline)
+                except Exception:  # noqa: BLE001 - it may rest on what is so no longer
+                    alone.append(trigger)
+                    continue
+                if draft is not None:
+                    (added if pipeline.add(draft) else later).append(trigger)
+            for trigger, outcome in zip(added, pipeline.commit(), strict=True):
+                if isinstance(outcome, Exception):
+                    alone.append(trigger)
+            for trigger in alone:
+                self._see_to(trigger, now)
+            triggers = later
 
-    def _add(self, trigger: _Trigger, now: datetime, pipeline: Pipeline) -> bool:
-        """Have a pipeline store what comes of a trigger. Whether there is anything to store.
+    def _draft(self, trigger: _Trigger, now: datetime, pipeline: Pipeline) -> Draft | None:
+        """What a pipeline is to store for a trigger; ``None`` where that is nothing.
 
-        Raises what keeps it from being seen to with the others: it is to be seen to alone then.
+        Raises what keeps it from being seen to together with others.
         """
         id, event = trigger
         instances = self._workflow.instances
@@ -121,17 +125,13 @@ class Reactions:
         instance = work.find(instances, id)
         if isinstance(event.data, CommandRequested) and not instance.parked:
             if event.data.command_id in instance.refused:
-                return False
+                return None
             # The instance is guarded with it: nobody has recorded a refusal meanwhile.
-            command = self._command(instance, event, event.data)
-            self._commands.record(command, work)
-            self._commands.add(command, work, pipeline)
-            return True
-        if self._record(instance, event, now, waited=False):
-            commit_id = self._commit_id(trigger)
-            pipeline.add(work, commit_id=commit_id, digest=commit_id.bytes, metadata=_why(event))
-            return True
-        return False
+            return self._commands.draft(self._command(instance, event, event.data), work)
+        if not self._record(instance, event, now, waited=False):
+            return None
+        commit_id = self._commit_id(trigger)
+        return Draft(work, commit_id, commit_id.bytes, _why(event))
 
     def _see_to(self, trigger: _Trigger, now: datetime) -> None:
         id, event = trigger

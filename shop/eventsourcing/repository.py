@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Generic, NamedTuple, TypeVar
 from uuid import UUID
@@ -86,20 +86,13 @@ class Aggregates:
         """The typed repository of one kind of aggregate."""
         return Repository(self, cls)
 
-    def work(
-        self,
-        *,
-        trust: bool = False,
-        made: UUID | None = None,
-        after: Mapping[AggregateRef, Aggregate] | None = None,
-    ) -> UnitOfWork:
+    def work(self, *, trust: bool = False, made: UUID | None = None) -> UnitOfWork:
         """A new unit of work.
 
         With ``trust`` it takes aggregates from the cache without looking for newer events, and
-        does not look for those with the id ``made``, which was just made. It takes those in
-        ``after`` as they will be once their changes are stored.
+        does not look for those with the id ``made``, which was just made.
         """
-        return UnitOfWork(self, self._store, trust=trust, made=made, after=after or {})
+        return UnitOfWork(self, self._store, trust=trust, made=made)
 
     def pipeline(self) -> Pipeline:
         """A new pipeline."""
@@ -225,15 +218,13 @@ class UnitOfWork:
         aggregates: Aggregates,
         store: EventStore,
         *,
-        trust: bool,
-        made: UUID | None,
-        after: Mapping[AggregateRef, Aggregate],
+        trust: bool = False,
+        made: UUID | None = None,
     ) -> None:
         self._aggregates = aggregates
         self._store = store
         self._trust = trust
         self._made = made
-        self._after = after
         self.trusted = False
         """Whether some aggregate was taken as last seen, or as not existing, without a look."""
         self._loaded: dict[AggregateRef, Aggregate] = {}
@@ -257,11 +248,7 @@ class UnitOfWork:
     def _on_trust(self, cls: type[A], id: UUID) -> A | None:
         if not self._trust:
             return None
-        changed = self._after.get(AggregateRef(cls.kind, id))
-        if isinstance(changed, cls):
-            found: A | None = changed.once_stored()
-        else:
-            found = cls(id) if id == self._made else self._aggregates.last_seen(cls, id)
+        found = cls(id) if id == self._made else self._aggregates.last_seen(cls, id)
         self.trusted = self.trusted or found is not None
         return found
 
@@ -308,9 +295,9 @@ class UnitOfWork:
         return commit
 
     @property
-    def changed(self) -> Iterable[Aggregate]:
-        """The aggregates on which something was recorded."""
-        return (aggregate for aggregate in self._loaded.values() if aggregate.changes)
+    def loaded(self) -> Collection[AggregateRef]:
+        """The aggregates that it loaded."""
+        return self._loaded.keys()
 
     def prepare(
         self,
@@ -343,38 +330,54 @@ class UnitOfWork:
             self._aggregates.saved(aggregate, event, stored_version)
 
 
-class Pipeline:
-    """Units of work in a row, which are appended together, each as a commit of its own.
+class Draft(NamedTuple):
+    """A unit of work, and what its commit is to be; see :meth:`UnitOfWork.commit`."""
 
-    Each is decided on aggregates as they were last seen, and on what those before it recorded.
-    Nothing is looked up for that, so that many take little more than one; the append finds out
-    where it was wrong. For one thread.
+    work: UnitOfWork
+    commit_id: UUID
+    digest: bytes
+    metadata: Metadata
+
+
+class Pipeline:
+    """Units of work that are appended together, each as a commit of its own. For one thread.
+
+    Each is decided on aggregates as they were last seen. Nothing is looked up for that, so that
+    many take little more than one; the append finds out where it was wrong.
     """
 
     def __init__(self, aggregates: Aggregates, store: EventStore) -> None:
         self._aggregates = aggregates
         self._store = store
-        self._works: list[tuple[UnitOfWork, NewCommit]] = []
-        self._changed: dict[AggregateRef, Aggregate] = {}
+        self._drafts: list[tuple[UnitOfWork, NewCommit]] = []
+        self._changed: set[AggregateRef] = set()
 
     def work(self, *, made: UUID | None = None) -> UnitOfWork:
-        """The next unit of work, which is left out unless it is added."""
-        return self._aggregates.work(trust=True, made=made, after=self._changed)
+        """A new unit of work, for a draft."""
+        return self._aggregates.work(trust=True, made=made)
 
-    def add(self, work: UnitOfWork, *, commit_id: UUID, digest: bytes, metadata: Metadata) -> None:
-        """Have what was recorded become a commit; see :meth:`UnitOfWork.commit`."""
+    def add(self, draft: Draft) -> bool:
+        """Have a draft appended with the others.
+
+        Returns ``False``, and leaves it out, where it concerns what one before it changes: it can
+        be decided when that is stored. (To decide it on what is about to be stored would not do:
+        another process's event may come to that very version, and nobody would notice.)
+        """
+        work, commit_id, digest, metadata = draft
+        if not self._changed.isdisjoint(work.loaded):
+            return False
         new = work.prepare(commit_id=commit_id, digest=digest, metadata=metadata)
-        self._works.append((work, new))
-        self._changed |= {aggregate.ref: aggregate for aggregate in work.changed}
+        self._drafts.append((work, new))
+        self._changed |= {event.aggregate for event in new.events}
+        return True
 
     def commit(self) -> list[Commit | Exception]:
         """Append all that was added; return for each its commit or its error. Call it once.
 
-        One that fails has those fail that were decided on what it recorded. All may be tried again
-        in units of work of their own.
+        Those that failed may be tried again, in units of work of their own.
         """
-        outcomes = self._store.append_each([new for _, new in self._works])
-        for (work, new), outcome in zip(self._works, outcomes, strict=True):
+        outcomes = self._store.append_each([new for _, new in self._drafts])
+        for (work, new), outcome in zip(self._drafts, outcomes, strict=True):
             if isinstance(outcome, Commit):
                 work.settle(new, outcome)
         return outcomes

@@ -14,6 +14,7 @@ from shop.eventsourcing import (
     Command,
     CommandBus,
     CommandPayload,
+    CommandRejected,
     CommandResult,
     DelegatingStore,
     EventData,
@@ -21,7 +22,16 @@ from shop.eventsourcing import (
     Query,
 )
 from shop.eventsourcing.store import Commit
-from tests.eventsourcing.bank import BANK, Deposit, Open, Transfer, Withdraw, account
+from tests.eventsourcing.bank import (
+    BANK,
+    Deposit,
+    Deposited,
+    Open,
+    Transfer,
+    Withdraw,
+    Withdrawn,
+    account,
+)
 from tests.eventsourcing.conftest import Stores
 
 ACCOUNTS = range(3)
@@ -115,6 +125,23 @@ def test_the_outcomes_are_those_of_one_after_the_other(
     assert together.streams() == in_turn.streams()
 
 
+def test_none_rests_on_one_before_it_that_a_stranger_forestalled(stores: Stores) -> None:
+    bank = Bank(stores, [])
+    ada = bank.accounts[0]
+    bank.bus.dispatch_each([Command.new(Open("Ada"), ada), Command.new(Deposit(5), ada)])
+    bank.stranger.dispatch(Command.new(Withdraw(5), ada))
+
+    outcomes = bank.bus.dispatch_each(
+        [
+            Command.new(Deposit(9), ada),
+            Command.new(Withdraw(14), ada),
+        ]
+    )
+
+    assert [told(outcome) for outcome in outcomes] == [(4, False, [Deposited(9)]), CommandRejected]
+    assert bank.streams()[0][2:] == [Withdrawn(5), Deposited(9)]
+
+
 class Counting(DelegatingStore):
     """Tells how many appends were done, and how many commits they were to make."""
 
@@ -130,8 +157,11 @@ class Counting(DelegatingStore):
 def test_one_append_does_for_many(memory_stores: Stores) -> None:
     store = Counting(memory_stores)
     bus = CommandBus(store, Aggregates(store), [BANK])
-    [ada] = bus.dispatch_each([Command.new(Open("Ada"))])
-    assert isinstance(ada, CommandResult)
-    outcomes = bus.dispatch_each([Command.new(Deposit(n), ada.aggregate.id) for n in range(1, 100)])
-    assert [o.version for o in outcomes if isinstance(o, CommandResult)] == list(range(2, 101))
-    assert store.sizes == [1, 99]
+    opened = bus.dispatch_each([Command.new(Open("Ada")) for _ in range(100)])
+    accounts = [outcome.aggregate.id for outcome in opened if isinstance(outcome, CommandResult)]
+    first = accounts[0]
+
+    outcomes = bus.dispatch_each([Command.new(Deposit(1), id) for id in (*accounts, first)])
+
+    assert [o.version for o in outcomes if isinstance(o, CommandResult)] == [2] * 100 + [3]
+    assert store.sizes == [100, 100, 1]
