@@ -17,7 +17,7 @@ from shop.eventsourcing.errors import (
     ReplicationError,
     StoreUnavailableError,
 )
-from shop.eventsourcing.event import AggregateRef, Event, EventData, new_id
+from shop.eventsourcing.event import AggregateRef, Event, EventData, check_countable, new_id
 from shop.eventsourcing.registry import Registry
 from shop.eventsourcing.retry import Backoff
 from shop.eventsourcing.store import Commit
@@ -50,8 +50,9 @@ class PreparedAppend(msgspec.Struct, frozen=True):
     ) -> PreparedAppend:
         """Check the arguments of an append against one another, and encode the events' data.
 
-        Raises ``ValueError`` where two events have the same id, and :class:`ConcurrencyError`
-        where the events of one aggregate do not follow one another, or a guard contradicts them.
+        Raises ``ValueError`` where two events have the same id or a version is none, and
+        :class:`ConcurrencyError` where the events of one aggregate do not follow one another, or a
+        guard contradicts them.
         """
         if len(events) > 1 and len({event.id for event in events}) < len(events):
             raise ValueError("two events of one append have the same id")
@@ -68,6 +69,8 @@ class PreparedAppend(msgspec.Struct, frozen=True):
                 if guard != before:
                     raise ConcurrencyError(ref, before, guard)
             reached[ref] = event.version
+        for version in (*reached.values(), *guarded.values()):
+            check_countable("a version", version)
         payloads = [registry.encode(event.data) for event in events]
         return cls(
             events,

@@ -22,14 +22,14 @@ from msgspec import Meta
 
 from shop.eventsourcing.envelope import decode_event, encode_event
 from shop.eventsourcing.errors import ArchiveError, EventSourcingError
-from shop.eventsourcing.event import Event, EventData
+from shop.eventsourcing.event import GREATEST, Event, EventData
 from shop.eventsourcing.registry import Registry
 from shop.eventsourcing.replication import BATCH, HistoryEntry, Listener, follows, history
 from shop.eventsourcing.store import Commit, EventStore
 
 FORMAT = 1
-_Positive = Annotated[int, Meta(ge=1, le=2**63 - 1)]
-_Natural = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+_Positive = Annotated[int, Meta(ge=1, le=GREATEST)]
+_Natural = Annotated[int, Meta(ge=0, le=GREATEST)]
 
 
 class Header(msgspec.Struct, frozen=True, tag="history", tag_field="kind"):

@@ -11,8 +11,10 @@ from msgspec import UNSET, Meta, UnsetType
 
 from shop.eventsourcing.decoding import undecodable
 from shop.eventsourcing.errors import EventSourcingError, PayloadError
-from shop.eventsourcing.event import AggregateRef, Event, EventData, Metadata
+from shop.eventsourcing.event import GREATEST, AggregateRef, Event, EventData, Metadata
 from shop.eventsourcing.registry import Registry
+
+_Number = Annotated[int, Meta(ge=1, le=GREATEST)]
 
 
 class EnvelopeError(EventSourcingError):
@@ -31,14 +33,14 @@ class OmittedDataError(EventSourcingError):
 
 
 class _Envelope(msgspec.Struct, frozen=True):
-    position: Annotated[int, Meta(ge=1)]
+    position: _Number
     id: UUID
     name: str
     schema: int
     time: Annotated[datetime, Meta(tz=True)]
     aggregate: str
     aggregate_id: UUID
-    version: Annotated[int, Meta(ge=1)]
+    version: _Number
     data: Any
     metadata: Metadata
     href: str | UnsetType = UNSET

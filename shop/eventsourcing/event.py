@@ -22,6 +22,9 @@ D = TypeVar("D", bound=EventData)
 D_co = TypeVar("D_co", bound=EventData, covariant=True)
 C = TypeVar("C", bound=type[EventData])
 
+GREATEST = 2**63 - 1
+"""The greatest version and position: databases count in 64 bits."""
+
 
 def event(
     name: str, *, version: int = 1, upcasters: Mapping[int, Upcaster] | None = None
@@ -116,6 +119,12 @@ class Event(msgspec.Struct, Generic[D_co], frozen=True, gc=False):
     def at(self, position: int) -> Event[D_co]:
         """The same event, stored at a position."""
         return msgspec.structs.replace(self, position=position)
+
+
+def check_countable(name: str, number: int) -> None:
+    """Raise ``ValueError`` unless a number, called ``name``, is from 0 to :data:`GREATEST`."""
+    if not 0 <= number <= GREATEST:
+        raise ValueError(f"{name} must be between 0 and {GREATEST}, not {number}")
 
 
 def new_id() -> UUID:

@@ -10,8 +10,6 @@ from shop.eventsourcing.decoding import COLUMNS, Row
 
 PAGE = 1000
 """Events per page."""
-GREATEST = 2**63 - 1
-"""The greatest position and version; a bound beyond bounds nothing."""
 
 
 class Window(msgspec.Struct, frozen=True):

@@ -10,13 +10,14 @@ from uuid import UUID
 
 import msgspec
 
-from shop.eventsourcing.event import AggregateRef, Event, EventData
+from shop.eventsourcing.event import AggregateRef, Event, EventData, check_countable
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
     """Which events to read. Fields are combined with AND; ``None`` does not restrict.
 
-    An empty collection matches nothing. Bounds are inclusive, but for ``after``.
+    An empty collection matches nothing. Bounds are inclusive, but for ``after``. Raises
+    ``ValueError`` for a time without a zone and for a number that is negative or beyond 64 bits.
     """
 
     ids: Collection[UUID] | None = None
@@ -42,9 +43,16 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
         for name, time in (("since", self.since), ("until", self.until)):
             if time is not None and time.tzinfo is None:
                 raise ValueError(f"{name} needs a time zone")
-        for name, number in (("after", self.after), ("limit", self.limit)):
-            if number is not None and number < 0:
-                raise ValueError(f"{name} must not be negative, it is {number}")
+        low, high = self.versions
+        for name, number in (
+            ("after", self.after),
+            ("to", self.to),
+            ("limit", self.limit),
+            ("versions", low),
+            ("versions", high),
+        ):
+            if number is not None:
+                check_countable(name, number)
         for name in ("ids", "names", "aggregates", "aggregate_ids", "refs"):
             if isinstance(getattr(self, name), str):
                 raise TypeError(f"{name} takes a collection, not one string")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from uuid import uuid4
 
+import msgspec
 import pytest
 
 from shop.eventsourcing import (
@@ -117,6 +119,18 @@ def test_a_guard_may_not_contradict_the_events(store: EventStore) -> None:
     with pytest.raises(ConcurrencyError):
         store.append([noted(ref, 1)], guards={ref: 1})
     assert store.head() == 0
+
+
+@pytest.mark.parametrize("version", [-1, 2**63, 2**70])
+def test_a_version_that_none_can_be_is_refused(store: EventStore, version: int) -> None:
+    written = noted(note(), 1)
+    for append in (
+        partial(store.append, [written], guards={note(): version}),
+        partial(store.append, [msgspec.structs.replace(written, version=version)]),
+    ):
+        with pytest.raises(ValueError, match=f"between 0 and 9223372036854775807, not {version}"):
+            append()
+    assert store.append([written]).first == 1
 
 
 def test_guards_alone_are_checked_as_well(store: EventStore) -> None:

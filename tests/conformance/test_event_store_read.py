@@ -138,7 +138,13 @@ def test_an_empty_collection_matches_nothing(log: EventStore, query: Query) -> N
         {"since": datetime(2026, 1, 1)},
         {"until": datetime(2026, 1, 1)},
         {"limit": -1},
+        {"limit": 2**63},
         {"after": -1},
+        {"after": 2**63},
+        {"to": -1},
+        {"to": 2**70},
+        {"versions": (-1, None)},
+        {"versions": (None, 2**63)},
     ],
     ids=str,
 )
@@ -294,10 +300,15 @@ def resident_memory() -> int:
 
 
 def test_bounds_beyond_all_positions_match_nothing_or_everything(store: EventStore) -> None:
-    store.append(stream(note(), 3))
-    greatest = 2**63 - 1
-    for after in (3, greatest, 2**70):
-        assert list(store.read(Query(after=after))) == []
-    assert positions(store.read(Query(to=2**70))) == [1, 2, 3]
-    assert positions(store.read(Query(refs=None, versions=(None, 2**70)))) == [1, 2, 3]
-    assert list(store.read(Query(versions=(2**70, None)))) == []
+    ref, greatest = note(), 2**63 - 1
+    store.append(stream(ref, 3))
+    for refs in (None, [ref]):
+        for query, found in (
+            (Query(refs=refs, after=3), []),
+            (Query(refs=refs, after=greatest), []),
+            (Query(refs=refs, to=greatest, limit=greatest), [1, 2, 3]),
+            (Query(refs=refs, versions=(None, greatest)), [1, 2, 3]),
+            (Query(refs=refs, versions=(greatest, None)), []),
+            (Query(refs=refs, versions=(greatest, greatest), reverse=True), []),
+        ):
+            assert positions(store.read(query)) == found

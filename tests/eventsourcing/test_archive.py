@@ -184,6 +184,7 @@ BAD_LINES: Sequence[tuple[int, Callable[[Line], None], str]] = [
     (3, with_(events=[]), "it has 0 events"),
     (3, with_(first=2, last=3), "of positions 2 to 3, does not follow the line before"),
     (3, first_event(with_(version=0)), "this is no event: .*`\\$.version`"),
+    (3, first_event(with_(version=2**63)), "this is no event: .*`\\$.version`"),
     (3, first_event(with_(position=2)), "says that its position is 2"),
     (3, first_event(with_(time="2026-05-01T12:00:00")), "timezone"),
     (3, first_event(with_(time="yesterday")), "Invalid RFC3339"),

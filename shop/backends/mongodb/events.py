@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from typing import Any, Self, cast
 from uuid import UUID
 
+import msgspec
+
 from shop.backends.mongodb.database import Database
 from shop.backends.mongodb.documents import (
     Append,
@@ -66,7 +68,8 @@ class MongoEventStore:
             # Events of a kind that is new after this would be missing among others as new: none
             # of them are read.
             head = self.head()
-            query = _up_to(query, head)
+            to = head if query.to is None else min(query.to, head)
+            query = msgspec.structs.replace(query, to=to)
             kinds = self._kinds()
         names = {name for aggregate, name, _ in kinds if aggregate in (query.aggregates or ())}
         made = plan(query, sorted({aggregate for aggregate, _, _ in kinds}), sorted(names))
@@ -106,7 +109,7 @@ class MongoEventStore:
             if found is None:
                 return None
             low = max(low, found)
-        if last is not None and 0 < last < 2**63:
+        if last:
             found = self._commit_with(next(iter(query.refs)), last)
             high = high if found is None else min(high, found)
         return low, high
@@ -275,8 +278,3 @@ class MongoEventStore:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
-
-
-def _up_to(query: Query, head: int) -> Query:
-    fields = {name: getattr(query, name) for name in query.__struct_fields__}
-    return Query(**{**fields, "to": head if query.to is None else min(query.to, head)})

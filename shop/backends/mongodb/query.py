@@ -13,6 +13,7 @@ import msgspec
 
 from shop.backends.mongodb.documents import microseconds
 from shop.backends.mongodb.schema import BY_AGGREGATE, BY_ID, BY_NAME, BY_POSITION, BY_TIME
+from shop.eventsourcing.event import GREATEST
 from shop.eventsourcing.store import Query
 
 Document = dict[str, Any]
@@ -23,7 +24,6 @@ FIRST_PAGE = 50
 """Commits of the first page: nobody knows yet how long they are."""
 _WISHED = 1 * 1024 * 1024
 """Bytes of a page that is neither too small to be quick nor too big for memory."""
-_GREATEST = 2**63 - 1
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -64,13 +64,11 @@ def plan(query: Query, known_aggregates: Sequence[str], known_names: Sequence[st
         "names": query.names,
         "aggregates": query.aggregates,
     }
-    low_version, high_version = query.versions
-    low, high = query.after + 1, _GREATEST if query.to is None else query.to
+    low, high = query.after + 1, GREATEST if query.to is None else query.to
     if (
         query.limit == 0
-        or low > min(high, _GREATEST)
+        or low > high
         or any(values is not None and not values for values in chosen.values())
-        or (low_version is not None and low_version > _GREATEST)
     ):
         return None
     conditions: Document = {}
@@ -92,7 +90,7 @@ def plan(query: Query, known_aggregates: Sequence[str], known_names: Sequence[st
         names = known_names if query.names is None else query.names
         index = BY_NAME if index == BY_POSITION else index
         conditions["name"] = _one_of(names)
-    versions = _within(low_version, high_version)
+    versions = _within(*query.versions)
     if versions:
         conditions["version"] = versions
     times = _within(
@@ -108,7 +106,7 @@ def plan(query: Query, known_aggregates: Sequence[str], known_names: Sequence[st
         conditions=conditions,
         index=index,
         low=low,
-        high=min(high, _GREATEST),
+        high=high,
         reverse=query.reverse,
         limit=query.limit,
         wanted=_filter(query),
@@ -133,7 +131,7 @@ def _within(low: int | None, high: int | None) -> Document:
     bounds: Document = {}
     if low is not None:
         bounds["$gte"] = low
-    if high is not None and high <= _GREATEST:
+    if high is not None:
         bounds["$lte"] = high
     return bounds
 
@@ -151,7 +149,7 @@ def _filter(query: Query) -> Callable[[Document], bool]:
         if values is not None
     }
     ranges = [
-        (field, _least(low), _most(high))
+        (field, -GREATEST if low is None else low, GREATEST if high is None else high)
         for field, low, high in (
             ("version", *query.versions),
             (
@@ -174,11 +172,3 @@ def _filter(query: Query) -> Callable[[Document], bool]:
         )
 
     return wanted
-
-
-def _least(bound: int | None) -> int:
-    return -(2**80) if bound is None else bound
-
-
-def _most(bound: int | None) -> int:
-    return 2**80 if bound is None else bound

@@ -16,7 +16,8 @@ import msgspec
 from shop.backends.postgres.connections import Row
 from shop.backends.postgres.names import Names
 from shop.eventsourcing.decoding import COLUMNS
-from shop.eventsourcing.paging import GREATEST, Window
+from shop.eventsourcing.event import GREATEST
+from shop.eventsourcing.paging import Window
 from shop.eventsourcing.store import Query
 
 Read = Callable[[str, Mapping[str, Any]], list[Row]]
@@ -121,7 +122,11 @@ def plan(query: Query, names: Names, read: Read) -> Page | None:
         to = head if query.to is None else min(head, query.to)
         query = msgspec.structs.replace(query, to=to)
         choices.insert(0, _names_of(choices[0], names, read))
-    if query.limit == 0 or any(not choice.values[0] for choice in choices):
+    if (
+        query.limit == 0
+        or query.after == GREATEST
+        or any(not choice.values[0] for choice in choices)
+    ):
         return None
     bounds: dict[str, tuple[int | None, int | None]] = {
         "position": (query.after + 1 if query.after else None, query.to),
@@ -139,13 +144,11 @@ def plan(query: Query, names: Names, read: Read) -> Page | None:
         order = "version"  # the same order in one stream, and that of its index
     elif driver is None and filters:
         bounds["position"] = _positions_between(query, filters, values, names, read)
-    if any(low is not None and low > GREATEST for low, _ in bounds.values()):
-        return None
     low, high = bounds.pop(order)
     for column, (least, greatest) in bounds.items():
         filters += [f"{column} >= %(least_{column})s"] if least is not None else []
         filters += [f"{column} <= %(greatest_{column})s"] if greatest is not None else []
-        values |= {f"least_{column}": least, f"greatest_{column}": _bounded(greatest)}
+        values |= {f"least_{column}": least, f"greatest_{column}": greatest}
     for choice in choices[1:]:
         filters.append(choice.filters)
         values |= choice.parameters
@@ -154,7 +157,13 @@ def plan(query: Query, names: Names, read: Read) -> Page | None:
         driver=driver,
         filters=tuple(filters),
         values={name: value for name, value in values.items() if value is not None},
-        window=Window(order, 0 if low is None else low, _bounded(high), query.reverse, query.limit),
+        window=Window(
+            order,
+            0 if low is None else low,
+            GREATEST if high is None else high,
+            query.reverse,
+            query.limit,
+        ),
     )
 
 
@@ -204,8 +213,3 @@ def _positions_between(
         {name: value for name, value in values.items() if value is not None},
     )
     return max(query.after + 1, low), high if query.to is None else min(query.to, high)
-
-
-def _bounded(number: int | None) -> int:
-    """The bound, as a bigint; what is beyond one bounds nothing."""
-    return GREATEST if number is None else min(number, GREATEST)

@@ -15,7 +15,8 @@ from typing import Any
 import msgspec
 
 from shop.eventsourcing.decoding import COLUMNS
-from shop.eventsourcing.paging import GREATEST, Window
+from shop.eventsourcing.event import GREATEST
+from shop.eventsourcing.paging import Window
 from shop.eventsourcing.store import Query
 
 Read = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
@@ -129,7 +130,7 @@ def plan(query: Query, read: Read) -> Page | None:
         up_to_head = _up_to_head(query.to, read)
         choices.insert(0, _names_of(query.aggregates, read))
         query = msgspec.structs.replace(query, to=up_to_head)
-    if query.limit == 0 or any(not choice.rows for choice in choices):
+    if query.limit == 0 or query.after == GREATEST or any(not choice.rows for choice in choices):
         return None
     bounds = {"position": (query.after + 1 if query.after else None, query.to)}
     bounds["version"] = query.versions
@@ -143,8 +144,6 @@ def plan(query: Query, read: Read) -> Page | None:
             order = "version"  # the same order in one stream, and that of its index
     elif filters:
         bounds["position"] = _positions_between(query, read)
-    if any(low is not None and low > GREATEST for low, _ in bounds.values()):
-        return None
     low, high = bounds.pop(order)
     return Page(
         drivers=drivers,
@@ -155,7 +154,7 @@ def plan(query: Query, read: Read) -> Page | None:
         window=Window(
             order,
             0 if low is None else low,
-            GREATEST if high is None else min(high, GREATEST),
+            GREATEST if high is None else high,
             query.reverse,
             query.limit,
         ),
@@ -214,7 +213,7 @@ def _within(column: str, limits: tuple[int | None, int | None]) -> list[Conditio
     conditions = []
     if low is not None:
         conditions.append(Condition(f"+{column} >= ?", (low,)))
-    if high is not None and high <= GREATEST:
+    if high is not None:
         conditions.append(Condition(f"+{column} <= ?", (high,)))
     return conditions
 
