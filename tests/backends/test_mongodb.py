@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -14,10 +15,12 @@ from bson import Int64
 from pymongo import MongoClient
 from pymongo.database import Database as DriverDatabase
 from pymongo.errors import WriteError
+from pymongo.monitoring import CommandListener, CommandStartedEvent
 
 from shop.backends.mongodb import MongoEventStore, MongoModelStore
 from shop.bootstrap import open_backend, open_event_store
 from shop.eventsourcing import (
+    Commit,
     Event,
     EventData,
     EventStore,
@@ -328,6 +331,65 @@ class TestModels:
         models._write(writer, held)
         assert models.find("post", PARCELS, Filter()).value == [parcel("1", "Eve", 2)]
         backend.close()
+
+
+class Writes(CommandListener):
+    """The write concerns that servers were asked for, by command and collection."""
+
+    def __init__(self) -> None:
+        self.concerns: dict[tuple[str, str], list[dict[str, Any]]] = {}
+
+    def started(self, event: CommandStartedEvent) -> None:
+        if event.command_name in {"insert", "update", "delete", "findAndModify"}:
+            key = event.command_name, event.command[event.command_name]
+            self.concerns.setdefault(key, []).append(event.command.get("writeConcern", {}))
+
+    def succeeded(self, event: object) -> None: ...
+
+    def failed(self, event: object) -> None: ...
+
+
+@pytest.fixture
+def writes(monkeypatch: pytest.MonkeyPatch) -> Writes:
+    """What is written by the stores that the test opens."""
+    writes = Writes()
+    client = partial(MongoClient, event_listeners=[writes])
+    monkeypatch.setattr("shop.backends.mongodb.database.MongoClient", client)
+    return writes
+
+
+def test_all_writes_but_those_that_can_be_repeated_wait_for_the_disks_of_a_majority(
+    url: str, writes: Writes
+) -> None:
+    backends = open_backend(url), open_backend(url)
+    one, other = (backend.events(registry()) for backend in backends)
+    commit = one.append([noted(note(), 1)])
+    one.append([])
+    assert other.head() == 1  # makes sure that the first one is on disk
+    other.replicate([(Commit(uuid4(), 2, 2, b"copied"), [noted(note(), 1)])])
+    backends[0].snapshots.save(Snapshot(note(), 1, uuid4(), "", b"state"))
+    models = backends[0].models
+    models.prepare([PARCELS])
+    first, second = (Checkpoint("post", 1, n, "", commit.id) for n in (1, 2))
+    models.commit(None, first, [parcel("1", "Ada", 1)])
+    models.commit(first, second, [parcel("1", "Eve", 2)])
+    models.discard([PARCELS.name], 1)
+    for backend in backends:
+        backend.close()
+    on_disk = {"w": "majority", "j": True, "wtimeout": 5000}
+    in_checkpoint = {"w": 1}
+    assert writes.concerns == {
+        ("insert", named(url, "store")): [on_disk],
+        ("update", named(url, "store")): [on_disk],
+        ("insert", named(url, "commits")): [on_disk] * 3,
+        ("update", named(url, "commits")): [on_disk],
+        ("update", named(url, "snapshots")): [on_disk],
+        ("insert", named(url, "checkpoints")): [on_disk],
+        ("findAndModify", named(url, "checkpoints")): [on_disk],
+        ("update", named(url, "checkpoints")): [in_checkpoint] * 2,
+        ("update", named(url, "model_post_parcel")): [in_checkpoint] * 2,
+        ("delete", named(url, "model_post_parcel")): [on_disk],
+    }
 
 
 def test_what_was_read_and_then_lost_is_told(url: str, raw: Raw) -> None:
