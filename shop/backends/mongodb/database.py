@@ -34,7 +34,8 @@ class Database:
     def __init__(
         self, url: str, name: str, *, prefix: str = "", pool_size: int = 16, timeout: float = 5.0
     ) -> None:
-        """``timeout`` is in seconds: to reach a server, and to get a connection of the pool.
+        """``timeout`` is in seconds: to reach a server, to get a connection of the pool, and to
+        find out what became of an append whose connection was lost.
 
         Raises :class:`StoreError` where the driver does not take the URL.
         """

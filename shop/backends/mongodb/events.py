@@ -26,8 +26,6 @@ from shop.eventsourcing.group_commit import GroupCommit
 from shop.eventsourcing.registry import Registry
 from shop.eventsourcing.store import Commit, Query, StoreInfo
 
-_CERTAINTY = 30.0
-"""Seconds that a caller waits at most to learn what became of his commit."""
 _COMMITS = 1000
 """Commits that are told of at once."""
 
@@ -52,13 +50,18 @@ class MongoEventStore:
         digest: bytes | None = None,
         guards: Mapping[AggregateRef, int] | None = None,
     ) -> Commit:
-        """As :meth:`EventStore.append`. Raises :class:`StoreError` for more than 16 MB."""
+        """As :meth:`EventStore.append`. Raises :class:`StoreError` for more than 16 MB.
+
+        A connection that is lost in the middle is no error, as long as the server can be reached
+        again within the database's time-out.
+        """
         prepared = PreparedAppend.of(self._registry, events, commit_id, digest, guards)
-        work = Work([Append.of(prepared, self._log.kinds)])
-        return until_certain(lambda: self._submit(work), timeout=_CERTAINTY)
+        return self._submit(Work([Append.of(prepared, self._log.kinds)]))
 
     def _submit(self, work: Work) -> Commit:
-        commit: Commit = self._group.submit(work)
+        commit: Commit = until_certain(
+            lambda: self._group.submit(work), timeout=self._database.timeout
+        )
         return commit
 
     def read(self, query: Query = Query()) -> Iterator[Event[EventData]]:
@@ -247,8 +250,7 @@ class MongoEventStore:
             prepared = PreparedAppend.of(self._registry, events, commit.id, commit.digest, None)
             appends.append(Append.of(prepared, kinds))
             kinds = kinds.union(appends[-1].new_kinds)
-        work = Work(appends, [commit for commit, _ in commits])
-        until_certain(lambda: self._submit(work), timeout=_CERTAINTY)
+        self._submit(Work(appends, [commit for commit, _ in commits]))
 
     def info(self) -> StoreInfo:
         """As :meth:`EventStore.info`."""
