@@ -5,18 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
 from uuid import UUID
 
 from pymongo import MongoClient, ReadPreference, WriteConcern
 from pymongo.collection import Collection
 from pymongo.errors import PyMongoError
 
+from shop.backends.mongodb.documents import Document
 from shop.backends.mongodb.errors import translated
 from shop.backends.mongodb.schema import Documents, prepare
 from shop.eventsourcing.errors import StoreClosedError, StoreError
-
-Document = dict[str, Any]
 
 _ANSWER = 20.0
 """Seconds beyond the time-out for a connection in which a server must answer an operation: a
@@ -44,7 +42,7 @@ class Database:
         self.prefix = prefix
         self.timeout = timeout
         milliseconds = int(timeout * 1000)
-        self.write_concern: Document = {"w": "majority", "j": True, "wtimeout": milliseconds}
+        self.write_concern = WriteConcern(w="majority", j=True, wtimeout=milliseconds)
         try:
             self._client: MongoClient[Document] = MongoClient(
                 url,
@@ -63,7 +61,7 @@ class Database:
         self._database: Documents = self._client.get_database(
             name,
             read_preference=ReadPreference.PRIMARY,
-            write_concern=WriteConcern(w="majority", j=True, wtimeout=milliseconds),
+            write_concern=self.write_concern,
         )
         self._lock = threading.Lock()
         self._identity: UUID | None = None

@@ -202,7 +202,7 @@ class MongoEventStore:
         return commit
 
     def commits(self, after: int = 0) -> Iterator[Commit]:
-        """As :meth:`EventStore.commits`.
+        """As :meth:`EventStore.commits`. Those without events are read all of a page at once.
 
         A commit without events takes no position: one that another process is about to store may
         appear behind those that were told of already.
