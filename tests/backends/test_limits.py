@@ -185,11 +185,8 @@ def test_postgresql_whose_disk_is_full_says_so_and_loses_nothing(
         postgres_server.kill()
 
 
-def test_mongodb_whose_disk_is_full_goes_on_when_there_is_room_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_mongodb_whose_disk_is_full_goes_on_when_there_is_room_again() -> None:
     """mongod ends itself when it cannot write; who starts it again finds everything."""
-    monkeypatch.setattr("shop.backends.mongodb.events._CERTAINTY", 1.0)
     server = MongoServer(replica_set=False)
     data = server.directory / "data"
     data.mkdir()
@@ -231,9 +228,8 @@ READ_ONLY = {
 
 @pytest.mark.parametrize("kind", READ_ONLY)
 def test_a_shop_whose_server_takes_no_writes_says_so_and_goes_on_when_it_does(
-    kind: str, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+    kind: str, eventually: Eventually
 ) -> None:
-    monkeypatch.setattr("shop.backends.mongodb.events._CERTAINTY", 1.0)
     with DATABASE_SERVERS[kind]() as server:
         url = server.url("shop", "timeout=1")
         with bootstrap(Settings(event_store=url)) as shop:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -18,7 +19,7 @@ from pymongo.errors import WriteError
 from pymongo.monitoring import CommandListener, CommandStartedEvent
 
 from shop.backends.mongodb import MongoEventStore, MongoModelStore
-from shop.bootstrap import open_backend, open_event_store
+from shop.bootstrap import Backend, open_backend, open_event_store
 from shop.eventsourcing import (
     Commit,
     Event,
@@ -36,7 +37,7 @@ from shop.eventsourcing import (
 from shop.eventsourcing.model import Checkpoint, Collection, StoredModel
 from shop.urls import DatabaseUrl
 from tests.conftest import NewUrl
-from tests.notebook import AnyEvent, note, noted, registry, stream
+from tests.notebook import note, noted, registry, stream
 
 Raw = DriverDatabase[dict[str, Any]]
 
@@ -184,19 +185,39 @@ class TestPayloads:
         assert refused.value.name == "test.anything"
         assert store.append([good]).first == 1
 
-    def test_a_commit_of_more_than_16_megabytes_is_refused(self, store: EventStore) -> None:
-        big = Event.new(note(), version=1, data=Anything("x" * 6_000_000))
-        too_much: list[AnyEvent] = [Event.new(note(), version=1, data=big.data) for _ in range(3)]
-        with pytest.raises(StoreError, match=r"16,777,216 \(16 MB\)"):
-            store.append(too_much)
-        assert store.append(too_much[:2]).last == 2
+
+def keep_commit(backend: Backend, text: str) -> None:
+    store = backend.events(registry())
+    head = store.head()
+    store.append([noted(note(), 1, text[: len(text) // 2]), noted(note(), 1, text[::2])])
+    assert len(list(store.read())) == store.head() == head + 2
 
 
-def test_a_snapshot_of_more_than_16_megabytes_is_refused(url: str) -> None:
-    backend = open_backend(url)
-    with pytest.raises(StoreError, match="16 MB"):
-        backend.snapshots.save(Snapshot(note(), 1, uuid4(), "", b"x" * 17_000_000))
-    backend.close()
+def keep_snapshot(backend: Backend, text: str) -> None:
+    snapshot = Snapshot(note(), 1, uuid4(), "", text.encode())
+    backend.snapshots.save(snapshot)
+    assert backend.snapshots.load(snapshot.aggregate) == snapshot
+
+
+def keep_model(backend: Backend, text: str) -> None:
+    letters = Collection("post_letter")
+    backend.models.prepare([letters])
+    letter = StoredModel(letters.name, "1", 1, 1, f'{{"text":"{text}"}}')
+    before = backend.models.checkpoint("post")
+    after = Checkpoint("post", 1, before.position + 1 if before else 1, "", uuid4())
+    backend.models.commit(before, after, [letter])
+    assert backend.models.find("post", letters, Filter()).value == [letter]
+
+
+@pytest.mark.parametrize("keep", [keep_commit, keep_snapshot, keep_model])
+def test_as_much_as_mongodb_holds_in_a_document_is_kept_and_more_refused(
+    url: str, keep: Callable[[Backend, str], None]
+) -> None:
+    with closing(open_backend(url)) as backend:
+        keep(backend, "x" * 1000)
+        with pytest.raises(StoreError, match=r"takes 16,8.* bytes, and MongoDB holds 16 MB"):
+            keep(backend, "x" * 16_800_000)
+        keep(backend, "x" * 16_700_000)
 
 
 def change(**fields: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:

@@ -5,18 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
 from uuid import UUID
 
 from pymongo import MongoClient, ReadPreference, WriteConcern
 from pymongo.collection import Collection
 from pymongo.errors import PyMongoError
 
+from shop.backends.mongodb.documents import Document
 from shop.backends.mongodb.errors import translated
 from shop.backends.mongodb.schema import MARKER, Documents, prepare
 from shop.eventsourcing.errors import StoreClosedError, StoreError
-
-Document = dict[str, Any]
 
 _ANSWER = 20.0
 """Seconds beyond the time-out for a connection in which a server must answer an operation: a
@@ -34,7 +32,8 @@ class Database:
     def __init__(
         self, url: str, name: str, *, prefix: str = "", pool_size: int = 16, timeout: float = 5.0
     ) -> None:
-        """``timeout`` is in seconds: to reach a server, and to get a connection of the pool.
+        """``timeout`` is in seconds: to reach a server, to get a connection of the pool, and to
+        find out what became of an append whose connection was lost.
 
         Raises :class:`StoreError` where the driver does not take the URL.
         """
@@ -43,7 +42,7 @@ class Database:
         self.prefix = prefix
         self.timeout = timeout
         milliseconds = int(timeout * 1000)
-        self.write_concern: Document = {"w": "majority", "j": True, "wtimeout": milliseconds}
+        self.write_concern = WriteConcern(w="majority", j=True, wtimeout=milliseconds)
         try:
             self._client: MongoClient[Document] = MongoClient(
                 url,
@@ -62,7 +61,7 @@ class Database:
         self._database: Documents = self._client.get_database(
             name,
             read_preference=ReadPreference.PRIMARY,
-            write_concern=WriteConcern(w="majority", j=True, wtimeout=milliseconds),
+            write_concern=self.write_concern,
         )
         self._lock = threading.Lock()
         self._identity: UUID | None = None

@@ -30,8 +30,8 @@ from shop.eventsourcing.store import Commit
 
 Document = dict[str, Any]
 
-LARGEST = 16 * 1024 * 1024
-"""Bytes of a document, at most."""
+_LARGEST = 16 * 1024 * 1024 - 64 * 1024
+"""Bytes of a document, at most, without what is still put to it here or by the driver."""
 _DEEPEST = 80
 """Levels of nesting in a payload. The server takes 100, of which the commit has some."""
 
@@ -85,11 +85,7 @@ class Append(msgspec.Struct, frozen=True):
             body = bson.encode(rest)[4:-1]
         except (InvalidDocument, OverflowError) as error:
             raise _unfit(prepared, error) from error
-        if len(body) > LARGEST - 100:
-            raise StoreError(
-                f"commit {prepared.commit_id} takes {len(body):,} bytes; MongoDB holds at most"
-                f" {LARGEST:,} (16 MB) in one document: append fewer events at a time"
-            )
+        check_size(f"commit {prepared.commit_id}", len(body))
         return cls(prepared, body, new_kinds)
 
     def document(self, commit: Commit) -> RawBSONDocument:
@@ -100,6 +96,14 @@ class Append(msgspec.Struct, frozen=True):
             keys = bson.encode({"_id": str(commit.id)})[4:-1] + b"\x12head\0"
         elements = keys + _INT64.pack(commit.last) + self.body
         return RawBSONDocument(_INT32.pack(len(elements) + 5) + elements + b"\0")
+
+
+def check_size(what: str, size: int) -> None:
+    """Raise :class:`StoreError` where something of so many bytes does not fit into a document."""
+    if size > _LARGEST:
+        raise StoreError(
+            f"{what} takes {size:,} bytes, and MongoDB holds 16 MB in a document: make it smaller"
+        )
 
 
 def commit_of(document: Document) -> Commit:

@@ -25,7 +25,6 @@ from shop.eventsourcing.errors import (
 )
 
 DUPLICATE_KEY = 11000
-VALIDATION_FAILED = 121
 NAMESPACE_EXISTS = 48
 _NO_ACCESS = {
     13: "this user may not do that: give it the role readWrite on the database",

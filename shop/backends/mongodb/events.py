@@ -26,8 +26,6 @@ from shop.eventsourcing.group_commit import GroupCommit
 from shop.eventsourcing.registry import Registry
 from shop.eventsourcing.store import Commit, NewCommit, Query, StoreInfo
 
-_CERTAINTY = 30.0
-"""Seconds that a caller waits at most to learn what became of his commit."""
 _COMMITS = 1000
 """Commits that are told of at once."""
 
@@ -52,7 +50,11 @@ class MongoEventStore:
         digest: bytes | None = None,
         guards: Mapping[AggregateRef, int] | None = None,
     ) -> Commit:
-        """As :meth:`EventStore.append`. Raises :class:`StoreError` for more than 16 MB."""
+        """As :meth:`EventStore.append`. Raises :class:`StoreError` for more than 16 MB.
+
+        A connection that is lost in the middle is no error, as long as the server can be reached
+        again within the database's time-out.
+        """
         return sole(self.append_each([NewCommit(events, commit_id, digest, guards)]))
 
     def append_each(self, commits: Sequence[NewCommit]) -> list[Commit | Exception]:
@@ -60,7 +62,7 @@ class MongoEventStore:
         return settle_each(commits, self._prepared, self._append)
 
     def _append(self, works: Sequence[Work]) -> list[Commit | Exception]:
-        return until_certain(self._group.submit_each, works, timeout=_CERTAINTY)
+        return until_certain(self._group.submit_each, works, timeout=self._database.timeout)
 
     def _prepared(self, commit: NewCommit) -> Work:
         prepared = PreparedAppend.of(self._registry, commit)
@@ -204,7 +206,7 @@ class MongoEventStore:
         return commit
 
     def commits(self, after: int = 0) -> Iterator[Commit]:
-        """As :meth:`EventStore.commits`.
+        """As :meth:`EventStore.commits`. Those without events are read all of a page at once.
 
         A commit without events takes no position: one that another process is about to store may
         appear behind those that were told of already.

@@ -22,7 +22,7 @@ import msgspec
 from pymongo.errors import PyMongoError
 
 from shop.backends.mongodb.database import Database
-from shop.backends.mongodb.documents import Append, commit_of
+from shop.backends.mongodb.documents import Append, Document, commit_of
 from shop.backends.mongodb.errors import DUPLICATE_KEY, nothing_begun, refusal, translation
 from shop.backends.mongodb.schema import BY_AGGREGATE, BY_POSITION, BY_VERSION
 from shop.eventsourcing.append import Kind, PreparedAppend, check_replicas, decide
@@ -37,8 +37,6 @@ from shop.eventsourcing.event import AggregateRef
 from shop.eventsourcing.group_commit import Entry
 from shop.eventsourcing.store import Commit
 
-Document = dict[str, Any]
-
 _REMEMBERED = 10_000
 """Aggregates whose version is remembered."""
 _FOLLOWED = 1_000
@@ -48,6 +46,11 @@ _ONE_MESSAGE = 32 * 1024 * 1024
 """Bytes of documents in one command; the protocol takes 48 MB."""
 COMMIT_FIELDS = {"_id": 1, "last": 1, "head": 1, "commit": 1, "digest": 1}
 """What :func:`commit_of` needs."""
+_VERSION_FIELDS = {
+    "last": 1,
+    **{f"events.{name}": 1 for name in ("aggregate", "aggregate_id", "version")},
+}
+"""What :func:`_versions` needs, and the last position."""
 
 
 class Work(msgspec.Struct, frozen=True):
@@ -189,7 +192,7 @@ class Log:
                 {
                     "insert": name,
                     "ordered": True,
-                    "writeConcern": self._database.write_concern,
+                    "writeConcern": self._database.write_concern.document,
                     "documents": list(documents),
                 }
             )
@@ -228,22 +231,17 @@ class Log:
         """Bring what is remembered to the state of the log."""
         commits = self._database.collection("commits")
         if self._head is not None:
-            fields = {
-                "last": 1,
-                **{f"events.{name}": 1 for name in ("aggregate", "aggregate_id", "version")},
-            }
             others = list(
-                commits.find({"_id": {"$gt": self._head}}, fields, hint=BY_POSITION)
+                commits.find({"_id": {"$gt": self._head}}, _VERSION_FIELDS, hint=BY_POSITION)
                 .sort("_id", 1)
                 .limit(_FOLLOWED)
             )
             if len(others) < _FOLLOWED:
                 for commit in others:
                     self._head = int(commit["last"])
-                    for event in commit["events"]:
-                        ref = AggregateRef(event["aggregate"], UUID(event["aggregate_id"]))
+                    for ref, version in _versions(commit):
                         if ref in self._versions:
-                            self._versions[ref] = event["version"]
+                            self._versions[ref] = version
                 return
         last = commits.find_one({"_id": {"$gt": 0}}, {"last": 1}, sort={"_id": -1})
         self._head = int(last["last"]) if last else 0
@@ -294,26 +292,20 @@ class Log:
                 }
             }
         }
-        fields = {f"events.{name}": 1 for name in ("aggregate", "aggregate_id", "version")}
-        found = self._database.collection("commits").find(query, fields, hint=BY_VERSION)
-        return {
-            (AggregateRef(event["aggregate"], UUID(event["aggregate_id"])), event["version"])
-            for commit in found
-            for event in commit["events"]
-        }
+        commits = self._database.collection("commits")
+        found = commits.find(query, _VERSION_FIELDS, hint=BY_VERSION)
+        return {place for commit in found for place in _versions(commit)}
 
     def _version(self, ref: AggregateRef) -> int:
         """The current version of an aggregate."""
         place = {"aggregate_id": str(ref.id), "aggregate": ref.name}
         last = self._database.collection("commits").find_one(
             {"_id": {"$gt": 0}, "events": {"$elemMatch": place}},
-            {f"events.{name}": 1 for name in ("aggregate", "aggregate_id", "version")},
+            _VERSION_FIELDS,
             sort={"_id": -1},
             hint=BY_AGGREGATE,
         )
-        events = last["events"] if last else []
-        mine = [e["version"] for e in events if place.items() <= e.items()]
-        return max(mine, default=0)
+        return dict(_versions(last)).get(ref, 0) if last else 0
 
     def _known(self, appends: Sequence[PreparedAppend]) -> dict[UUID, Commit]:
         """The commits of the appends' ids that are in the store, and on disk."""
@@ -361,6 +353,12 @@ class _Refusal(msgspec.Struct, frozen=True):
             return cls(EventIdReusedError(UUID(failure["keyValue"]["events.id"])))
         # The _id of a commit without events is its commit id: then that is known, not a position.
         return cls(None, behind=isinstance(failure["keyValue"].get("_id"), int))
+
+
+def _versions(commit: Document) -> Iterator[tuple[AggregateRef, int]]:
+    """Aggregate and version of each event of a commit, in order."""
+    for event in commit["events"]:
+        yield AggregateRef(event["aggregate"], UUID(event["aggregate_id"])), event["version"]
 
 
 def _portions(sizes: Sequence[int]) -> Iterator[int]:

@@ -19,9 +19,10 @@ import msgspec
 from pymongo import IndexModel, ReturnDocument, UpdateOne, WriteConcern
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
-from shop.backends.mongodb.database import Database, Document
+from shop.backends.mongodb.database import Database
+from shop.backends.mongodb.documents import Document, check_size
 from shop.backends.mongodb.errors import DUPLICATE_KEY
-from shop.eventsourcing.errors import CheckpointMovedError, StoreError
+from shop.eventsourcing.errors import CheckpointMovedError
 from shop.eventsourcing.model import (
     Checkpoint,
     Collection,
@@ -34,9 +35,8 @@ from shop.eventsourcing.model import (
 
 T = TypeVar("T")
 
-_LARGEST = 16 * 1024 * 1024 - 64 * 1024
-_UNACKNOWLEDGED_BY_DISK = WriteConcern(w=1)
-"""For what is in the checkpoint, on disk, until it is written."""
+_IN_MEMORY = WriteConcern(w=1)
+"""For what may be lost: until it is on disk, the checkpoint holds it there."""
 IN_ORDER = "in_order"
 
 
@@ -139,12 +139,7 @@ class MongoModelStore:
         }
         if models:
             document["pending"] = [self._change(checkpoint.generation, model) for model in models]
-            size = len(bson.encode(document))
-            if size > _LARGEST:
-                raise StoreError(
-                    f"{checkpoint.projection} changes {size:,} bytes of models at once; MongoDB"
-                    f" holds at most {_LARGEST:,} in one document"
-                )
+            check_size(f"a batch of {checkpoint.projection}", len(bson.encode(document)))
         number = self._move(expected, checkpoint.projection, document)
         if models:
             self._write(checkpoint.projection, {**document, "number": number})
@@ -207,7 +202,7 @@ class MongoModelStore:
         for collection, updates in changes.items():
             with self._database.using(_name(collection)) as documents:
                 try:
-                    documents.with_options(write_concern=_UNACKNOWLEDGED_BY_DISK).bulk_write(
+                    documents.with_options(write_concern=_IN_MEMORY).bulk_write(
                         updates, ordered=False
                     )
                 except BulkWriteError as error:
@@ -216,7 +211,7 @@ class MongoModelStore:
                     if not failures or any(f["code"] != DUPLICATE_KEY for f in failures):
                         raise
         with self._database.using("checkpoints") as checkpoints:
-            checkpoints.with_options(write_concern=_UNACKNOWLEDGED_BY_DISK).update_one(
+            checkpoints.with_options(write_concern=_IN_MEMORY).update_one(
                 {"_id": projection, "number": checkpoint["number"]},
                 {"$unset": {"pending": 1}},
             )

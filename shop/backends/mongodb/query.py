@@ -11,12 +11,10 @@ from typing import Any
 
 import msgspec
 
-from shop.backends.mongodb.documents import microseconds
+from shop.backends.mongodb.documents import Document, microseconds
 from shop.backends.mongodb.schema import BY_AGGREGATE, BY_ID, BY_NAME, BY_POSITION, BY_TIME
 from shop.eventsourcing.ordinal import GREATEST
 from shop.eventsourcing.store import Query
-
-Document = dict[str, Any]
 
 PAGE = 1000
 """Commits per page, at most."""

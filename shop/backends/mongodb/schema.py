@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 from uuid import uuid4
 
 from pymongo import IndexModel
 from pymongo.database import Database as DriverDatabase
 from pymongo.errors import DuplicateKeyError, OperationFailure
 
+from shop.backends.mongodb.documents import Document
 from shop.backends.mongodb.errors import NAMESPACE_EXISTS
 from shop.eventsourcing.errors import StoreFormatError
 
-Documents = DriverDatabase[dict[str, Any]]
+Documents = DriverDatabase[Document]
 
 MARKER = "shop"
 """The id of the document in ``store`` that marks the collections as this program's."""
@@ -131,7 +131,7 @@ def prepare(database: Documents, prefix: str, where: str) -> str:
     return str(marker["identity"])
 
 
-def _mark(database: Documents, prefix: str, where: str) -> dict[str, Any]:
+def _mark(database: Documents, prefix: str, where: str) -> Document:
     """Mark the collections as this program's, before the first of them is made."""
     store = database[f"{prefix}store"]
     names = set(database.list_collection_names())

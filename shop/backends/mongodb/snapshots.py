@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from shop.backends.mongodb.database import Database, Document
-from shop.eventsourcing.errors import StoreError
+from shop.backends.mongodb.database import Database
+from shop.backends.mongodb.documents import Document, check_size
 from shop.eventsourcing.event import AggregateRef
 from shop.eventsourcing.snapshot import Snapshot
-
-_LARGEST = 16 * 1024 * 1024 - 1024
 
 
 class MongoSnapshotStore:
@@ -34,11 +32,7 @@ class MongoSnapshotStore:
 
     def save(self, snapshot: Snapshot) -> None:
         """As :meth:`SnapshotStore.save`. Raises :class:`StoreError` for one of over 16 MB."""
-        if len(snapshot.state) > _LARGEST:
-            raise StoreError(
-                f"the snapshot of {snapshot.aggregate} is larger than the 16 MB that MongoDB holds"
-                " in one document"
-            )
+        check_size(f"the snapshot of {snapshot.aggregate}", len(snapshot.state))
         document: Document = {
             "version": snapshot.version,
             "event_id": str(snapshot.event_id),
