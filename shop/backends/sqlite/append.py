@@ -16,7 +16,7 @@ from shop.eventsourcing.errors import EventIdReusedError
 from shop.eventsourcing.event import AggregateRef
 from shop.eventsourcing.store import Commit
 
-_ROWS_AT_ONCE = 100
+_ROWS_AT_ONCE = 400
 """Rows of one INSERT. SQLite allows a statement some 30,000 parameters."""
 _VERSION = "SELECT coalesce(max(version), 0) FROM events WHERE aggregate_id = ? AND aggregate = ?"
 FIND_COMMIT = (
@@ -174,7 +174,7 @@ def _insert_events(connection: sqlite3.Connection, rows: Sequence[Row], before: 
         raise
 
 
-@lru_cache(maxsize=1000)
+@lru_cache(maxsize=200)
 def _insertion(rows: int, guards: int) -> str:
     """Inserts events at the next positions, if all guarded aggregates are at their versions."""
     row = f"(NULL, {', '.join('?' * 12)})"
