@@ -15,10 +15,17 @@ import pytest
 from bson import Int64
 from pymongo import MongoClient
 from pymongo.database import Database as DriverDatabase
-from pymongo.errors import WriteError
+from pymongo.errors import (
+    PyMongoError,
+    ServerSelectionTimeoutError,
+    WriteConcernError,
+    WriteError,
+    WTimeoutError,
+)
 from pymongo.monitoring import CommandListener, CommandStartedEvent
 
 from shop.backends.mongodb import MongoEventStore, MongoModelStore
+from shop.backends.mongodb.errors import translation
 from shop.bootstrap import Backend, open_backend, open_event_store
 from shop.eventsourcing import (
     Commit,
@@ -411,6 +418,28 @@ def test_all_writes_but_those_that_can_be_repeated_wait_for_the_disks_of_a_major
         ("update", named(url, "model_post_parcel")): [in_checkpoint] * 2,
         ("delete", named(url, "model_post_parcel")): [on_disk],
     }
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (WriteConcernError("operation was interrupted", 11602, {}), "did not confirm"),
+        (WTimeoutError("waiting for replication timed out", 64, {}), "did not confirm"),
+        (
+            ServerSelectionTimeoutError(
+                "operation was interrupted, Timeout: 1.0s, Topology Description:"
+                " <… error=NotPrimaryError('operation was interrupted', {'code': 11602})>"
+            ),
+            "no primary",
+        ),
+        (ServerSelectionTimeoutError("connection refused, Timeout: 1.0s"), "connection refused"),
+    ],
+)
+def test_what_an_election_brings_about_is_worth_a_retry(error: PyMongoError, told: str) -> None:
+    """A real election says each of these, at moments that no test can choose."""
+    translated = translation(error, "the database", 1)
+    assert isinstance(translated, StoreUnavailableError)
+    assert told in str(translated)
 
 
 def test_what_was_read_and_then_lost_is_told(url: str, raw: Raw) -> None:

@@ -15,6 +15,7 @@ from pymongo.errors import (
     PyMongoError,
     ServerSelectionTimeoutError,
     WaitQueueTimeoutError,
+    WriteConcernError,
 )
 
 from shop.eventsourcing.errors import (
@@ -56,7 +57,8 @@ def translation(error: PyMongoError, where: str, timeout: float) -> StoreError:
     """
     if isinstance(error, ServerSelectionTimeoutError):
         reason = _first_reason(error)
-        if "Primary()" in reason:
+        # The second is what a member says that stops being one, as long as nothing else is known.
+        if "Primary()" in reason or "NotPrimaryError(" in str(error):
             return StoreUnavailableError(
                 f"cannot use {where}: its replica set has had no primary for {timeout:g} s; it"
                 " elects one when a majority of its members is there"
@@ -77,6 +79,10 @@ def translation(error: PyMongoError, where: str, timeout: float) -> StoreError:
         return StoreClosedError(f"{where} is closed")
     if isinstance(error, ConfigurationError):
         return StoreError(f"cannot use {where}: {error}")
+    if isinstance(error, WriteConcernError):
+        return StoreUnavailableError(
+            f"cannot use {where}: it did not confirm that a write is on disk ({error})"
+        )
     if isinstance(error, OperationFailure):
         if error.code in _NO_ACCESS:
             return StoreError(f"cannot use {where}: {_NO_ACCESS[error.code]}")
