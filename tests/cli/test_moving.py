@@ -21,10 +21,10 @@ from shop.config import Settings
 from shop.domain.product import CreateProduct, ProductCreated, ProductRenamed
 from shop.eventsourcing import AggregateRef, Command, Commit, Event, Metadata
 from shop.eventsourcing.replication import BATCH, HistoryEntry, history
+from tests.cli.conftest import Captured
 from tests.conftest import Eventually
 from tests.servers import PATIENCE, ROOT, environment
 
-Captured = pytest.CaptureFixture[str]
 COMMITS = 3 * BATCH
 
 
@@ -195,7 +195,7 @@ class TestKilled:
         path = target.removeprefix("sqlite:///")
         lengths = []
         for nth in (1, 2, 3, 3, 100):
-            command = [sys.executable, "-m", "tests.dying_mover", moment, str(nth), path, *line]
+            command = [sys.executable, "-m", "tests.cli.dying_mover", moment, str(nth), path, *line]
             done = subprocess.run(
                 command,
                 cwd=ROOT,

@@ -1,0 +1,130 @@
+"""``verify`` and ``rebuild``, beside a shop that runs."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import msgspec
+import pytest
+
+from shop.bootstrap import bootstrap
+from shop.cli import main
+from shop.config import Settings
+from shop.domain.product import RenameProduct
+from shop.eventsourcing import Command
+from shop.projections.shop_stats import Stats
+from shop.runtime import Shop
+from tests.cli.conftest import Captured, create, tamper, total_products
+from tests.conftest import Eventually
+
+
+class TestVerify:
+    def test_read_models_that_are_right_pass(
+        self, shop: Shop, environ: dict[str, str], capsys: Captured
+    ) -> None:
+        assert main(["verify"], environ) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert sorted(line.split(":")[0] for line in lines) == sorted(shop.projections)
+        assert all("agrees with the log, up to position" in line for line in lines)
+
+    def test_what_differs_is_printed(
+        self, shop: Shop, environ: dict[str, str], capsys: Captured
+    ) -> None:
+        tamper(shop)
+        assert main(["verify"], environ) == 1
+        printed = capsys.readouterr().out
+        assert "shop_stats: differs from the log in 1 model," in printed
+        assert '"total_products":99' in printed
+        assert '"total_products":3' in printed
+        assert "product_catalog: agrees" in printed
+
+    def test_it_changes_nothing(self, shop: Shop, environ: dict[str, str]) -> None:
+        tamper(shop)
+        before = shop.models.checkpoint("shop_stats")
+        main(["verify"], environ)
+        assert shop.models.checkpoint("shop_stats") == before
+        assert total_products(shop) == 99
+
+    def test_only_the_projections_named_are_looked_at(
+        self, shop: Shop, environ: dict[str, str], capsys: Captured
+    ) -> None:
+        tamper(shop)
+        assert main(["verify", "product_catalog"], environ) == 0
+        assert "shop_stats" not in capsys.readouterr().out
+
+    def test_an_unknown_projection_is_refused_and_the_known_are_named(
+        self, shop: Shop, environ: dict[str, str], capsys: Captured
+    ) -> None:
+        with pytest.raises(SystemExit, match="2"):
+            main(["verify", "profits"], environ)
+        assert "'profits'; known: product_catalog" in capsys.readouterr().err
+
+    def test_progress_is_told_in_lines_where_there_is_no_terminal(
+        self, shop: Shop, environ: dict[str, str], capsys: Captured
+    ) -> None:
+        main(["verify", "shop_stats"], environ)
+        assert capsys.readouterr().err == "shop_stats: 6 of 6 events\n"
+
+    def test_a_running_shop_goes_on_meanwhile(
+        self, shop: Shop, environ: dict[str, str], capsys: Captured
+    ) -> None:
+        for _ in range(5):
+            assert main(["verify"], environ) == 0
+            create(shop, "Lamp")
+        assert total_products(shop) == 8
+
+
+class TestRebuild:
+    def test_it_mends_read_models_of_a_running_shop(
+        self, shop: Shop, environ: dict[str, str], eventually: Eventually
+    ) -> None:
+        tamper(shop)
+        assert main(["rebuild", "shop_stats"], environ) == 0
+        assert total_products(shop) == 3
+        create(shop, "Lamp")
+        eventually(lambda: total_products(shop) == 4)
+
+    def test_it_rebuilds_all(self, shop: Shop, environ: dict[str, str], capsys: Captured) -> None:
+        assert main(["rebuild", "--all"], environ) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.split(":")[0] for line in lines] == list(shop.projections)
+        assert all("built anew, up to position 6" in line for line in lines)
+
+    def test_a_report_says_what_it_changed(
+        self, shop: Shop, environ: dict[str, str], capsys: Captured
+    ) -> None:
+        tamper(shop)
+        assert main(["rebuild", "shop_stats", "--report"], environ) == 0
+        printed = capsys.readouterr().out
+        assert '"total_products":99' in printed
+        assert '"total_products":3' in printed
+
+    def test_it_starts_no_projections(self, environ: dict[str, str]) -> None:
+        """Else a command that looks would do, too."""
+        settings = Settings.from_env(environ)
+        with bootstrap(settings) as shop:
+            id = create(shop, "Mouse")
+        with closing(bootstrap(settings)) as shop:
+            shop.commands.dispatch(Command.new(RenameProduct(name="Rat"), id))
+        assert main(["verify"], environ) == 0
+        assert main(["rebuild", "shop_stats"], environ) == 0
+        with closing(bootstrap(settings)) as shop:
+            assert shop.reader("shop_stats").position() == 3
+            assert shop.reader("product_catalog").position() == 2
+
+
+def test_progress_is_a_bar_on_a_terminal(
+    shop: Shop, environ: dict[str, str], capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # which has rich take anything for a terminal
+    monkeypatch.setenv("TERM", "xterm")
+    main(["verify", "shop_stats"], environ)
+    assert "━" in capsys.readouterr().err
+
+
+def test_differences_are_json(shop: Shop, environ: dict[str, str], capsys: Captured) -> None:
+    tamper(shop)
+    main(["verify", "shop_stats"], environ)
+    *_, in_use, from_log = capsys.readouterr().out.splitlines()
+    for line in (in_use, from_log):
+        msgspec.json.decode(line.partition(":")[2], type=Stats)
