@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import msgspec
 
 from shop.eventsourcing.decoding import COLUMNS, Row
+from shop.eventsourcing.ordinal import GREATEST
+from shop.eventsourcing.store import Query
 
 PAGE = 1000
 """Events per page."""
@@ -23,6 +25,17 @@ class Window(msgspec.Struct, frozen=True):
     reverse: bool
     left: int | None
     """How many more events are wanted, none for all."""
+
+    @classmethod
+    def of(cls, query: Query, order: str, low: int | None, high: int | None) -> Window:
+        """All that a query asks for, in the order of a column and between these of its values."""
+        return cls(
+            order,
+            0 if low is None else low,
+            GREATEST if high is None else high,
+            query.reverse,
+            query.limit,
+        )
 
     @property
     def size(self) -> int:

@@ -157,13 +157,7 @@ def plan(query: Query, names: Names, read: Read) -> Page | None:
         driver=driver,
         filters=tuple(filters),
         values={name: value for name, value in values.items() if value is not None},
-        window=Window(
-            order,
-            0 if low is None else low,
-            GREATEST if high is None else high,
-            query.reverse,
-            query.limit,
-        ),
+        window=Window.of(query, order, low, high),
     )
 
 

@@ -151,13 +151,7 @@ def plan(query: Query, read: Read) -> Page | None:
             *filters,
             *(c for column, limits in bounds.items() for c in _within(column, limits)),
         ),
-        window=Window(
-            order,
-            0 if low is None else low,
-            GREATEST if high is None else high,
-            query.reverse,
-            query.limit,
-        ),
+        window=Window.of(query, order, low, high),
     )
 
 
