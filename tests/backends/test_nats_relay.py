@@ -10,7 +10,7 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import nats as nats_py
@@ -24,6 +24,8 @@ from shop.eventsourcing import EventStore, PublishingStore
 from tests.conftest import Eventually
 from tests.notebook import note, noted, registry, stream
 from tests.real.nats import NatsServer
+
+T = TypeVar("T")
 
 RELAYING = """
 import sys
@@ -81,26 +83,34 @@ class Node:
         self.connection.close()
 
 
-def messages(address: str, name: str) -> list[tuple[int, str, dict[str, Any]]]:
-    """What the stream holds: position, id and envelope of each message, as anybody reads them."""
+def as_anybody(address: str, act: Callable[[JetStreamContext], Awaitable[T]]) -> T:
+    """Do something with the streams of a server, as a client that knows nothing of the shop."""
 
-    async def read() -> list[tuple[int, str, dict[str, Any]]]:
+    async def connected() -> T:
         client = await nats_py.connect(address, max_reconnect_attempts=3)
         try:
-            js = client.jetstream()
-            last = (await js.stream_info(name)).state.last_seq
-            found = []
-            for sequence in range(1, last + 1):
-                message = await js.get_msg(name, seq=sequence)
-                headers = message.headers or {}
-                position = int(headers.get("Shop-Position", 0))
-                data = json.loads(message.data or b"{}") if position else {}
-                found.append((position, headers.get("Nats-Msg-Id", ""), data))
-            return found
+            return await act(client.jetstream())
         finally:
             await client.close()
 
-    return asyncio.run(read())
+    return asyncio.run(connected())
+
+
+def messages(address: str, name: str) -> list[tuple[int, str, dict[str, Any]]]:
+    """What the stream holds: position, id and envelope of each message."""
+
+    async def read(js: JetStreamContext) -> list[tuple[int, str, dict[str, Any]]]:
+        last = (await js.stream_info(name)).state.last_seq
+        found = []
+        for sequence in range(1, last + 1):
+            message = await js.get_msg(name, seq=sequence)
+            headers = message.headers or {}
+            position = int(headers.get("Shop-Position", 0))
+            data = json.loads(message.data or b"{}") if position else {}
+            found.append((position, headers.get("Nats-Msg-Id", ""), data))
+        return found
+
+    return as_anybody(address, read)
 
 
 def relayed(address: str, name: str, store: EventStore) -> bool:
@@ -164,19 +174,6 @@ def test_what_others_put_into_the_stream_stops_no_relay(nats: str, eventually: E
         assert [position for position, _, _ in messages(nats, name)] == [0, 1, 2, 0, 3, 4]
 
 
-def manage(address: str, act: Callable[[JetStreamContext], Awaitable[object]]) -> None:
-    """Do something to a stream, as who runs the server."""
-
-    async def connected() -> None:
-        client = await nats_py.connect(address)
-        try:
-            await act(client.jetstream())
-        finally:
-            await client.close()
-
-    asyncio.run(connected())
-
-
 def test_a_stream_that_only_has_messages_of_others_left_is_not_written_to(
     nats: str, eventually: Eventually
 ) -> None:
@@ -186,10 +183,10 @@ def test_a_stream_that_only_has_messages_of_others_left_is_not_written_to(
         node.relay.start()
         eventually(lambda: node.relay.position == 3)
         node.connection.request(f"{name}.events.notebook.noted", b"rubbish", timeout=5)
-        manage(nats, lambda js: js.purge_stream(name, keep=1))
+        as_anybody(nats, lambda js: js.purge_stream(name, keep=1))
         eventually(lambda: "delete the stream" in str(node.relay.status().problem))
         node.append(1)
-        manage(nats, lambda js: js.delete_stream(name))
+        as_anybody(nats, lambda js: js.delete_stream(name))
         eventually(lambda: relayed(nats, name, node.store))
 
 
@@ -214,11 +211,11 @@ def test_a_store_that_is_behind_its_stream_is_not_relayed(
         second.append(2)
         second.relay.start()
         eventually(lambda: second.relay.position == 5)
-    manage(nats, lambda js: js.purge_stream(name, keep=left))
+    as_anybody(nats, lambda js: js.purge_stream(name, keep=left))
     with node(tmp_path / "backup.db") as restored:
         restored.relay.start()
         eventually(lambda: "restored or replaced" in str(restored.relay.status().problem))
-        manage(nats, lambda js: js.delete_stream(name))
+        as_anybody(nats, lambda js: js.delete_stream(name))
         eventually(lambda: relayed(nats, name, restored.store))
 
 
@@ -301,15 +298,8 @@ def test_the_stream_is_made_as_asked_and_changed_when_that_changes(
     store = MemoryEventStore(registry())
 
     def configured() -> tuple[Any, Any]:
-        async def read() -> tuple[Any, Any]:
-            client = await nats_py.connect(nats)
-            try:
-                config = (await client.jetstream().stream_info(name)).config
-                return config.max_age, config.max_bytes
-            finally:
-                await client.close()
-
-        return asyncio.run(read())
+        config = as_anybody(nats, lambda js: js.stream_info(name)).config
+        return config.max_age, config.max_bytes
 
     with closing(Node(nats, store, name, max_age=3600.0)) as node:
         node.append(1)
