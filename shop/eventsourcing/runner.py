@@ -105,6 +105,7 @@ class LogRunner:
         self._failures = Failures(f"{kind} {follower.name}", longest=30.0)
         self._bell = bus.subscribe()
         self._hearsay = 0
+        self._told = 0
         self._thread = BackgroundThread(f"{kind}-{follower.name}", self._run, on_stop=self._end)
 
     @property
@@ -188,8 +189,9 @@ class LogRunner:
             self._changed.notify_all()
 
     def _ask(self) -> None:
-        """Have the thread run now, whatever it waits for."""
-        self._asked.set()
+        """Have the thread look into the store now, whatever it waits for."""
+        with self._changed:
+            self._asked.set()
         self._bell.wake()
 
     def _end(self) -> None:
@@ -199,11 +201,11 @@ class LogRunner:
     def _run(self, stopping: threading.Event) -> None:
         waited_in_vain = False
         while not stopping.is_set() and not self._bell.closed:
-            self._asked.clear()
+            told = self._take_told()
             self._ran = time.monotonic()
             try:
                 if not self._paused:
-                    self._catch_up(stopping, refresh=waited_in_vain)
+                    self._catch_up(stopping, told, refresh=waited_in_vain)
                     self._failures.end()
             except CheckpointMovedError:
                 self._progress = None
@@ -213,8 +215,16 @@ class LogRunner:
                 continue
             waited_in_vain = not self._await_event()
 
-    def _catch_up(self, stopping: threading.Event, *, refresh: bool) -> None:
-        head = self._events.head()
+    def _take_told(self) -> int:
+        """Up to where this process was told of events since the last time; 0 to ask the store."""
+        with self._changed:
+            told = 0 if self._asked.is_set() else self._told
+            self._asked.clear()
+        self._told = 0
+        return told
+
+    def _catch_up(self, stopping: threading.Event, told: int, *, refresh: bool) -> None:
+        head = told or self._events.head()
         progress = self._progress
         if progress is None or (refresh and self._moved(progress)):
             progress = self._begin()
@@ -314,34 +324,33 @@ class LogRunner:
                 return False
             taken = self._bell.take(left)
             if for_events and taken:
-                concerned = not self._pass_by(taken)
                 self._asked.wait(self._ran + self._schedule.pace - time.monotonic())
                 self._ran = time.monotonic()
-                if concerned:
+                if self._concerned(taken + self._bell.take(0)):
                     return True
         return False
 
-    def _pass_by(self, events: list[Event[EventData]]) -> bool:
-        """Whether these events concern nobody here and continue the progress: then move past them.
+    def _concerned(self, events: list[Event[EventData]]) -> bool:
+        """Take note of events that the bus told of. Moves past them if they concern nobody here.
 
-        Positions have no gaps, so this needs no look into the store. But what another process says
-        might be wrong, or of another store.
+        Positions have no gaps, so this needs no look into the store, and what this process stored
+        can be read. But what another process says might be wrong, or of another store.
         """
         heard, self._hearsay = self._hearsay, self._bell.hearsay
+        first, last = events[0].position, events[-1].position
+        self._told = last if self._hearsay == heard else 0
         progress = self._progress
         if progress is None or self._paused or self._failures.current is not None:
-            return False
-        if self._hearsay != heard:
-            return False
-        first, last = events[0].position, events[-1].position
+            return True
         if (
-            first != progress.position + 1
+            not self._told
+            or first != progress.position + 1
             or last - first != len(events) - 1
             or any(event.name in self._names for event in events)
         ):
-            return False
+            return True
         self._note(Progress(progress.committed, last))
-        return True
+        return False
 
 
 class ProjectionRunner(LogRunner):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from shop.domain.order import OrderCancelled, OrderPaid, OrderPlaced
 from shop.domain.product import ProductCreated
-from shop.eventsourcing import Event, ModelSession, Projection, ReadModel, handles
+from shop.eventsourcing import Event, EventData, ModelSession, Projection, ReadModel, handles
 
 STATS_ID = "shop"
 
@@ -25,6 +27,10 @@ class ShopStats(Projection):
 
     name = "shop_stats"
     models = (Stats,)
+
+    def model_ids(self, event: Event[EventData]) -> Iterable[str]:
+        """Always the same."""
+        return (STATS_ID,)
 
     @handles(ProductCreated)
     def product_created(self, event: Event[ProductCreated], models: ModelSession) -> None:

@@ -8,11 +8,12 @@ from shop.eventsourcing import DelegatingStore, Event, EventData, EventStore, Qu
 
 
 class CountingStore(DelegatingStore):
-    """Counts reads; ``store`` may be exchanged for another."""
+    """Counts reads, and questions for the head; ``store`` may be exchanged for another."""
 
     def __init__(self, store: EventStore) -> None:
         super().__init__(store)
         self.reads = 0
+        self.heads = 0
         self._events_read = 0
 
     @property
@@ -27,6 +28,10 @@ class CountingStore(DelegatingStore):
         """How many events were read since the last call."""
         count, self._events_read = self._events_read, 0
         return count
+
+    def head(self) -> int:
+        self.heads += 1
+        return super().head()
 
     def read(self, query: Query = Query()) -> Iterator[Event[EventData]]:
         self.reads += 1

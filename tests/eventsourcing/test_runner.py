@@ -143,6 +143,33 @@ class TestFollowing:
         assert runner.wait_for(8, 5)
         assert balance(stores) == Balance("Ada", 15, 2)
 
+    def test_where_the_log_ends_is_not_asked_for_what_this_process_stored(
+        self, stores: Stores, run: Run, eventually: Eventually
+    ) -> None:
+        events = CountingStore(stores.events)
+        runner = run(events=events, schedule=PATIENT)
+        eventually(lambda: runner.status().current)
+        asked = events.heads
+
+        stores.events.append([*booked(ADA, 10), *weather(1)])
+
+        eventually(lambda: runner.position == 3)
+        assert balance(stores) == Balance("Ada", 10, 1)
+        assert events.heads == asked
+
+    def test_whoever_waits_has_the_store_asked_whatever_the_bus_told(
+        self, stores: Stores, run: Run, eventually: Eventually
+    ) -> None:
+        bus = MemoryEventBus()
+        runner = run(bus=bus, schedule=Schedule(poll=60.0, pace=60.0))
+        eventually(lambda: runner.status().current)
+        first, *others = booked(ADA, 10, 5)
+        stores.events.append([first, *others])
+        bus.publish([first.at(1)])
+
+        assert runner.wait_for(3, 5)
+        assert balance(stores) == Balance("Ada", 15, 2)
+
     def test_what_concerns_nobody_is_noted_in_the_checkpoint_now_and_then(
         self, stores: Stores, run: Run, eventually: Eventually
     ) -> None:
