@@ -14,7 +14,7 @@ from bench.sample import adjustments, history
 from shop.backends.sqlite import Database, SqliteEventStore, SqliteSnapshotStore
 from shop.bootstrap import event_registry
 from shop.domain.product import Product
-from shop.eventsourcing import Aggregates, new_id
+from shop.eventsourcing import Aggregates, Repository, new_id
 
 _SECONDS = 0.2
 _ROUNDS = 20
@@ -76,7 +76,7 @@ def run(bench: Bench) -> Iterator[Row]:
 
 def _changes(aggregates: Aggregates, ids: Sequence[UUID]) -> Callable[[], float]:
     """Change the products in turn, all of them loaded before."""
-    repository = aggregates.repository(Product)
+    repository = Repository(aggregates, Product)
     for id in ids:
         repository.get(id)
     endless = cycle(ids)

@@ -12,7 +12,7 @@ from shop.config import Settings
 from shop.domain.customer import RegisterCustomer
 from shop.domain.order import CancelOrder, PayOrder, PlaceOrder, RequestedItem
 from shop.domain.product import CreateProduct, Product
-from shop.eventsourcing import Command, CommandPayload, CommandRejected, Shadow
+from shop.eventsourcing import Command, CommandPayload, CommandRejected, Repository, Shadow
 from shop.projections.shop_stats import STATS_ID, Stats
 from shop.runtime import Shop
 from tests.stores import KINDS
@@ -47,7 +47,7 @@ def business(shop: Shop) -> None:
     with ThreadPoolExecutor(4) as buyers:
         outcomes = list(buyers.map(buy, range(12)))
     paid = outcomes.count("paid")
-    assert shop.aggregates.repository(Product).get(mouse).stock == 10 - 2 * paid
+    assert Repository(shop.aggregates, Product).get(mouse).stock == 10 - 2 * paid
     assert set(outcomes) <= {"paid", "cancelled", "stock-insufficient"}
     assert shop.wait_for(shop.store.head(), 20)
     stats = shop.reader("shop_stats").get(Stats, STATS_ID).value

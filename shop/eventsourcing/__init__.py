@@ -4,6 +4,7 @@ It knows no shop, no database and no web framework. What an application needs is
 """
 
 from shop.eventsourcing.aggregate import Aggregate, aggregate, applies
+from shop.eventsourcing.aggregates import Aggregates
 from shop.eventsourcing.bus import BusStatus, EventBus, NamePatterns, Subscription
 from shop.eventsourcing.command import (
     Command,
@@ -67,7 +68,7 @@ from shop.eventsourcing.publishing import PublishingStore
 from shop.eventsourcing.rebuild import Difference, Shadow
 from shop.eventsourcing.registry import Payload, Registry
 from shop.eventsourcing.remote import RemoteCommandBus
-from shop.eventsourcing.repository import Aggregates, Repository, UnitOfWork
+from shop.eventsourcing.repository import Repository
 from shop.eventsourcing.requests import RequestBus
 from shop.eventsourcing.runner import (
     FollowerState,
@@ -78,6 +79,7 @@ from shop.eventsourcing.runner import (
 from shop.eventsourcing.snapshot import Snapshot, SnapshotStore
 from shop.eventsourcing.store import Commit, EventStore, NewCommit, Query, StoreInfo
 from shop.eventsourcing.timers import TimerStatus
+from shop.eventsourcing.unit_of_work import UnitOfWork
 from shop.eventsourcing.watching import ModelProgress, ModelWatch
 from shop.eventsourcing.worker import CommandWorker
 from shop.eventsourcing.workflow import (

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import msgspec
 
+from shop.eventsourcing.aggregates import Aggregates
 from shop.eventsourcing.bus import BusStatus
 from shop.eventsourcing.errors import (
     AggregateNotFoundError,
@@ -26,9 +27,9 @@ from shop.eventsourcing.errors import (
 )
 from shop.eventsourcing.event import AggregateRef, Event, EventData, Metadata, new_id
 from shop.eventsourcing.registry import Payload, Registry, WireFormat
-from shop.eventsourcing.repository import Aggregates, Draft, UnitOfWork
 from shop.eventsourcing.retry import ConflictRetry
 from shop.eventsourcing.store import Commit, EventStore, Query
+from shop.eventsourcing.unit_of_work import Draft, Pipeline, UnitOfWork
 
 
 class CommandPayload(Payload, frozen=True, forbid_unknown_fields=True):
@@ -288,7 +289,7 @@ class CommandBus:
     ) -> list[CommandResult | Exception]:
         """Carry out as many of the commands, from the first on, as can be stored together."""
         began = time.monotonic()
-        pipeline = self._aggregates.pipeline()
+        pipeline = Pipeline(self._aggregates)
         works: list[UnitOfWork] = []
         for command in commands:
             made = command.id if command.aggregate_id is None else None
@@ -347,7 +348,7 @@ class CommandBus:
         reads of nearly every command. Only a refusal must not rest on it, and is decided again.
         """
         made = command.id if command.aggregate_id is None else None
-        work = self._aggregates.work(trust=trust, made=made)
+        work = UnitOfWork(self._aggregates, trust=trust, made=made)
         try:
             self._record(command, work)
         except Exception:

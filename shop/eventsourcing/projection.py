@@ -25,10 +25,10 @@ from typing import Any, ClassVar, TypeVar
 from uuid import UUID
 
 from shop.eventsourcing.aggregate import Aggregate, shape_of
+from shop.eventsourcing.aggregates import Aggregates
 from shop.eventsourcing.errors import ProjectionError
 from shop.eventsourcing.event import Event, EventData
 from shop.eventsourcing.model import Collection, ModelSession, ReadModel
-from shop.eventsourcing.repository import Aggregates
 
 F = TypeVar("F", bound=Callable[..., None])
 

@@ -11,6 +11,7 @@ from uuid import UUID, uuid5
 
 import msgspec
 
+from shop.eventsourcing.aggregates import Aggregates
 from shop.eventsourcing.command import Command, CommandBus, CommandPayload
 from shop.eventsourcing.errors import (
     AggregateNotFoundError,
@@ -22,9 +23,9 @@ from shop.eventsourcing.errors import (
 from shop.eventsourcing.event import AggregateRef, Event, EventData, Metadata
 from shop.eventsourcing.fold import Progress
 from shop.eventsourcing.model import ModelStore
-from shop.eventsourcing.repository import Aggregates, Draft, Pipeline, UnitOfWork
 from shop.eventsourcing.retry import ConflictRetry
 from shop.eventsourcing.store import EventStore, Query
+from shop.eventsourcing.unit_of_work import Draft, Pipeline, UnitOfWork
 from shop.eventsourcing.workflow import Workflow
 from shop.eventsourcing.workflow_instance import CommandRequested, Retried, WorkflowInstance
 
@@ -90,7 +91,7 @@ class Reactions:
         """Have several instances see to one event each, with as few appends as may be."""
         self._aggregates.preload(self._workflow.instances, [trigger.id for trigger in triggers])
         while triggers:
-            pipeline = self._aggregates.pipeline()
+            pipeline = Pipeline(self._aggregates)
             added: list[_Trigger] = []
             later: list[_Trigger] = []
             alone: list[_Trigger] = []
@@ -189,7 +190,7 @@ class Reactions:
 
         ``trust`` takes the instance as it was last seen: the commit finds out where that is wrong.
         """
-        work = self._aggregates.work(trust=trust)
+        work = UnitOfWork(self._aggregates, trust=trust)
         instance = work.find(self._workflow.instances, id)
         try:
             return work if self._record(instance, trigger, now, waited=waited) else None
@@ -198,7 +199,7 @@ class Reactions:
         except Exception as error:  # noqa: BLE001 - whatever a handler raises has its instance parked
             if work.trusted:
                 return self._decide(id, trigger, now, trust=False, waited=waited)
-            work = self._aggregates.work()
+            work = UnitOfWork(self._aggregates)
             instance = work.find(self._workflow.instances, id)
             if not instance.exists:
                 instance.begin()

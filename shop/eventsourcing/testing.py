@@ -29,6 +29,7 @@ from typing import Self, TypeVar
 import msgspec
 
 from shop.eventsourcing.aggregate import Aggregate
+from shop.eventsourcing.aggregates import Aggregates
 from shop.eventsourcing.command import (
     Command,
     CommandBus,
@@ -39,7 +40,6 @@ from shop.eventsourcing.command import (
 from shop.eventsourcing.errors import CommandRejected, EventSourcingError
 from shop.eventsourcing.event import AggregateRef, Event, EventData, new_id
 from shop.eventsourcing.registry import Registry
-from shop.eventsourcing.repository import Aggregates
 from shop.eventsourcing.store import EventStore, Query
 
 A = TypeVar("A", bound=Aggregate)

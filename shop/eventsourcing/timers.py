@@ -10,15 +10,16 @@ from typing import Any
 
 import msgspec
 
+from shop.eventsourcing.aggregates import Aggregates
 from shop.eventsourcing.bus import EventBus
 from shop.eventsourcing.event import AggregateRef, Metadata
 from shop.eventsourcing.failures import Failure, Failures
 from shop.eventsourcing.model import Filter, ModelReader, ModelStore
-from shop.eventsourcing.repository import Aggregates
 from shop.eventsourcing.retry import ConflictRetry
 from shop.eventsourcing.runner import FollowerState, ProjectionRunner
 from shop.eventsourcing.store import EventStore
 from shop.eventsourcing.threads import BackgroundThread
+from shop.eventsourcing.unit_of_work import UnitOfWork
 from shop.eventsourcing.workflow import Workflow
 from shop.eventsourcing.workflow_instance import TimerSet
 from shop.eventsourcing.workflow_list import Timer, WorkflowList
@@ -104,7 +105,7 @@ class Timers:
         }
         if trust:
             self._aggregates.preload(self._instances, [ref.id for ref in why])
-        work = self._aggregates.work(trust=trust)
+        work = UnitOfWork(self._aggregates, trust=trust)
         instances = [work.find(self._instances, ref.id) for ref in why]
         for instance in instances:
             instance.fire(now)

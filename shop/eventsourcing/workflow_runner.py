@@ -8,11 +8,12 @@ from uuid import UUID
 
 import msgspec
 
+from shop.eventsourcing.aggregates import Aggregates
 from shop.eventsourcing.bus import EventBus
 from shop.eventsourcing.command import CommandBus
 from shop.eventsourcing.model import ModelStore
 from shop.eventsourcing.reactions import Reactions
-from shop.eventsourcing.repository import Aggregates
+from shop.eventsourcing.repository import Repository
 from shop.eventsourcing.runner import FollowerStatus, LogRunner, ProjectionRunner, Schedule
 from shop.eventsourcing.store import EventStore
 from shop.eventsourcing.timers import Timers, TimerStatus, TimerThread
@@ -98,4 +99,4 @@ class WorkflowRunner:
         Raises :class:`~shop.eventsourcing.errors.CommandRejected` where it is not parked, and
         :class:`~shop.eventsourcing.errors.AggregateNotFoundError` where it never began.
         """
-        self._aggregates.repository(self.workflow.instances).use(id, lambda flow: flow.retry())
+        Repository(self._aggregates, self.workflow.instances).use(id, lambda flow: flow.retry())

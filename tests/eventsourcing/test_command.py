@@ -23,6 +23,7 @@ from shop.eventsourcing import (
     Module,
     OutcomeUnknownError,
     Query,
+    Repository,
     StaleVersionError,
     StoreUnavailableError,
     UnitOfWork,
@@ -401,7 +402,7 @@ def test_what_a_decision_was_based_on_must_still_hold(stores: Stores) -> None:
         BANK.handlers[Withdraw](payload, id, work)
         if not lowered:
             lowered.append(True)
-            aggregates.repository(Limit).use(LIMIT_ID, lambda limit: limit.set(5))
+            Repository(aggregates, Limit).use(LIMIT_ID, lambda limit: limit.set(5))
 
     commands = command_bus(stores, Module(handlers={Withdraw: withdraw_slowly}))
     with pytest.raises(CommandRejected, match="limit-exceeded"):

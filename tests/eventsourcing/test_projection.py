@@ -21,6 +21,7 @@ from shop.eventsourcing import (
     Projection,
     ProjectionError,
     ReadModel,
+    Repository,
     StoreUnavailableError,
     handles,
 )
@@ -199,7 +200,7 @@ class TestFromAggregates:
 
         aggregates = Aggregates(stores.events)
         stores.events.append([*booked(ADA, 10), *booked(BOB, 10)])
-        aggregates.repository(Limit).use(ADA.id, lambda limit: limit.set(3))
+        Repository(aggregates, Limit).use(ADA.id, lambda limit: limit.set(3))
         fold_all(stores, LimitedBalances(aggregates))
 
         reader = ModelReader(stores.models, "limited")

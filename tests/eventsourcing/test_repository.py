@@ -1,4 +1,4 @@
-"""Loading, saving and units of work. Snapshots and the cache: test_repository_cache.py."""
+"""Loading and saving one at a time. Snapshots and the cache: test_aggregates.py."""
 
 from __future__ import annotations
 
@@ -15,14 +15,11 @@ from shop.eventsourcing import (
     ConcurrencyError,
     Event,
     EventData,
-    Query,
     Repository,
 )
 from tests.eventsourcing.bank import (
-    LIMIT_ID,
     Account,
     Deposited,
-    Limit,
     Opened,
     account,
     booked,
@@ -40,7 +37,7 @@ def aggregates(stores: Stores) -> Aggregates:
 
 @pytest.fixture
 def accounts(aggregates: Aggregates) -> Repository[Account]:
-    return aggregates.repository(Account)
+    return Repository(aggregates, Account)
 
 
 def opened_by(*owners: str) -> Callable[[Account], None]:
@@ -221,103 +218,3 @@ def test_a_clock_set_back_leaves_no_hole_in_the_versions(
         accounts.get(ADA.id)
 
     assert accounts.get(ADA.id, at=NOON + timedelta(minutes=90)).version == 1
-
-
-class TestUnitOfWork:
-    @pytest.fixture(autouse=True)
-    def two_accounts(self, stores: Stores) -> None:
-        stores.events.append([*booked(ADA, 10), *booked(BOB, owner="Bob")])
-
-    def test_several_aggregates_are_saved_in_one_commit(
-        self, stores: Stores, aggregates: Aggregates
-    ) -> None:
-        work = aggregates.work()
-        work.get(Account, ADA.id).withdraw(4)
-        work.get(Account, BOB.id).deposit(4)
-
-        commit = work.commit()
-
-        assert commit.size == 2
-        assert work.events == list(stores.events.read(Query(after=3)))
-        assert aggregates.load(Account, BOB.id).balance == 4
-
-    def test_a_conflict_on_one_saves_none(self, stores: Stores, aggregates: Aggregates) -> None:
-        work = aggregates.work()
-        work.get(Account, ADA.id).withdraw(4)
-        work.get(Account, BOB.id).deposit(4)
-        stores.events.append(booked(BOB, 1, after=1))
-
-        with pytest.raises(ConcurrencyError) as error:
-            work.commit()
-
-        assert error.value.aggregate == BOB
-        assert stores.events.head() == 4
-
-    def test_what_was_only_looked_at_must_not_have_changed_either(
-        self, stores: Stores, aggregates: Aggregates
-    ) -> None:
-        work = aggregates.work()
-        work.find(Limit, LIMIT_ID)
-        work.get(Account, ADA.id).withdraw(10)
-        aggregates.repository(Limit).use(LIMIT_ID, lambda limit: limit.set(5))
-
-        with pytest.raises(ConcurrencyError) as error:
-            work.commit()
-
-        assert error.value.aggregate.id == LIMIT_ID
-        assert aggregates.load(Account, ADA.id).balance == 10
-
-    def test_an_aggregate_is_loaded_once(self, aggregates: Aggregates) -> None:
-        work = aggregates.work()
-
-        assert work.get(Account, ADA.id) is work.find(Account, ADA.id)
-
-    def test_find_gives_what_does_not_exist_at_version_0_and_get_does_not(
-        self, aggregates: Aggregates
-    ) -> None:
-        work = aggregates.work()
-        new = account()
-
-        assert work.find(Account, new.id).version == 0
-        with pytest.raises(AggregateNotFoundError):
-            work.get(Account, new.id)
-
-    def test_the_same_aggregate_is_not_taken_in_twice(self, aggregates: Aggregates) -> None:
-        work = aggregates.work()
-        ada = work.get(Account, ADA.id)
-
-        work.add(ada)
-        with pytest.raises(ValueError, match="in this unit of work already"):
-            work.add(Account(ADA.id))
-
-    def test_the_version_includes_what_was_recorded(self, aggregates: Aggregates) -> None:
-        work = aggregates.work()
-        work.get(Account, ADA.id).deposit(1)
-
-        assert work.version(ADA) == 3
-        assert work.version(ADA, expected=2) == 3
-        with pytest.raises(KeyError):
-            work.version(BOB)
-
-    def test_nothing_recorded_stores_no_event(self, stores: Stores, aggregates: Aggregates) -> None:
-        work = aggregates.work()
-        work.get(Account, ADA.id)
-
-        commit = work.commit()
-
-        assert (commit.size, stores.events.head(), work.events) == (0, 3, [])
-
-    def test_a_repeated_commit_stores_nothing_and_says_so(
-        self, stores: Stores, aggregates: Aggregates
-    ) -> None:
-        first = aggregates.work()
-        first.get(Account, ADA.id).deposit(1)
-        commit = first.commit(digest=b"deposit")
-        again = aggregates.work()
-        again.get(Account, ADA.id).deposit(1)
-
-        replayed = again.commit(commit_id=commit.id, digest=b"deposit")
-
-        assert replayed.replayed
-        assert again.events == []
-        assert stores.events.head() == commit.last

@@ -18,6 +18,7 @@ from shop.eventsourcing import (
     EventData,
     Phase,
     Query,
+    Repository,
     Shadow,
     TimerFired,
     WorkflowError,
@@ -164,7 +165,7 @@ class TestReacting:
         for amount in (0, 77):
             limit = node.aggregates.load(Limit, LIMIT_ID)
             limit.set(amount)
-            node.aggregates.repository(Limit).save(limit)
+            Repository(node.aggregates, Limit).save(limit)
         node.settle()
         assert node.instance(UUID(int=77)).reason == "limit"
         assert node.instance(LIMIT_ID).version == 0
@@ -209,7 +210,7 @@ class TestTimers:
         node.do(Open("Ada"), ADA)
         node.settle()
         later = stage.clock.now() + timedelta(seconds=3 * PATIENCE)
-        node.aggregates.repository(Reminder).use(ADA, lambda it: it.set_timer("late", later))
+        Repository(node.aggregates, Reminder).use(ADA, lambda it: it.set_timer("late", later))
         stage.clock.advance(PATIENCE + 1)
         assert node.fire() == 0  # whatever the models still say
         node.show()
@@ -327,7 +328,7 @@ class TestParking:
         assert names(node, ADA)[2:] == ["parked", "deferred"]
 
         workflow.broken = False
-        node.aggregates.repository(Reminder).use(ADA, Reminder.retry)
+        Repository(node.aggregates, Reminder).use(ADA, Reminder.retry)
         node.settle()
         assert names(node, ADA)[4:] == [
             "retried",
@@ -347,7 +348,7 @@ class TestParking:
         node.do(Open("Nobody"), ADA)
         node.settle()
         workflow.broken = False
-        node.aggregates.repository(Reminder).use(ADA, Reminder.retry)
+        Repository(node.aggregates, Reminder).use(ADA, Reminder.retry)
         node.settle()
         entry = node.entry(ADA)
         assert entry is not None
@@ -362,7 +363,7 @@ class TestParking:
         node.do(Open("Ada"), ADA)
         node.do(Deposit(7), ADA)
         node.settle()
-        node.aggregates.repository(Reminder).use(ADA, Reminder.retry)
+        Repository(node.aggregates, Reminder).use(ADA, Reminder.retry)
         node.settle()
         workflow.broken = False
         head = node.head
@@ -376,7 +377,7 @@ class TestParking:
         workflow.broken = True
         node.do(Open("Ada"), ADA)
         node.settle()
-        retry = node.aggregates.repository(Reminder).use
+        retry = Repository(node.aggregates, Reminder).use
         retry(ADA, Reminder.retry)
         node.settle()
         retry(ADA, Reminder.retry)
@@ -391,7 +392,7 @@ class TestParking:
         node.do(Open("Ada"), ADA)
         node.settle()
         with pytest.raises(CommandRejected, match="not-parked"):
-            node.aggregates.repository(Reminder).use(ADA, Reminder.retry)
+            Repository(node.aggregates, Reminder).use(ADA, Reminder.retry)
 
     def test_a_timer_of_a_parked_one_fires_and_waits(
         self, stage: Stage, node: Node, workflow: Reminders
@@ -405,7 +406,7 @@ class TestParking:
         node.settle()
         workflow.broken = False
         assert names(node, ADA)[2:] == ["parked", "timer_fired", "deferred"]
-        node.aggregates.repository(Reminder).use(ADA, Reminder.retry)
+        Repository(node.aggregates, Reminder).use(ADA, Reminder.retry)
         node.settle()
         assert node.instance(ADA).phase == Phase.COMPENSATED
         assert balance(node, ADA) == 8
@@ -430,7 +431,7 @@ class TestParking:
         assert entry.failure.error == "RuntimeError: a mistake in the handler"
         assert entry.phase == Phase.COMPENSATING
 
-        node.aggregates.repository(Reminder).use(ADA, Reminder.retry)
+        Repository(node.aggregates, Reminder).use(ADA, Reminder.retry)
         node.settle()
         assert balance(node, ADA) == 8
         assert node.instance(ADA).phase == Phase.COMPENSATED

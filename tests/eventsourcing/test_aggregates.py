@@ -8,6 +8,7 @@ import pytest
 from shop.eventsourcing import (
     Aggregate,
     Aggregates,
+    Repository,
     Snapshot,
     aggregate,
     applies,
@@ -59,7 +60,7 @@ def test_a_hot_aggregate_is_loaded_by_what_is_newer_alone(store: CountingStore) 
 
 def test_what_was_saved_here_is_hot(store: CountingStore) -> None:
     aggregates = Aggregates(store)
-    accounts = aggregates.repository(Account)
+    accounts = Repository(aggregates, Account)
     accounts.use(ADA.id, lambda ada: ada.open("Ada"))
     for _ in range(20):
         accounts.use(ADA.id, lambda ada: ada.deposit(1))
@@ -159,7 +160,7 @@ def test_a_cache_that_is_too_small_only_costs_time(stores: Stores) -> None:
 
 def test_snapshots_are_stored_when_a_multiple_is_passed(stores: Stores) -> None:
     snapshots = CountingSnapshots(stores)
-    accounts = Aggregates(stores.events, snapshots, snapshot_every=10).repository(Account)
+    accounts = Repository(Aggregates(stores.events, snapshots, snapshot_every=10), Account)
 
     def deposit_thrice(ada: Account) -> None:
         for _ in range(3):
@@ -278,8 +279,8 @@ def test_a_snapshot_store_that_fails_fails_nothing_that_was_saved(
     open_shared: OpenShared, memory_stores: Stores, caplog: pytest.LogCaptureFixture
 ) -> None:
     closed = open_shared()
-    accounts = Aggregates(memory_stores.events, closed.snapshots, snapshot_every=1).repository(
-        Account
+    accounts = Repository(
+        Aggregates(memory_stores.events, closed.snapshots, snapshot_every=1), Account
     )
     ada = Account(ADA.id)
     ada.open("Ada")
@@ -297,7 +298,7 @@ def test_a_state_that_cannot_be_encoded_is_only_not_cached(
     accounts = Aggregates(memory_stores.events, memory_stores.snapshots, snapshot_every=1)
     memory_stores.events.append(booked(ADA, *[2**63 - 1] * 3))
 
-    accounts.repository(Account).use(ADA.id, lambda ada: ada.deposit(1))
+    Repository(accounts, Account).use(ADA.id, lambda ada: ada.deposit(1))
 
     assert accounts.load(Account, ADA.id).balance == 3 * (2**63 - 1) + 1
     assert f"the state of {ADA} cannot be kept" in caplog.text

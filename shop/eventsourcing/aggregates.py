@@ -1,0 +1,188 @@
+"""Loading aggregates: from a cache, a snapshot or all of their events."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Generic, NamedTuple, TypeVar
+from uuid import UUID
+
+import msgspec
+
+from shop.eventsourcing.aggregate import Aggregate
+from shop.eventsourcing.errors import StoreError
+from shop.eventsourcing.event import AggregateRef, Event, EventData
+from shop.eventsourcing.snapshot import Snapshot, SnapshotCache, SnapshotStore
+from shop.eventsourcing.store import EventStore, Query
+
+logger = logging.getLogger(__name__)
+
+A = TypeVar("A", bound=Aggregate)
+
+
+class Aggregates:
+    """Loads aggregates of any kind from an event store. Thread-safe.
+
+    Hot aggregates come from a cache of ``cache_size`` states, which costs one short read of what
+    is newer. Where there is a snapshot store, each aggregate is snapshotted whenever its version
+    passes a multiple of ``snapshot_every``, so that long streams stay cheap after a restart too.
+    """
+
+    def __init__(
+        self,
+        store: EventStore,
+        snapshots: SnapshotStore | None = None,
+        *,
+        snapshot_every: int = 100,
+        cache_size: int = 10_000,
+    ) -> None:
+        self.events = store
+        """Where they come from; not theirs to close."""
+        self._snapshots = snapshots
+        self._snapshot_every = snapshot_every
+        self._cache = SnapshotCache(capacity=cache_size)
+
+    def load(
+        self,
+        cls: type[A],
+        id: UUID,
+        *,
+        version: int | None = None,
+        at: datetime | None = None,
+        position: int | None = None,
+    ) -> A:
+        """The aggregate as it stands, or as it stood at a version, a time or a position of the log.
+
+        At version 0 when nothing has happened to it by then. Several bounds all apply.
+        """
+        ref = AggregateRef(cls.kind, id)
+        until = _Bounds(version, at, position)
+        # Not from a snapshot where a time bounds: with a clock set back, one of the events that
+        # it has passed may be later than one after it.
+        cached = self._cache.load(ref) if at is None else None
+        loaded = self._from_snapshot(cls, cached, until)
+        if loaded is None and cached is not None and until.now:
+            self._cache.forget(ref)  # it is not of this stream, or of another shape
+        aggregate, last, since = loaded or self._load_cold(cls, ref, until)
+        if last is not None and until.now and (cached is None or last.id != cached.event_id):
+            self._remember(aggregate, last.id, since=since)
+        return aggregate
+
+    def _load_cold(self, cls: type[A], ref: AggregateRef, until: _Bounds) -> _Loaded[A]:
+        """The aggregate from its events, or from the stored snapshot where they are many."""
+        aggregate, last = self._replay(cls(ref.id), until, limit=self._snapshot_every)
+        if aggregate.version < self._snapshot_every:
+            return _Loaded(aggregate, last, 0)  # too short for a snapshot, as most are
+        stored = self._snapshots.load(ref) if self._snapshots and until.at is None else None
+        loaded = self._from_snapshot(cls, stored, until)
+        if loaded is not None:
+            return loaded
+        aggregate, latest = self._replay(aggregate, until)
+        return _Loaded(aggregate, latest or last, 0)
+
+    def last_seen(self, cls: type[A], id: UUID) -> A | None:
+        """The aggregate as this process saw it last; ``None`` when it is not in the cache.
+
+        There may be newer events. For decisions that are checked when they are committed.
+        """
+        cached = self._cache.load(AggregateRef(cls.kind, id))
+        return cls.decode(cached.state) if cached and cached.shape == cls.shape else None
+
+    def preload(self, cls: type[A], ids: Iterable[UUID]) -> None:
+        """Have those that are not in the cache come there, by one look into the store.
+
+        For units of work that trust. Those with many events are left out: a snapshot, if there is
+        one, makes less of them.
+        """
+        all_refs = (AggregateRef(cls.kind, id) for id in ids)
+        refs = [ref for ref in all_refs if self._cache.load(ref) is None]
+        if not refs:
+            return
+        found: dict[AggregateRef, tuple[A, Event[EventData]]] = {}
+        for event in self.events.read(Query(refs=refs, versions=(1, self._snapshot_every))):
+            ref = event.aggregate
+            aggregate = found[ref][0] if ref in found else cls(ref.id)
+            aggregate.replay(event)
+            found[ref] = aggregate, event
+        for aggregate, last in found.values():
+            if aggregate.version < self._snapshot_every:
+                self._remember(aggregate, last.id, since=0)
+
+    def saved(self, aggregate: Aggregate, last: Event[EventData], stored_version: int) -> None:
+        """Take note of an aggregate that was just saved, ``last`` being its newest event."""
+        self._remember(aggregate, last.id, since=stored_version)
+
+    def _from_snapshot(
+        self, cls: type[A], snapshot: Snapshot | None, until: _Bounds
+    ) -> _Loaded[A] | None:
+        """The aggregate from a snapshot on.
+
+        ``None`` where that is of another shape, is too new for the bounds, or is not of this
+        stream: the stream then has another event there, or none.
+        """
+        if snapshot is None or snapshot.shape != cls.shape:
+            return None
+        events = self.events.read(until.query(snapshot.aggregate, snapshot.version))
+        last = next(events, None)
+        if last is None or last.id != snapshot.event_id:
+            return None
+        aggregate = cls.decode(snapshot.state)
+        for last in events:
+            aggregate.replay(last)
+        return _Loaded(aggregate, last, snapshot.version)
+
+    def _replay(
+        self, aggregate: A, until: _Bounds, *, limit: int | None = None
+    ) -> tuple[A, Event[EventData] | None]:
+        """Replay what comes next on the aggregate; return it with the last event of that."""
+        last = None
+        for event in self.events.read(until.query(aggregate.ref, aggregate.version + 1, limit)):
+            if until.at is not None and event.time > until.at:
+                break
+            aggregate.replay(event)
+            last = event
+        return aggregate, last
+
+    def _remember(self, aggregate: Aggregate, event_id: UUID, *, since: int) -> None:
+        """Cache the state; store it where a multiple of ``snapshot_every`` lies after ``since``."""
+        try:
+            state = aggregate.encode()
+        except (OverflowError, TypeError, ValueError):
+            # Only time is lost, every time: it has a value that msgpack does not know.
+            logger.warning("the state of %s cannot be kept", aggregate.ref, exc_info=True)
+            self._cache.forget(aggregate.ref)
+            return
+        snapshot = Snapshot(aggregate.ref, aggregate.version, event_id, aggregate.shape, state)
+        self._cache.save(snapshot)
+        every = self._snapshot_every
+        if self._snapshots is None or aggregate.version // every <= since // every:
+            return
+        try:
+            self._snapshots.save(snapshot)
+        except StoreError:
+            # Only time is lost: the events are stored, and the next snapshot will do.
+            logger.warning("could not store a snapshot of %s", aggregate.ref, exc_info=True)
+
+
+class _Bounds(msgspec.Struct, frozen=True):
+    """Up to where to replay an aggregate."""
+
+    version: int | None
+    at: datetime | None
+    position: int | None
+
+    @property
+    def now(self) -> bool:
+        return self.version is None and self.at is None and self.position is None
+
+    def query(self, ref: AggregateRef, first: int, limit: int | None = None) -> Query:
+        # Not by time: a clock set back must not leave a hole in the versions.
+        return Query(refs=[ref], versions=(first, self.version), to=self.position, limit=limit)
+
+
+class _Loaded(NamedTuple, Generic[A]):
+    aggregate: A
+    last: Event[EventData] | None
+    since: int
+    """The version of the snapshot that it was loaded from, 0 without one."""

@@ -1,0 +1,196 @@
+"""Changing several aggregates in one atomic commit, and making many such commits at once."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
+from typing import NamedTuple, TypeVar
+from uuid import UUID
+
+from shop.eventsourcing.aggregate import Aggregate
+from shop.eventsourcing.aggregates import Aggregates
+from shop.eventsourcing.append import sole
+from shop.eventsourcing.errors import AggregateNotFoundError, StaleVersionError
+from shop.eventsourcing.event import AggregateRef, Event, EventData, Metadata
+from shop.eventsourcing.store import Commit, NewCommit
+
+A = TypeVar("A", bound=Aggregate)
+
+
+class UnitOfWork:
+    """Several aggregates, changed together and saved in one atomic commit. For one thread.
+
+    Each aggregate is loaded once. The commit fails with :class:`ConcurrencyError` when any of
+    them, whether changed or only looked at, was changed by somebody else since: what was decided
+    was decided on the current state.
+    """
+
+    def __init__(
+        self,
+        aggregates: Aggregates,
+        *,
+        trust: bool = False,
+        made: UUID | None = None,
+    ) -> None:
+        """With ``trust`` it takes aggregates from the cache without looking for newer events.
+
+        It does not look for those with the id ``made`` either, which was just made.
+        """
+        self._aggregates = aggregates
+        self._trust = trust
+        self._made = made
+        self.trusted = False
+        """Whether some aggregate was taken as last seen, or as not existing, without a look."""
+        self._loaded: dict[AggregateRef, Aggregate] = {}
+        self.events: list[Event[EventData]] = []
+        """What the commit stored, with positions."""
+
+    def __contains__(self, ref: AggregateRef) -> bool:
+        """Whether the aggregate was loaded."""
+        return ref in self._loaded
+
+    def find(self, cls: type[A], id: UUID) -> A:
+        """The aggregate, at version 0 when nothing has happened to it yet."""
+        ref = AggregateRef(cls.kind, id)
+        known = self._loaded.get(ref)
+        if known is None:
+            known = self._loaded[ref] = self._on_trust(cls, id) or self._aggregates.load(cls, id)
+        if not isinstance(known, cls):
+            raise TypeError(f"{ref} was loaded as {type(known).__qualname__} before")
+        return known
+
+    def _on_trust(self, cls: type[A], id: UUID) -> A | None:
+        if not self._trust:
+            return None
+        found = cls(id) if id == self._made else self._aggregates.last_seen(cls, id)
+        self.trusted = self.trusted or found is not None
+        return found
+
+    def get(self, cls: type[A], id: UUID) -> A:
+        """The aggregate. Raises :class:`AggregateNotFoundError` when it does not exist."""
+        found = self.find(cls, id)
+        if not found.exists:
+            raise AggregateNotFoundError(found.ref)
+        return found
+
+    def add(self, aggregate: Aggregate) -> None:
+        """Take in an aggregate that was loaded elsewhere, with the changes recorded on it."""
+        if self._loaded.setdefault(aggregate.ref, aggregate) is not aggregate:
+            raise ValueError(f"{aggregate.ref} is in this unit of work already")
+
+    def version(self, ref: AggregateRef, expected: int | None = None) -> int:
+        """The version of a loaded aggregate, with what was recorded on it.
+
+        Raises :class:`StaleVersionError` when it was loaded at another version than expected, and
+        ``KeyError`` when it was not loaded.
+        """
+        aggregate = self._loaded[ref]
+        if expected is not None and aggregate.stored_version != expected:
+            raise StaleVersionError(ref, expected, aggregate.stored_version)
+        return aggregate.version
+
+    def commit(
+        self,
+        *,
+        commit_id: UUID | None = None,
+        digest: bytes | None = None,
+        metadata: Metadata | Mapping[AggregateRef, Metadata] | None = None,
+    ) -> Commit:
+        """Store all recorded changes at once and return the commit. Call it once.
+
+        ``metadata`` is that of all events, or is given for those of each aggregate.
+
+        Raises what :meth:`EventStore.append` raises. A replayed commit stores nothing and leaves
+        ``events`` empty.
+        """
+        new = self.prepare(commit_id=commit_id, digest=digest, metadata=metadata)
+        commit = sole(self._aggregates.events.append_each([new]))
+        self.settle(new, commit)
+        return commit
+
+    @property
+    def loaded(self) -> Collection[AggregateRef]:
+        """The aggregates that it loaded."""
+        return self._loaded.keys()
+
+    def prepare(
+        self,
+        *,
+        commit_id: UUID | None = None,
+        digest: bytes | None = None,
+        metadata: Metadata | Mapping[AggregateRef, Metadata] | None = None,
+    ) -> NewCommit:
+        """What :meth:`commit` is to append, for whoever does that in its place."""
+        now = datetime.now(UTC)
+        events: list[Event[EventData]] = []
+        guards: dict[AggregateRef, int] = {}
+        for ref, aggregate in self._loaded.items():
+            guards[ref] = aggregate.stored_version
+            why = metadata.get(ref) if isinstance(metadata, Mapping) else metadata
+            for version, data in enumerate(aggregate.changes, aggregate.stored_version + 1):
+                events.append(Event.new(ref, version=version, data=data, metadata=why, time=now))
+        return NewCommit(events, commit_id, digest, guards)
+
+    def settle(self, new: NewCommit, commit: Commit) -> None:
+        """Take note of what became of what was prepared."""
+        if commit.replayed:
+            return
+        self.events = [event.at(commit.first + i) for i, event in enumerate(new.events)]
+        last = {event.aggregate: event for event in self.events}
+        for ref, event in last.items():
+            aggregate = self._loaded[ref]
+            stored_version = aggregate.stored_version
+            aggregate.changes.clear()
+            self._aggregates.saved(aggregate, event, stored_version)
+
+
+class Draft(NamedTuple):
+    """A unit of work, and what its commit is to be; see :meth:`UnitOfWork.commit`."""
+
+    work: UnitOfWork
+    commit_id: UUID
+    digest: bytes
+    metadata: Metadata
+
+
+class Pipeline:
+    """Units of work that are appended together, each as a commit of its own. For one thread.
+
+    Each is decided on aggregates as they were last seen. Nothing is looked up for that, so that
+    many take little more than one; the append finds out where it was wrong.
+    """
+
+    def __init__(self, aggregates: Aggregates) -> None:
+        self._aggregates = aggregates
+        self._drafts: list[tuple[UnitOfWork, NewCommit]] = []
+        self._changed: set[AggregateRef] = set()
+
+    def work(self, *, made: UUID | None = None) -> UnitOfWork:
+        """A new unit of work, for a draft."""
+        return UnitOfWork(self._aggregates, trust=True, made=made)
+
+    def add(self, draft: Draft) -> bool:
+        """Have a draft appended with the others.
+
+        Returns ``False``, and leaves it out, where it concerns what one before it changes: it can
+        be decided when that is stored. (To decide it on what is about to be stored would not do:
+        another process's event may come to that very version, and nobody would notice.)
+        """
+        work, commit_id, digest, metadata = draft
+        if not self._changed.isdisjoint(work.loaded):
+            return False
+        new = work.prepare(commit_id=commit_id, digest=digest, metadata=metadata)
+        self._drafts.append((work, new))
+        self._changed |= {event.aggregate for event in new.events}
+        return True
+
+    def commit(self) -> list[Commit | Exception]:
+        """Append all that was added; return for each its commit or its error. Call it once.
+
+        Those that failed may be tried again, in units of work of their own.
+        """
+        outcomes = self._aggregates.events.append_each([new for _, new in self._drafts])
+        for (work, new), outcome in zip(self._drafts, outcomes, strict=True):
+            if isinstance(outcome, Commit):
+                work.settle(new, outcome)
+        return outcomes
