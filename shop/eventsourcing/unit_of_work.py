@@ -164,6 +164,7 @@ class Pipeline:
         self._aggregates = aggregates
         self._drafts: list[tuple[UnitOfWork, NewCommit]] = []
         self._changed: set[AggregateRef] = set()
+        self._ids: set[UUID] = set()
 
     def work(self, *, made: UUID | None = None) -> UnitOfWork:
         """A new unit of work, for a draft."""
@@ -172,16 +173,18 @@ class Pipeline:
     def add(self, draft: Draft) -> bool:
         """Have a draft appended with the others.
 
-        Returns ``False``, and leaves it out, where it concerns what one before it changes: it can
-        be decided when that is stored. (To decide it on what is about to be stored would not do:
-        another process's event may come to that very version, and nobody would notice.)
+        Returns ``False``, and leaves it out, where it concerns what one before it changes, or has
+        the id of one: it can be decided when that is stored. (To decide it on what is about to be
+        stored would not do: another process's event may come to that very version, and nobody
+        would notice.)
         """
         work, commit_id, digest, metadata = draft
-        if not self._changed.isdisjoint(work.loaded):
+        if commit_id in self._ids or not self._changed.isdisjoint(work.loaded):
             return False
         new = work.prepare(commit_id=commit_id, digest=digest, metadata=metadata)
         self._drafts.append((work, new))
         self._changed |= {event.aggregate for event in new.events}
+        self._ids.add(commit_id)
         return True
 
     def commit(self) -> list[Commit | Exception]:
