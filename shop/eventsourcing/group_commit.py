@@ -1,44 +1,55 @@
 """Group commit: threads that write at the same time share one transaction.
 
 A caller who finds no commit under way leads at once, alone: an idle store never waits for company.
-Those who come meanwhile queue, and the first of them leads the next group. Each caller still gets
-its own outcome. The idea is that of DeWitt et al., "Implementation Techniques for Main Memory
-Database Systems" (SIGMOD 1984), section 5.2.
+Those who come meanwhile queue, and are committed together. Each caller still gets its own outcome.
+The idea is that of DeWitt et al., "Implementation Techniques for Main Memory Database Systems"
+(SIGMOD 1984), section 5.2.
+
+Callers who write one thing after the other come again as soon as they have their outcome, one
+after the other as well. The first of them would be committed alone, and the others after it. So
+after a group they wait for each other a moment, for which one commit less more than makes up.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
 
 from shop.eventsourcing.errors import CommitInDoubtError, StoreClosedError
 
 T = TypeVar("T")
 
+_PATIENCE = 1.0
+"""How long callers wait for each other, measured by the time that the last commit took."""
+_LONGEST_REST = 63
+"""Commits for which nobody waits where it was in vain time and again."""
+
 
 class Entry(Generic[T]):
     """One caller's work in a group, and its outcome: a result or an error."""
 
-    __slots__ = ("_turn", "error", "leads", "result", "work")
+    __slots__ = ("_calls", "done", "error", "result", "work")
 
     def __init__(self, work: T) -> None:
         self.work = work
         self.result: Any = None
         self.error: BaseException | None = None
-        self.leads = False
-        # A plain lock, taken here and released by whoever ends the wait: far cheaper than an Event.
-        self._turn = threading.Lock()
-        self._turn.acquire()
+        self.done = False
+        self._calls: SimpleQueue[None] = SimpleQueue()
 
-    def wait(self) -> None:
-        """Block until the outcome is there or it is this caller's turn to lead."""
-        self._turn.acquire()
+    def wait(self, timeout: float | None) -> None:
+        """Block until called, at most ``timeout`` seconds."""
+        with suppress(Empty):
+            self._calls.get(timeout=timeout)
 
-    def end_wait(self) -> None:
-        """Let the waiting caller go on. Called once."""
-        self._turn.release()
+    def call(self) -> None:
+        """End the wait under way, or the next one: there is an outcome, or something to do."""
+        self._calls.put(None)
 
 
 class GroupCommit(Generic[T]):
@@ -58,6 +69,13 @@ class GroupCommit(Generic[T]):
         self._queue: deque[Entry[T]] = deque()
         self._busy = False
         self._closed = False
+        self._last = 0
+        """The size of the last group."""
+        self._company = 0
+        """How many entries the next one is to have, if they come until the time below."""
+        self._until = 0.0
+        self._rest = self._next_rest = 0
+        """For how many commits nobody waits, and for how many if it is in vain after that."""
 
     def submit(self, work: T) -> Any:
         """Have the work committed, together with what others submit meanwhile.
@@ -80,14 +98,14 @@ class GroupCommit(Generic[T]):
             if self._closed:
                 return [StoreClosedError("the store is closed")] * len(entries)
             self._queue.extend(entries)
-            if entries and not self._busy:
-                self._busy = entries[0].leads = True
         try:
             for entry in entries:
-                if not entry.leads:
-                    entry.wait()
-                if entry.leads:
-                    self._lead()
+                while not entry.done:
+                    leads, patience = self._turn(entry)
+                    if leads:
+                        self._lead()
+                    else:
+                        entry.wait(patience)
         except BaseException:  # such as Ctrl-C: nobody is to wait for a leader who has gone
             for entry in entries:
                 self._leave(entry)
@@ -98,10 +116,26 @@ class GroupCommit(Generic[T]):
         """Refuse further work and wait until what was submitted is done; idempotent."""
         with self._idle:
             self._closed = True
-            self._idle.wait_for(lambda: not self._busy)
+            self._idle.wait_for(lambda: not self._busy and not self._queue)
+
+    def _turn(self, entry: Entry[T]) -> tuple[bool, float | None]:
+        """Whether the caller is to lead the next group, and else how long he is to wait."""
+        with self._lock:
+            if self._busy or entry.done:
+                return False, None
+            left = self._until - time.monotonic()
+            if len(self._queue) < self._company and left > 0:
+                return False, left if self._queue[0] is entry else None
+            self._busy = True
+            if self._until:
+                vain = 2 * (self._company - len(self._queue)) > self._last
+                self._next_rest = min(2 * self._next_rest + 1, _LONGEST_REST) if vain else 0
+                self._rest = self._next_rest
+            return True, None
 
     def _lead(self) -> None:
-        """Commit one group, which this thread's own entry is the first of; then hand over."""
+        """Commit one group; then let others lead."""
+        began = time.monotonic()
         with self._lock:
             size = min(len(self._queue), self._largest_group)
             group = [self._queue.popleft() for _ in range(size)]
@@ -115,25 +149,37 @@ class GroupCommit(Generic[T]):
                 entry.error = CommitInDoubtError("the commit was interrupted")
             raise
         finally:
-            self._hand_over()
-            for entry in group[1:]:
-                entry.end_wait()
+            for entry in group:
+                entry.done = True
+            self._hand_over(len(group), began)
+            for entry in group:
+                entry.call()
 
-    def _hand_over(self) -> None:
-        """Have the first in the queue lead the next group."""
+    def _hand_over(self, size: int, began: float) -> None:
+        """After a group of that size, let others lead."""
         with self._lock:
-            if self._queue:
-                self._queue[0].leads = True
-                self._queue[0].end_wait()
+            self._busy = False
+            self._last = size
+            self._company = size + len(self._queue)
+            self._until = 0.0
+            if self._rest:
+                self._rest -= 1
             else:
-                self._busy = False
-                self._idle.notify_all()
+                now = time.monotonic()
+                self._until = now + _PATIENCE * (now - began)
+            self._call_next()
 
     def _leave(self, entry: Entry[T]) -> None:
-        """Take back what is not being committed yet, and pass on the lead if it came meanwhile."""
+        """Take back what is not being committed yet."""
         with self._lock:
             if entry not in self._queue:
                 return
             self._queue.remove(entry)
-        if entry.leads:
-            self._hand_over()
+            self._call_next()
+
+    def _call_next(self) -> None:
+        """With the lock held, have the first in the queue see to the next group."""
+        if self._queue:
+            self._queue[0].call()
+        else:
+            self._idle.notify_all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,6 +28,7 @@ class Gate:
     def commit(self, group: Sequence[Entry[int]]) -> None:
         self.active += 1
         assert self.active == 1, "two groups at once"
+        assert group
         self.groups.append([entry.work for entry in group])
         self.entered.set()
         assert self.opened.wait(10)
@@ -87,6 +89,42 @@ def test_those_who_come_during_a_commit_share_the_next(
     assert gate.groups == [[1], [2, 3, 4]]
 
 
+def test_those_who_come_again_at_once_are_waited_for(
+    gate: Gate, pool: ThreadPoolExecutor, queued: Queued, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shop.eventsourcing.group_commit._PATIENCE", 1e6)
+    group = GroupCommit(gate.commit)
+    gate.opened.clear()
+    first = pool.submit(lambda: [group.submit(work) for work in (1, 2)])
+    assert gate.entered.wait(10)
+    others = queued(group, [3, 4])
+    gate.opened.set()
+    assert first.result(10) == [10, 20]
+    assert [future.result(10) for future in others] == [30, 40]
+    assert gate.groups == [[1], [3, 4, 2]]
+
+
+def test_where_it_is_in_vain_nobody_is_waited_for_most_of_the_time(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    wait = Entry.wait
+
+    def counted(entry: Entry[int], timeout: float | None) -> None:
+        if timeout is not None:
+            waits.append(timeout)
+        wait(entry, timeout)
+
+    monkeypatch.setattr(Entry, "wait", counted)
+    monkeypatch.setattr("shop.eventsourcing.group_commit._PATIENCE", 100)
+    group = GroupCommit(gate.commit)
+    for _ in range(1000):
+        assert group.submit_each([1, 2, 3]) == [10, 20, 30]
+        assert group.submit(4) == 40
+    assert gate.groups == [[1, 2, 3], [4]] * 1000
+    assert 0 < len(waits) < 50
+
+
 def test_a_group_has_a_largest_size(gate: Gate, pool: ThreadPoolExecutor, queued: Queued) -> None:
     group = GroupCommit(gate.commit, largest_group=2)
     gate.opened.clear()
@@ -133,11 +171,20 @@ def test_what_the_commit_itself_raises_is_raised_to_all_and_the_next_group_goes_
     assert group.submit(5) == 50
 
 
+@pytest.fixture
+def restless() -> Iterator[None]:
+    """Has threads take turns as often as can be."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(usual)
+
+
 def test_many_threads_lose_nothing_and_never_commit_at_once(
-    gate: Gate, pool: ThreadPoolExecutor
+    gate: Gate, pool: ThreadPoolExecutor, restless: None
 ) -> None:
-    group = GroupCommit(gate.commit)
-    works = range(3000)
+    group = GroupCommit(gate.commit, largest_group=20)
+    works = range(20_000)
     assert list(pool.map(group.submit, works)) == [work * 10 for work in works]
     assert sorted(work for works in gate.groups for work in works) == list(works)
 
