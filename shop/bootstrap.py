@@ -206,6 +206,7 @@ def bootstrap(settings: Settings, *, threads: int = 8) -> Shop:
                 commands=RemoteCommandBus(requests, published, MODULES),
                 aggregates=aggregates,
                 watched=[ModelWatch(p, published, models, bus) for p in PROJECTIONS],
+                watched_workflows=[workflow.name for workflow in workflows(settings)],
                 payment_deadline=settings.payment_deadline,
                 metrics=metrics,
                 opening=opening,

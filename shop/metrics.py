@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from contextlib import suppress
 
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -16,7 +16,6 @@ from shop.eventsourcing import (
     EventStore,
     FollowerState,
     NewCommit,
-    Query,
     StoreError,
 )
 from shop.runtime import Health, Shop
@@ -73,12 +72,12 @@ class ShopCollector(Collector):
         for projection in health.projections:
             labels = [projection.name]
             position.add_metric(labels, projection.position)
-            failed.add_metric(labels, projection.state is FollowerState.FAILED)
+            if projection.state is not FollowerState.ELSEWHERE:
+                failed.add_metric(labels, projection.state is FollowerState.FAILED)
             if health.head is not None:
                 lag_events.add_metric(labels, max(0, health.head - projection.position))
-            age = self._age(projection.name, projection.position)
-            if age is not None:
-                lag_seconds.add_metric(labels, age)
+            with suppress(StoreError):
+                lag_seconds.add_metric(labels, self._shop.lag(projection.name, projection.position))
         if health.head is not None:
             yield GaugeMetricFamily("shop_head", "The last position of the log", health.head)
         yield from (position, lag_events, lag_seconds, failed)
@@ -91,16 +90,6 @@ class ShopCollector(Collector):
                 lag = max(0, health.head - relayed)
                 yield GaugeMetricFamily("shop_bus_relay_lag", "Events not in the stream yet", lag)
         yield from _workflows(health)
-
-    def _age(self, projection: str, position: int) -> float | None:
-        names = self._shop.progress[projection].projection.event_names
-        try:
-            lacking = next(iter(self._shop.store.read(Query(names=names, after=position, limit=1))))
-        except StopIteration:
-            return 0.0
-        except StoreError:
-            return None
-        return max(0.0, (datetime.now(UTC) - lacking.time).total_seconds())
 
 
 def _workflows(health: Health) -> Iterator[Metric]:
@@ -124,8 +113,8 @@ def _workflows(health: Health) -> Iterator[Metric]:
         failed.add_metric(labels, FollowerState.FAILED in {reactions.state, timers.state})
         late.add_metric(labels, timers.late)
         fired.add_metric(labels, timers.fired)
-        if health.parked is not None:
-            parked.add_metric(labels, health.parked[reactions.name])
+    for name, count in (health.parked or {}).items():
+        parked.add_metric([name], count)
     yield from (position, lag, failed, late, fired, parked)
 
 

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Protocol, Self
 
 import msgspec
@@ -27,6 +28,7 @@ from shop.eventsourcing import (
     ModelStore,
     NoWorkerError,
     ProjectionRunner,
+    Query,
     StoreError,
     WorkflowEntry,
     WorkflowList,
@@ -42,14 +44,16 @@ STOPPING = 7.0
 """Seconds that the threads have to end, from the announcement of the end on."""
 LEAST = 1.0
 """Seconds that they have at least, however long it is since that."""
+LATE = 10.0
+"""Seconds after which read models that other processes keep should have an event."""
 
 
 class Health(msgspec.Struct, frozen=True):
     """Whether the shop can do its work.
 
     ``problems`` has a line for each thing that keeps it from that, ``degraded`` one for each that
-    does not: it is slower meanwhile, or others do not hear of it. Parked workflows are neither:
-    they wait for somebody to look at them, and the others go on.
+    does not: it is slower meanwhile, others do not hear of it, read models that other processes
+    keep are late, or a workflow is parked and waits for somebody to look at it.
     """
 
     ready: bool
@@ -101,6 +105,7 @@ class Shop:
         projections: Sequence[ProjectionRunner] = (),
         watched: Sequence[ModelProgress] = (),
         workflows: Sequence[WorkflowRunner] = (),
+        watched_workflows: Sequence[str] = (),
         worker: CommandWorker | None = None,
         payment_deadline: float,
         metrics: CollectorRegistry,
@@ -121,6 +126,8 @@ class Shop:
         """How far the read models are, those of projections elsewhere included."""
         self._worker = worker
         self.workflows = {runner.name: runner for runner in workflows}
+        """The workflows that run in this process."""
+        self._workflow_names = (*self.workflows, *watched_workflows)
         self.payment_deadline = payment_deadline
         """Seconds from placing an order to its cancellation when it is not paid."""
         self.metrics = metrics
@@ -250,9 +257,13 @@ class Shop:
         degraded = [f"event bus: {s.problem}" for s in self.bus_statuses() if s.problem]
         if head is not None:
             try:
+                degraded += self._late(statuses)
                 self.commands.check()
             except (NoWorkerError, StoreError) as error:
                 degraded.append(str(error))
+        for name, count in (parked or {}).items():
+            if count:
+                degraded.append(f"workflow {name}: {count} parked, see /workflows?status=parked")
         return Health(
             not problems, head, statuses, workflows, parked, tuple(problems), tuple(degraded)
         )
@@ -273,9 +284,31 @@ class Shop:
                 return
             filter = msgspec.structs.replace(filter, after=page[-1].key)
 
+    def lag(self, projection: str, position: int) -> float:
+        """The age in seconds of the oldest event that models at a position lack, 0 without one.
+
+        Raises what the store raises.
+        """
+        names = self.progress[projection].projection.event_names
+        lacking = next(iter(self.store.read(Query(names=names, after=position, limit=1))), None)
+        if lacking is None:
+            return 0.0
+        return max(0.0, (datetime.now(UTC) - lacking.time).total_seconds())
+
+    def _late(self, statuses: Iterable[FollowerStatus]) -> Iterator[str]:
+        """What other processes should have done: their failures are in their logs alone."""
+        for status in statuses:
+            if status.state is FollowerState.ELSEWHERE:
+                lag = self.lag(status.name, status.position)
+                if lag > LATE:
+                    yield (
+                        f"projection {status.name} lacks an event that is {lag:.0f} s old: the"
+                        " workers are busy, down or failing, see their logs"
+                    )
+
     def _parked(self) -> Mapping[str, int]:
         counts = Counter(entry.workflow for entry in self.list_workflows(WorkflowStatus.PARKED))
-        return {name: counts[name] for name in self.workflows}
+        return {name: counts[name] for name in self._workflow_names}
 
 
 def _problems(status: FollowerStatus) -> list[str]:

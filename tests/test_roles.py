@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import signal
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 from uuid import UUID, uuid4
 
 import pytest
 
-from shop.bootstrap import event_registry, open_event_store
+from shop.bootstrap import bootstrap, event_registry, open_event_store
 from shop.config import ConfigurationError, Settings
+from shop.domain.product import ProductCreated
+from shop.eventsourcing import AggregateRef, Event
+from shop.web import create_app
 from tests.real.nats import NatsServer
 from tests.servers import (
     PATIENCE,
@@ -186,6 +191,28 @@ def test_commands_go_to_a_worker_and_reads_wait_for_its_models(nats: str, tmp_pa
         web.signal(signal.SIGTERM)
         assert web.await_exit() == 0
         assert "Traceback" not in web.log
+
+
+def test_a_web_node_tells_what_its_workers_fail_to_do(nats: str, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'shop.db'}"
+    ref = AggregateRef("shop.product", uuid4())
+    ago = datetime.now(UTC) - timedelta(minutes=2)
+    with open_event_store(url, event_registry()) as store:
+        created = Event.new(ref, version=1, data=ProductCreated("Mouse", 5), time=ago)
+        store.append([created])
+    settings = Settings(
+        event_store=url, event_bus=f"nats://{nats}?prefix=t{uuid4().hex}", role="web"
+    )
+    with bootstrap(settings) as shop:
+        client = create_app(shop).test_client()
+        await_true(lambda: client.get("/readyz").status_code == 200)
+        told = client.get("/readyz").get_json()["degraded"]
+        late = [line for line in told if re.search(r"lacks an event that is 12\d s old", line)]
+        assert [line.split()[1] for line in late] == ["product_catalog", "shop_stats"]
+        metrics = client.get("/metrics").get_data(as_text=True)
+        assert 'shop_projection_lag_seconds{projection="shop_stats"} 12' in metrics
+        assert 'shop_workflow_parked{workflow="shop.payment_workflow"} 0.0' in metrics
+        assert "shop_projection_failed{" not in metrics  # it cannot know
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
@@ -28,6 +29,8 @@ from shop.eventsourcing.store import EventStore, Query
 from shop.eventsourcing.unit_of_work import Draft, Pipeline, UnitOfWork
 from shop.eventsourcing.workflow import Workflow
 from shop.eventsourcing.workflow_instance import CommandRequested, Retried, WorkflowInstance
+
+logger = logging.getLogger(__name__)
 
 _PATIENCE = 10.0
 """Seconds for which conflicting writes are tried again."""
@@ -196,7 +199,7 @@ class Reactions:
             return work if self._record(instance, trigger, now, waited=waited) else None
         except (StoreError, CommandTimeoutError, OutcomeUnknownError):
             raise  # no fault of the workflow's: it is tried again
-        except Exception as error:  # noqa: BLE001 - whatever a handler raises has its instance parked
+        except Exception as error:
             if work.trusted:
                 return self._decide(id, trigger, now, trust=False, waited=waited)
             work = UnitOfWork(self._aggregates)
@@ -204,6 +207,14 @@ class Reactions:
             if not instance.exists:
                 instance.begin()
             instance.park(trigger, error)
+            logger.error(
+                "%s is parked, as it failed on event %s (%s) at position %d",
+                instance.ref,
+                trigger.id,
+                trigger.name,
+                trigger.position,
+                exc_info=error,
+            )
             return work
 
     def _record(

@@ -303,7 +303,7 @@ class TestCommands:
 
 class TestParking:
     def test_one_that_fails_is_parked_with_its_error_and_holds_up_no_other(
-        self, node: Node
+        self, node: Node, caplog: pytest.LogCaptureFixture
     ) -> None:
         opened = node.do(Open("Nobody"), ADA).events[0]
         node.do(Open("Eve"), EVE)
@@ -315,6 +315,11 @@ class TestParking:
         assert entry.failure.error == "Trouble: nobody to remind"
         assert (entry.failure.trigger, entry.failure.trigger_id) == (opened.name, opened.id)
         assert node.instance(EVE).phase == Phase.RUNNING
+        [told] = [record for record in caplog.records if "is parked" in record.getMessage()]
+        assert (
+            f"{node.instance(ADA).ref} is parked, as it failed on event {opened.id}" in told.message
+        )
+        assert told.exc_info is not None
 
     def test_what_comes_for_it_waits_in_order_until_it_is_retried(
         self, node: Node, workflow: Reminders

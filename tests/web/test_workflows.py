@@ -116,7 +116,10 @@ def test_a_parked_workflow_is_shown_with_its_error_and_the_shop_is_ready_all_the
     assert failure["error"] == "RuntimeError: no timers today"
     assert failure["trigger"] == "shop.order.placed"
     eventually(lambda: client.get("/readyz").status_code == 200)
-    [health] = answered(client.get("/readyz"))["workflows"]
+    ready = answered(client.get("/readyz"))
+    told = f"workflow {WORKFLOW}: 1 parked, see /workflows?status=parked"
+    assert (ready["problems"], ready["degraded"]) == ([], [told])
+    [health] = ready["workflows"]
     assert (health["name"], health["state"], health["parked"]) == (WORKFLOW, "running", 1)
     assert health["timers"]["state"] == "running"
     assert figures(client)["shop_workflow_parked", WORKFLOW] == 1
@@ -124,6 +127,7 @@ def test_a_parked_workflow_is_shown_with_its_error_and_the_shop_is_ready_all_the
     memory_shop.workflows[WORKFLOW].retry(UUID(order))
     eventually(lambda: (workflow(client, order) or {}).get("status") == "running")
     assert figures(client)["shop_workflow_parked", WORKFLOW] == 0
+    assert answered(client.get("/readyz"))["degraded"] == []
 
 
 @in_one_process
