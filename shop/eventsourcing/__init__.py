@@ -48,6 +48,7 @@ from shop.eventsourcing.errors import (
     StoreFormatError,
     StoreUnavailableError,
     UnknownCommandError,
+    UnregisteredError,
     VerificationError,
     WorkerFailedError,
 )
@@ -196,6 +197,7 @@ __all__ = [
     "UnitOfWork",
     "UnknownCommandError",
     "UnknownEventData",
+    "UnregisteredError",
     "VerificationError",
     "WorkerFailedError",
     "Workflow",

@@ -24,6 +24,7 @@ from shop.eventsourcing.errors import (
     StaleVersionError,
     StoreError,
     UnknownCommandError,
+    UnregisteredError,
 )
 from shop.eventsourcing.event import AggregateRef, Event, EventData, Metadata, new_id
 from shop.eventsourcing.registry import Payload, Registry, WireFormat
@@ -218,7 +219,8 @@ class CommandBus:
         - :class:`CommandTimeoutError`: it met conflicting writes for ``timeout`` seconds
         - :class:`UnknownCommandError`: nobody handles it
         - :class:`StoreUnavailableError`: the store cannot be reached
-        - ``ValueError``: a bug, the handler did not load the addressed aggregate
+        - ``ValueError``: a bug, the handler did not load the addressed aggregate, or recorded an
+          event that is in no module
 
         Only :class:`OutcomeUnknownError` leaves it open: the store was lost in the middle, and
         could not be asked in time, or does not tell what was done.
@@ -243,6 +245,11 @@ class CommandBus:
             commit = known
         except CommitReusedError as error:
             raise CommandIdReusedError(command.id) from error
+        except UnregisteredError as error:
+            raise ValueError(
+                f"the handler of {command.payload.wire.name} recorded {error.name}, which is in no"
+                " module's events"
+            ) from error
         except CommitInDoubtError as error:
             raise OutcomeUnknownError(
                 command.id, command.payload.wire.name, retry.elapsed

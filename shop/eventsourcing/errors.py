@@ -33,6 +33,13 @@ class PayloadError(EventSourcingError):
         self.path = path
 
 
+class UnregisteredError(PayloadError):
+    """A payload is of a class that the registry does not have: a bug of who made it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, "no class is registered under this name")
+
+
 class StoreError(EventSourcingError):
     """An event, model or snapshot store could not do what was asked."""
 

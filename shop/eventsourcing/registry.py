@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 import msgspec
 
-from shop.eventsourcing.errors import PayloadError
+from shop.eventsourcing.errors import PayloadError, UnregisteredError
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 """Turns the JSON object of one schema version into that of the next. It may change its argument."""
@@ -75,17 +75,18 @@ class Registry(Generic[P]):
         return name in self._classes
 
     def __getitem__(self, name: str) -> type[P]:
-        """The class of a name. Raises :class:`PayloadError` where there is none."""
+        """The class of a name. Raises :class:`UnregisteredError` where there is none."""
         try:
             return self._classes[name]
         except KeyError:
-            raise PayloadError(name, "no class is registered under this name") from None
+            raise UnregisteredError(name) from None
 
     def encode(self, payload: P) -> bytes:
         """The payload as JSON, which :meth:`decode` is sure to read.
 
-        Raises :class:`PayloadError` where its class is not registered, or its fields do not have
-        the types and constraints that the class declares: structs do not check that themselves.
+        Raises :class:`PayloadError` where its class is not registered (:class:`UnregisteredError`
+        where none is of its name), or its fields do not have the types and constraints that the
+        class declares: structs do not check that themselves.
         """
         wire = payload.wire
         if self[wire.name] is not type(payload):

@@ -20,6 +20,7 @@ from shop.eventsourcing import (
     PayloadError,
     Query,
     StoreClosedError,
+    UnregisteredError,
     event,
     new_id,
 )
@@ -289,7 +290,7 @@ def test_of_several_appends_each_has_its_own_outcome(store: EventStore) -> None:
         Commit,
         Commit,
         ConcurrencyError,
-        PayloadError,
+        UnregisteredError,
         Commit,
         Commit,
         ConcurrencyError,

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from shop.eventsourcing import (
+    Aggregate,
     AggregateNotFoundError,
     Aggregates,
     Command,
@@ -28,7 +29,10 @@ from shop.eventsourcing import (
     StoreUnavailableError,
     UnitOfWork,
     UnknownCommandError,
+    aggregate,
+    applies,
     command,
+    event,
 )
 from tests.eventsourcing.bank import (
     BANK,
@@ -61,6 +65,17 @@ def commands(stores: Stores) -> CommandBus:
 
 def balance(stores: Stores, id: UUID = ADA.id) -> int:
     return Aggregates(stores.events).load(Account, id).balance
+
+
+@event("bank.forgotten")
+class Forgotten(EventData, frozen=True):
+    """Is in no registry."""
+
+
+@aggregate("bank.account")
+class Forgetful(Aggregate):
+    @applies(Forgotten)
+    def _forget(self, data: Forgotten) -> None: ...
 
 
 class TestCarriedOut:
@@ -204,6 +219,19 @@ class TestRefused:
                 Command.new(Open("Ada"))
             )
 
+        assert stores.events.head() == 0
+
+    def test_an_event_that_is_in_no_module_is_a_bug_and_not_the_senders_fault(
+        self, stores: Stores
+    ) -> None:
+        def bold(payload: Open, id: UUID, work: UnitOfWork) -> None:
+            work.find(Forgetful, id).record(Forgotten())
+
+        commands = command_bus(stores, Module((), {Open: bold}))
+        with pytest.raises(ValueError, match=r"recorded bank\.forgotten, which is in no module's"):
+            commands.dispatch(Command.new(Open("Ada")))
+        [outcome] = commands.dispatch_each([Command.new(Open("Ada"))])
+        assert isinstance(outcome, ValueError)
         assert stores.events.head() == 0
 
     def test_a_handler_has_to_load_the_aggregate_that_is_addressed(self, stores: Stores) -> None:
