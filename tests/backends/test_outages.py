@@ -19,6 +19,9 @@ from shop.config import Settings
 from shop.domain.product import CreateProduct
 from shop.eventsourcing import (
     Command,
+    Commit,
+    ConcurrencyError,
+    NewCommit,
     OutcomeUnknownError,
     Query,
     StoreError,
@@ -190,6 +193,26 @@ def test_an_append_that_is_cut_off_is_done_once(server: DatabaseServer, moment: 
         assert store.append([], commit_id=empty).replayed == (moment == "after")
         assert store.append([noted(ref, 2)]).first == 3
         assert len(list(store.read())) == store.head() == 3
+
+
+def test_what_is_stored_before_others_of_its_group_are_cut_off_is_no_repeat(
+    server: DatabaseServer,
+) -> None:
+    """They go to the server one after the other, being in conflict or too large together."""
+    with (
+        CuttingProxy(server.port, re.compile(b"cut here")) as proxy,
+        open_event_store(proxied(server, proxy), registry()) as store,
+    ):
+        ref = note()
+        large, cut = "x" * 9_000_000, "cut here" * 1_000_000
+        events = [noted(ref, 1, large), noted(ref, 1), noted(note(), 1, cut)]
+        proxy.cut("before")
+        first, refused, last = store.append_each([NewCommit([event]) for event in events])
+        assert proxy.cuts == 1
+        assert isinstance(refused, ConcurrencyError)
+        assert isinstance(first, Commit)
+        assert isinstance(last, Commit)
+        assert [(c.first, c.replayed) for c in (first, last)] == [(1, False), (2, False)]
 
 
 def test_appends_that_are_cut_off_hundreds_of_times_are_done_once(server: DatabaseServer) -> None:
