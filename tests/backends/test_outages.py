@@ -18,18 +18,21 @@ from shop.bootstrap import bootstrap, open_event_store
 from shop.config import Settings
 from shop.domain.product import CreateProduct
 from shop.eventsourcing import (
+    Aggregates,
     Command,
     Commit,
     ConcurrencyError,
     NewCommit,
     OutcomeUnknownError,
     Query,
+    Registry,
     StoreError,
     StoreUnavailableError,
 )
 from tests.backends.conftest import Start
 from tests.backends.writers import Writers
 from tests.conftest import Eventually
+from tests.eventsourcing.bank import BANK, Account
 from tests.notebook import note, noted, positions, registry, stream
 from tests.real.databases import DatabaseServer
 from tests.real.mongodb import MongoServer
@@ -193,6 +196,21 @@ def test_an_append_that_is_cut_off_is_done_once(server: DatabaseServer, moment: 
         assert store.append([], commit_id=empty).replayed == (moment == "after")
         assert store.append([noted(ref, 2)]).first == 3
         assert len(list(store.read())) == store.head() == 3
+
+
+def test_an_aggregate_that_is_cut_off_when_it_is_saved_is_saved(server: DatabaseServer) -> None:
+    with (
+        CuttingProxy(server.port, STORING) as proxy,
+        open_event_store(proxied(server, proxy), Registry(BANK.events)) as store,
+    ):
+        accounts = Aggregates(store).repository(Account)
+        account = accounts.use(uuid4(), lambda new: new.open("Ada"))
+        for version in (2, 3):
+            proxy.cut("after")
+            account.deposit(10)
+            commit = accounts.save(account)
+            assert (commit.first, commit.replayed) == (version, False)
+            assert (account.stored_version, account.changes) == (version, [])
 
 
 def test_what_is_stored_before_others_of_its_group_are_cut_off_is_no_repeat(
