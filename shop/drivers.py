@@ -16,7 +16,8 @@ def check_postgresql(url: str, parameters: Iterable[str], ours: Collection[str])
     """
     from psycopg import Error, conninfo, pq
 
-    known = [option.keyword.decode() for option in pq.Conninfo.get_defaults()]
+    defaults = {option.keyword.decode(): option.val for option in pq.Conninfo.get_defaults()}
+    known = list(defaults)
     try:
         parts = conninfo.conninfo_to_dict(url)
     except (Error, UnicodeDecodeError):  # which quote parts of it
@@ -29,6 +30,8 @@ def check_postgresql(url: str, parameters: Iterable[str], ours: Collection[str])
     # libpq looks at the values no sooner than it connects.
     hosts = 1 + str(parts.get("hostaddr") or parts.get("host") or "").count(",")
     nowhere = conninfo.make_conninfo(url, host=",".join([_NOWHERE] * hosts), hostaddr="")
+    if (parts.get("gssencmode") or (defaults.get("gssencmode") or b"").decode()) == "require":
+        nowhere = conninfo.make_conninfo(nowhere, gssencmode="prefer")  # a socket has none
     attempt = pq.PGconn.connect_start(nowhere.encode())
     told = attempt.error_message.decode(errors="replace").strip()
     attempt.finish()

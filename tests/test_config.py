@@ -187,6 +187,7 @@ def test_a_url_that_is_nearly_right_is_refused_with_what_is_wrong(url: str, comp
     [
         "postgresql://db/shop",
         "postgresql://me:p%40ss@a:5432,b/shop?sslmode=verify-full&target_session_attrs=read-write",
+        "postgresql://db/shop?gssencmode=require",
         "postgresql://,/shop?hostaddr=127.0.0.1,127.0.0.2&port=5432,5433&ssl=true",
         "mongodb://me:p%40ss@a:27017,b/shop?replicaSet=rs0&w=majority&journal=true&tls=true",
     ],

@@ -170,7 +170,10 @@ def settle_each(
     prepare: Callable[[NewCommit], W],
     append: Callable[[Sequence[W]], Sequence[Commit | Exception]],
 ) -> list[Commit | Exception]:
-    """The outcomes of appends of which ``append`` does those that ``prepare`` does not refuse."""
+    """The outcomes of appends of which ``append`` does those that ``prepare`` does not refuse.
+
+    A commit whose id was made here is none of before, also where it took a repeat to find it.
+    """
     outcomes: dict[int, Commit | Exception] = {}
     prepared: dict[int, W] = {}
     for n, commit in enumerate(commits):
@@ -180,6 +183,9 @@ def settle_each(
             outcomes[n] = error
     if prepared:
         outcomes |= zip(prepared, append(list(prepared.values())), strict=True)
+    for n, outcome in outcomes.items():
+        if commits[n].commit_id is None and isinstance(outcome, Commit) and outcome.replayed:
+            outcomes[n] = msgspec.structs.replace(outcome, replayed=False)
     return [outcomes[n] for n in range(len(commits))]
 
 

@@ -65,7 +65,7 @@ class Subscription(Protocol):
 
     @property
     def hearsay(self) -> int:
-        """How many events so far were said by other processes to be stored.
+        """How many of the events taken so far, or lost, were said by other processes to be stored.
 
         Whoever relies on what such an event says looks into the store.
         """

@@ -28,6 +28,7 @@ class EventQueue:
         self._closed = False
         self._lost = 0
         self._hearsay = 0
+        self._hearsay_taken = 0
 
     @property
     def lost(self) -> int:
@@ -37,7 +38,7 @@ class EventQueue:
     @property
     def hearsay(self) -> int:
         """As :attr:`Subscription.hearsay`."""
-        return self._hearsay
+        return self._hearsay_taken
 
     @property
     def closed(self) -> bool:
@@ -64,6 +65,7 @@ class EventQueue:
         with self._filled:
             self._filled.wait_for(lambda: self._queue or self._woken or self._closed, timeout)
             self._woken = False
+            self._hearsay_taken = self._hearsay
             taken = list(self._queue)
             self._queue.clear()
             return taken

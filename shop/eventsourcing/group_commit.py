@@ -112,11 +112,14 @@ class GroupCommit(Generic[T]):
             raise
         return [entry.result if entry.error is None else entry.error for entry in entries]
 
-    def close(self) -> None:
-        """Refuse further work and wait until what was submitted is done; idempotent."""
+    def close(self, timeout: float | None = None) -> bool:
+        """Refuse further work and wait until what was submitted is done; idempotent.
+
+        At most ``timeout`` seconds, if given; returns whether it is done.
+        """
         with self._idle:
             self._closed = True
-            self._idle.wait_for(lambda: not self._busy and not self._queue)
+            return self._idle.wait_for(lambda: not self._busy and not self._queue, timeout)
 
     def _turn(self, entry: Entry[T]) -> tuple[bool, float | None]:
         """Whether the caller is to lead the next group, and else how long he is to wait."""

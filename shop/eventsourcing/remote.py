@@ -146,8 +146,14 @@ class RemoteCommandBus:
     def dispatch_each(
         self, commands: Sequence[Command[CommandPayload]]
     ) -> list[CommandResult | Exception]:
-        """As :meth:`CommandBus.dispatch_each`, but one after the other."""
-        return dispatch_in_turn(self.dispatch, commands)
+        """As :meth:`CommandBus.dispatch_each`, but one after the other; none after :meth:`stop`."""
+
+        def dispatch(command: Command[CommandPayload]) -> CommandResult:
+            if self._stopping.is_set():
+                raise NoWorkerError(command.payload.wire.name, "the process here is stopping")
+            return self.dispatch(command)
+
+        return dispatch_in_turn(dispatch, commands)
 
     def check(self, *, timeout: float = 0.5) -> None:
         """Raise :class:`NoWorkerError` unless a worker answers within ``timeout`` seconds."""

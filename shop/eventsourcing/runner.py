@@ -104,8 +104,8 @@ class LogRunner:
         self._waits_ended = False
         self._failures = Failures(f"{kind} {follower.name}", longest=30.0)
         self._bell = bus.subscribe()
-        self._hearsay = 0
         self._told = 0
+        self._doubts = 0
         self._thread = BackgroundThread(f"{kind}-{follower.name}", self._run, on_stop=self._end)
 
     @property
@@ -218,10 +218,15 @@ class LogRunner:
     def _take_told(self) -> int:
         """Up to where this process was told of events since the last time; 0 to ask the store."""
         with self._changed:
-            told = 0 if self._asked.is_set() else self._told
+            asked = self._asked.is_set()
             self._asked.clear()
-        self._told = 0
-        return told
+        told, self._told = self._told, 0
+        known, self._doubts = self._doubts, self._doubtful()
+        return told if not asked and self._doubts == known else 0
+
+    def _doubtful(self) -> int:
+        """How many events so far were told of by others, or were lost."""
+        return self._bell.hearsay + self._bell.lost
 
     def _catch_up(self, stopping: threading.Event, told: int, *, refresh: bool) -> None:
         head = told or self._events.head()
@@ -336,18 +341,18 @@ class LogRunner:
         Positions have no gaps, so this needs no look into the store, and what this process stored
         can be read. But what another process says might be wrong, or of another store.
         """
-        heard, self._hearsay = self._hearsay, self._bell.hearsay
         first, last = events[0].position, events[-1].position
-        self._told = last if self._hearsay == heard else 0
         progress = self._progress
-        if progress is None or self._paused or self._failures.current is not None:
-            return True
         if (
-            not self._told
+            progress is None
+            or self._paused
+            or self._failures.current is not None
+            or self._doubtful() != self._doubts
             or first != progress.position + 1
             or last - first != len(events) - 1
             or any(event.name in self._names for event in events)
         ):
+            self._told = last
             return True
         self._note(Progress(progress.committed, last))
         return False

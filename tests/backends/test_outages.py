@@ -18,15 +18,22 @@ from shop.bootstrap import bootstrap, open_event_store
 from shop.config import Settings
 from shop.domain.product import CreateProduct
 from shop.eventsourcing import (
+    Aggregates,
     Command,
+    Commit,
+    ConcurrencyError,
+    NewCommit,
     OutcomeUnknownError,
     Query,
+    Registry,
+    Repository,
     StoreError,
     StoreUnavailableError,
 )
 from tests.backends.conftest import Start
 from tests.backends.writers import Writers
 from tests.conftest import Eventually
+from tests.eventsourcing.bank import BANK, Account
 from tests.notebook import note, noted, positions, registry, stream
 from tests.real.databases import DatabaseServer
 from tests.real.mongodb import MongoServer
@@ -190,6 +197,41 @@ def test_an_append_that_is_cut_off_is_done_once(server: DatabaseServer, moment: 
         assert store.append([], commit_id=empty).replayed == (moment == "after")
         assert store.append([noted(ref, 2)]).first == 3
         assert len(list(store.read())) == store.head() == 3
+
+
+def test_an_aggregate_that_is_cut_off_when_it_is_saved_is_saved(server: DatabaseServer) -> None:
+    with (
+        CuttingProxy(server.port, STORING) as proxy,
+        open_event_store(proxied(server, proxy), Registry(BANK.events)) as store,
+    ):
+        accounts = Repository(Aggregates(store), Account)
+        account = accounts.use(uuid4(), lambda new: new.open("Ada"))
+        for version in (2, 3):
+            proxy.cut("after")
+            account.deposit(10)
+            commit = accounts.save(account)
+            assert (commit.first, commit.replayed) == (version, False)
+            assert (account.stored_version, account.changes) == (version, [])
+
+
+def test_what_is_stored_before_others_of_its_group_are_cut_off_is_no_repeat(
+    server: DatabaseServer,
+) -> None:
+    """They go to the server one after the other, being in conflict or too large together."""
+    with (
+        CuttingProxy(server.port, re.compile(b"cut here")) as proxy,
+        open_event_store(proxied(server, proxy), registry()) as store,
+    ):
+        ref = note()
+        large, cut = "x" * 9_000_000, "cut here" * 1_000_000
+        events = [noted(ref, 1, large), noted(ref, 1), noted(note(), 1, cut)]
+        proxy.cut("before")
+        first, refused, last = store.append_each([NewCommit([event]) for event in events])
+        assert proxy.cuts == 1
+        assert isinstance(refused, ConcurrencyError)
+        assert isinstance(first, Commit)
+        assert isinstance(last, Commit)
+        assert [(c.first, c.replayed) for c in (first, last)] == [(1, False), (2, False)]
 
 
 def test_appends_that_are_cut_off_hundreds_of_times_are_done_once(server: DatabaseServer) -> None:

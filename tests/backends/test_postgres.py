@@ -22,6 +22,7 @@ from shop.eventsourcing import (
     Commit,
     EventStore,
     Filter,
+    NewCommit,
     Query,
     StoreError,
     StoreFormatError,
@@ -29,7 +30,7 @@ from shop.eventsourcing import (
 )
 from shop.eventsourcing.model import Checkpoint, Collection, StoredModel
 from shop.urls import DatabaseUrl
-from tests.conftest import NewUrl
+from tests.conftest import Eventually, NewUrl
 from tests.notebook import counted, note, noted, registry, stream
 
 
@@ -261,6 +262,40 @@ class TestOtherTransactions:
                 lambda n: stores[n % 4].append([noted(note(), 1)]).first, range(100)
             )
             assert sorted(positions) == list(range(1, 101))
+
+    def test_one_that_comes_between_two_of_a_group_leaves_the_first_done(
+        self, url: str, eventually: Eventually
+    ) -> None:
+        """The second conflicts with the first, so that each is a transaction of its own."""
+        with ExitStack() as ending, ThreadPoolExecutor(2) as pool:
+            opened = ending.enter_context(Opened(with_parameter(url, "timeout=1")))
+            opened.store.append([noted(note(), 1)])
+            before, between, watching = (
+                ending.enter_context(behind_its_back(url)) for _ in range(3)
+            )
+
+            def in_the_queue(count: int) -> bool:
+                found = watching.execute(
+                    "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+                ).fetchone()
+                return found == (count,)
+
+            lock = "SELECT pg_advisory_xact_lock(%s)", (opened.database.names.lock,)
+            ref = note()
+            before.execute("BEGIN")
+            before.execute(*lock)
+            appending = pool.submit(
+                opened.store.append_each, [NewCommit([noted(ref, 1)]) for _ in range(2)]
+            )
+            eventually(lambda: in_the_queue(1))
+            between.execute("BEGIN")
+            pool.submit(lambda: between.execute(*lock))
+            eventually(lambda: in_the_queue(2))
+            before.execute("COMMIT")
+            first, second = appending.result()
+            assert isinstance(first, Commit)
+            assert isinstance(second, StoreUnavailableError)
+            assert (first.first, first.replayed, opened.store.head()) == (2, False, 2)
 
     def test_a_silent_owner_of_the_lock_loses_it(self, url: str) -> None:
         """As when a writer's process or machine stops in the middle of an append."""

@@ -22,10 +22,12 @@ from shop.eventsourcing import (
     ConcurrencyError,
     EventIdReusedError,
     Query,
+    StoreClosedError,
     StoreError,
     StoreUnavailableError,
 )
 from tests.backends.conftest import OpenStore, behind_its_back
+from tests.conftest import Eventually
 from tests.notebook import counted, note, noted, positions, registry, stream
 
 
@@ -113,6 +115,24 @@ def test_a_lock_that_is_given_back_in_time_is_waited_for(path: Path, open_store:
         assert positions(store.read()) == []
         other.execute("ROLLBACK")
         assert work.result(10).first == 1
+
+
+def test_a_lock_that_is_not_given_back_keeps_nobody_from_closing(
+    path: Path, eventually: Eventually
+) -> None:
+    database = Database(path, timeout=20)
+    store = SqliteEventStore(database, registry())
+    with behind_its_back(path) as other, ThreadPoolExecutor(2) as pool:
+        other.execute("BEGIN IMMEDIATE")
+        works = [pool.submit(store.append, [noted(note(), 1)]) for _ in range(2)]
+        eventually(lambda: database._group._queue)  # the second waits for the first
+        began = time.monotonic()
+        database.close()
+        assert time.monotonic() - began < 3
+        other.execute("ROLLBACK")
+        assert sorted(work.result(10).first for work in works) == [1, 2]
+        with pytest.raises(StoreClosedError):
+            store.append([noted(note(), 1)])
 
 
 # A disk with no room.

@@ -229,6 +229,18 @@ def test_a_publisher_never_waits_for_a_subscriber_that_does_not_take(bus: EventB
     assert len(idle.take(1)) == 1
 
 
+def test_what_others_said_is_told_no_sooner_than_it_is_taken() -> None:
+    """Else the follower who had just taken his own would take the next for his own, too."""
+    with closing(MemoryEventBus()) as bus, bus.subscribe() as subscription:
+        own, others = stored(stream(note(), 2))
+        bus.publish([own])
+        assert subscription.take(0) == [own]
+        bus.publish([others], hearsay=True)
+        assert subscription.hearsay == 0
+        assert subscription.take(0) == [others]
+        assert subscription.hearsay == 1
+
+
 def test_a_queue_has_room_for_one_at_least(bus: EventBus) -> None:
     with pytest.raises(ValueError, match="capacity must be at least 1"):
         bus.subscribe(capacity=0)

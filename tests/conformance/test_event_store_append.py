@@ -318,6 +318,12 @@ def test_very_many_appends_at_once(store: EventStore) -> None:
     assert [event.aggregate for event in store.read()] == [ref for ref in refs for _ in range(2)]
 
 
+def test_appends_may_be_large_together(store: EventStore) -> None:
+    large = "x" * 9_000_000
+    outcomes = store.append_each([NewCommit([noted(note(), 1, large)]) for _ in range(4)])
+    assert [o.first for o in outcomes if isinstance(o, Commit)] == [1, 2, 3, 4]
+
+
 def test_a_closed_store_appends_none_of_several(store: EventStore) -> None:
     store.close()
     outcomes = store.append_each([NewCommit([noted(note(), 1)]) for _ in range(2)])

@@ -85,6 +85,14 @@ def test_what_is_there_already_is_passed_over(source: EventStore, store: EventSt
     assert copied(store) == everything
 
 
+def test_commits_may_be_large_together(new_storage: NewStorage, store: EventStore) -> None:
+    source = new_storage().open()
+    for _ in range(4):
+        source.append([noted(note(), 1, "x" * 9_000_000)])
+    store.replicate(copied(source))
+    assert list(store.commits()) == list(source.commits())
+
+
 def test_replicating_nothing_does_nothing(store: EventStore) -> None:
     store.replicate([])
     assert store.head() == 0

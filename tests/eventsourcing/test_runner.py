@@ -81,6 +81,20 @@ class Brittle(Balances):
         super().deposited(event, models)
 
 
+class Held(Balances):
+    """Waits at each deposit until it is released."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+        self.released = threading.Event()
+
+    @handles(Deposited)
+    def deposited(self, event: Event[Deposited], models: ModelSession) -> None:
+        self.reached.set()
+        assert self.released.wait(20)
+        super().deposited(event, models)
+
+
 class TestFollowing:
     def test_it_catches_up_with_the_log_and_then_follows_it(self, stores: Stores, run: Run) -> None:
         stores.events.append(booked(ADA, 10))
@@ -169,6 +183,33 @@ class TestFollowing:
 
         assert runner.wait_for(3, 5)
         assert balance(stores) == Balance("Ada", 15, 2)
+
+    def test_what_found_its_queue_full_is_looked_for_as_soon_as_that_is_emptied(
+        self, stores: Stores, run: Run, eventually: Eventually
+    ) -> None:
+        held = Held()
+        runner = run(held, schedule=PATIENT)
+        stores.events.append(booked(ADA, 10))
+        assert held.reached.wait(5)
+        stores.events.append(weather(1500))
+        stores.events.append(booked(ADA, 5, after=2))
+        held.released.set()
+        eventually(lambda: runner.position == 1503)
+        assert balance(stores) == Balance("Ada", 15, 2)
+
+    def test_every_poll_asks_the_store_whatever_was_passed_over_meanwhile(
+        self, stores: Stores, run: Run, eventually: Eventually
+    ) -> None:
+        events = CountingStore(stores.events)
+        runner = run(events=events, schedule=Schedule(poll=0.05))
+        eventually(lambda: runner.status().current)
+        asked = events.heads
+
+        def asked_among_many() -> bool:
+            stores.events.append(weather(1))
+            return events.heads > asked + 1
+
+        eventually(asked_among_many)
 
     def test_what_concerns_nobody_is_noted_in_the_checkpoint_now_and_then(
         self, stores: Stores, run: Run, eventually: Eventually

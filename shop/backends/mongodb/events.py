@@ -55,7 +55,7 @@ class MongoEventStore:
         A connection that is lost in the middle is no error, as long as the server can be reached
         again within the database's time-out.
         """
-        return sole(self._append([self._prepared(NewCommit(events, commit_id, digest, guards))]))
+        return sole(self.append_each([NewCommit(events, commit_id, digest, guards)]))
 
     def append_each(self, commits: Sequence[NewCommit]) -> list[Commit | Exception]:
         """As :meth:`EventStore.append_each`, and as :meth:`append`."""

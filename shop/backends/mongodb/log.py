@@ -15,10 +15,10 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from typing import Any
 from uuid import UUID
 
 import msgspec
+from bson.raw_bson import RawBSONDocument
 from pymongo.errors import PyMongoError
 
 from shop.backends.mongodb.database import Database
@@ -42,8 +42,8 @@ _REMEMBERED = 10_000
 _FOLLOWED = 1_000
 """Commits of others that are looked through for remembered aggregates; after more, all of those
 are forgotten."""
-_ONE_MESSAGE = 32 * 1024 * 1024
-"""Bytes of documents in one command; the protocol takes 48 MB."""
+_ONE_COMMAND = 16 * 1024 * 1024
+"""Bytes of documents in one command: the driver takes no more, and a little for the rest of it."""
 COMMIT_FIELDS = {"_id": 1, "last": 1, "head": 1, "commit": 1, "digest": 1}
 """What :func:`commit_of` needs."""
 _VERSION_FIELDS = {
@@ -163,24 +163,32 @@ class Log:
     def _write(
         self, appends: Sequence[Append], outcomes: Sequence[Commit | Exception]
     ) -> tuple[int, _Refusal | None]:
-        """Insert what was accepted; tell how many of the outcomes hold, and what was refused."""
+        """Insert what was accepted, as much of it as one command takes.
+
+        Tells how many of the outcomes hold, and what was refused.
+        """
         accepted = [
             (number, outcome)
             for number, outcome in enumerate(outcomes)
             if isinstance(outcome, Commit) and not outcome.replayed
         ]
-        documents = [appends[number].document(commit) for number, commit in accepted]
-        inserted, refusal = 0, None
-        for size in _portions([len(document.raw) for document in documents]):
-            some, refusal = self._insert(documents[inserted : inserted + size])
-            inserted += some
-            if refusal is not None:
+        if not accepted:
+            return len(outcomes), None
+        documents: list[RawBSONDocument] = []
+        size = 0
+        for number, commit in accepted:
+            document = appends[number].document(commit)
+            size += len(document.raw)
+            if documents and size > _ONE_COMMAND:
                 break
+            documents.append(document)
+        inserted, refusal = self._insert(documents)
         for number, commit in accepted[:inserted]:
             self._note(appends[number], commit)
-        return (len(outcomes) if refusal is None else accepted[inserted][0]), refusal
+        done = len(outcomes) if inserted == len(accepted) else accepted[inserted][0]
+        return done, refusal
 
-    def _insert(self, documents: Sequence[Any]) -> tuple[int, _Refusal | None]:
+    def _insert(self, documents: Sequence[RawBSONDocument]) -> tuple[int, _Refusal | None]:
         """Insert documents in order until one is refused; tell how many were, and why no more.
 
         Raises :class:`CommitInDoubtError` where that cannot be known.
@@ -359,15 +367,3 @@ def _versions(commit: Document) -> Iterator[tuple[AggregateRef, int]]:
     """Aggregate and version of each event of a commit, in order."""
     for event in commit["events"]:
         yield AggregateRef(event["aggregate"], UUID(event["aggregate_id"])), event["version"]
-
-
-def _portions(sizes: Sequence[int]) -> Iterator[int]:
-    """How many documents of these sizes go into one command, and into the next."""
-    count = size = 0
-    for each in sizes:
-        if count and size + each > _ONE_MESSAGE:
-            yield count
-            count = size = 0
-        count, size = count + 1, size + each
-    if count:
-        yield count

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -56,17 +56,16 @@ class Append(msgspec.Struct, frozen=True):
 
 def append_all(
     connection: Connection, names: Names, appends: Sequence[Append]
-) -> list[Commit | Exception]:
-    """Do the appends one after the other, each with its own outcome.
+) -> Iterator[tuple[int, Commit | Exception]]:
+    """Do the appends one after the other; give the number and the outcome of each when it is known.
 
     All that fit together are done by one call, which is a transaction. Where it refuses, a look
     tells which of them cannot be done; it is done again with the others. No lock is held meanwhile.
     """
-    outcomes: dict[int, Commit | Exception] = {}
-    while len(outcomes) < len(appends):
-        batch, expected = _fitting(
-            {n: append for n, append in enumerate(appends) if n not in outcomes}
-        )
+    left = dict(enumerate(appends))
+    while left:
+        batch, expected = _fitting(left)
+        outcomes: dict[int, Commit | Exception] = {}
         try:
             head = _call(connection, names, list(batch.values()), expected)
         except errors.UniqueViolation as error:
@@ -77,19 +76,14 @@ def append_all(
                 if any(event.id == reused.event_id for event in append.prepared.events)
             )
             outcomes[n] = reused
-            continue
-        if head is None:
-            outcomes |= _refused(connection, names, batch)
-            continue
-        for n, append in batch.items():
-            commit = Commit(
-                append.prepared.commit_id,
-                head + 1,
-                head + len(append.rows),
-                append.prepared.digest,
-            )
-            outcomes[n], head = commit, commit.last
-    return [outcomes[n] for n in range(len(appends))]
+        else:
+            if head is None:
+                outcomes = _refused(connection, names, batch)
+            else:
+                outcomes = dict(zip(batch, _commits(batch.values(), head), strict=True))
+        for n in outcomes:
+            del left[n]
+        yield from outcomes.items()
 
 
 def replicate_all(
@@ -228,6 +222,13 @@ def _call(
         binary=True,
     )
     return head
+
+
+def _commits(appends: Iterable[Append], head: int) -> Iterator[Commit]:
+    """What appends became that were done where the head was this."""
+    for append in appends:
+        first, head = head + 1, head + len(append.rows)
+        yield Commit(append.prepared.commit_id, first, head, append.prepared.digest)
 
 
 def _refused(

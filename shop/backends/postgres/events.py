@@ -73,7 +73,7 @@ class PostgresEventStore:
         A connection that is lost in the middle is no error, as long as the server can be reached
         again within the database's time-out.
         """
-        return sole(self._append([self._prepared(NewCommit(events, commit_id, digest, guards))]))
+        return sole(self.append_each([NewCommit(events, commit_id, digest, guards)]))
 
     def append_each(self, commits: Sequence[NewCommit]) -> list[Commit | Exception]:
         """As :meth:`EventStore.append_each`, and as :meth:`append`."""
@@ -91,33 +91,29 @@ class PostgresEventStore:
         return Append.of(prepared, prepared.kinds - self._known_kinds)
 
     def _commit(self, group: Sequence[Entry[Append]]) -> None:
-        """Commit a group together, or each alone where the server cannot take one of them."""
-        try:
-            outcomes = self._append_all([entry.work for entry in group])
-        except StoreUnavailableError:
-            raise
-        except StoreError:
-            if len(group) == 1:
-                raise
-            for entry in group:
-                self._commit_alone(entry)
-            return
-        for entry, outcome in zip(group, outcomes, strict=True):
-            if isinstance(outcome, Exception):
-                entry.error = outcome
-            else:
-                entry.result = outcome
+        """Commit a group together, or each alone where the server cannot take one of them.
 
-    def _commit_alone(self, entry: Entry[Append]) -> None:
+        What is known of some stays so, whatever keeps the others from being done.
+        """
+        left = dict(enumerate(group))
         try:
-            self._commit([entry])
+            for n, outcome in self._append_all([entry.work for entry in group]):
+                entry = left.pop(n)
+                if isinstance(outcome, Exception):
+                    entry.error = outcome
+                else:
+                    entry.result = outcome
         except StoreError as error:
-            entry.error = error
+            for entry in left.values():
+                if isinstance(error, StoreUnavailableError) or len(group) == 1:
+                    entry.error = error
+                else:
+                    self._commit([entry])
 
-    def _append_all(self, appends: Sequence[Append]) -> Sequence[Commit | Exception]:
+    def _append_all(self, appends: Sequence[Append]) -> Iterator[tuple[int, Commit | Exception]]:
         with self._database.connection() as connection:
             try:
-                return append_all(connection, self._names, appends)
+                yield from append_all(connection, self._names, appends)
             except psycopg.Error as error:
                 if connection.closed:
                     raise CommitInDoubtError(str(self._database.translation(error))) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -14,6 +15,8 @@ from shop.backends.sqlite.opening import connect, open_file, roll_back
 from shop.eventsourcing.errors import StoreClosedError, StoreError
 from shop.eventsourcing.group_commit import Entry, GroupCommit
 
+logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
 W = TypeVar("W")
 Row = tuple[Any, ...]
@@ -21,6 +24,9 @@ Work = Callable[[sqlite3.Connection], T]
 Handler = Callable[[sqlite3.Connection, Sequence[W]], Sequence[T | Exception]]
 """Does several pieces of work in one transaction and gives the outcome of each: a result, or an
 error when that piece wrote nothing. What it raises undoes the whole transaction."""
+
+_PATIENCE = 1.0
+"""Seconds that writes under way have to end when the file is closed."""
 
 
 class Database:
@@ -117,11 +123,18 @@ class Database:
         return connection
 
     def close(self) -> None:
-        """Finish the writes under way and close the file; idempotent."""
-        self._group.close()
+        """Finish the writes under way and close the file; idempotent.
+
+        They may wait for another process's lock, and so have a second for that. Those that need
+        longer go on, with the file left open.
+        """
+        done = self._group.close(_PATIENCE)
         self._closed = True
         self._close_readers()
-        self._writer.close()
+        if done:
+            self._writer.close()
+        else:
+            logger.warning("%s is left open: a write to it did not end in time", self.path)
 
     def _close_readers(self) -> None:
         """Close what is idle. A reader that is in use comes here when it is given back."""

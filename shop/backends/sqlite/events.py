@@ -59,7 +59,7 @@ class SqliteEventStore:
         guards: Mapping[AggregateRef, int] | None = None,
     ) -> Commit:
         """As :meth:`EventStore.append`."""
-        return sole(self._append([self._prepared(NewCommit(events, commit_id, digest, guards))]))
+        return sole(self.append_each([NewCommit(events, commit_id, digest, guards)]))
 
     def append_each(self, commits: Sequence[NewCommit]) -> list[Commit | Exception]:
         """As :meth:`EventStore.append_each`."""

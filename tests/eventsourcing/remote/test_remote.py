@@ -20,6 +20,7 @@ from shop.eventsourcing import (
     CommandRejected,
     CommitInDoubtError,
     Module,
+    NoWorkerError,
     OutcomeUnknownError,
     PayloadError,
     RemoteCommandBus,
@@ -239,3 +240,19 @@ class TestDoneOnce:
             with pytest.raises(OutcomeUnknownError):
                 waiting.result(timeout=5)
         gate.open.set()
+
+    def test_whoever_stops_begins_none_of_those_that_are_left(
+        self, remote: RemoteCommandBus, workers: Workers, eventually: Eventually
+    ) -> None:
+        gate = Gate()
+        workers.start(module=gate.module)
+        with ThreadPoolExecutor(1) as threads:
+            waiting = threads.submit(
+                remote.dispatch_each, [Command.new(Open("Ada")) for _ in range(50)]
+            )
+            eventually(lambda: gate.waiting)
+            remote.stop()
+            first, *others = waiting.result(timeout=5)
+        gate.open.set()
+        assert isinstance(first, OutcomeUnknownError)
+        assert {type(outcome) for outcome in others} == {NoWorkerError}
