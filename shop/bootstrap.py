@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,6 +18,7 @@ from shop.eventsourcing import (
     CommandWorker,
     EventBus,
     EventData,
+    EventDecodeError,
     EventStore,
     ModelStore,
     ModelWatch,
@@ -25,6 +26,7 @@ from shop.eventsourcing import (
     Projection,
     ProjectionRunner,
     PublishingStore,
+    Query,
     Registry,
     RemoteCommandBus,
     RequestBus,
@@ -34,6 +36,7 @@ from shop.eventsourcing import (
     WorkflowList,
     WorkflowRunner,
 )
+from shop.eventsourcing.decoding import EVOLVE
 from shop.metrics import MeteredStore
 from shop.opening import Opening
 from shop.projections.customer_order_history import CustomerOrderHistory
@@ -98,15 +101,32 @@ def open_event_store(url: str, registry: Registry[EventData]) -> EventStore:
 def check_readable(store: EventStore, registry: Registry[EventData], url: str) -> None:
     """Raise :class:`StoreFormatError` where the store of a URL holds kinds of events that this
     program cannot read, naming them.
+
+    Besides their names and versions, an event or two of each name are looked at.
     """
-    unreadable = registry.unreadable(store.info().kinds)
+    kinds = store.info().kinds
+    unreadable = registry.unreadable(kinds) or [*_misfits(store, {name for name, _ in kinds})]
     if unreadable:
         raise StoreFormatError(
             f"{redacted(url)} holds events that this program cannot read: "
             + "; ".join(unreadable)
-            + ". Add the module that has them to MODULES in shop/bootstrap.py again, or an"
-            " upcaster to the event that has changed"
+            + ". Add the module that has them to MODULES in shop/bootstrap.py again; "
+            + EVOLVE
         )
+
+
+def _misfits(store: EventStore, names: Iterable[str]) -> Iterator[str]:
+    """What is wrong with the oldest or the newest event of a name, where it cannot be decoded.
+
+    If any does not fit its class it is likely to be one of these: the newest is of the latest
+    version, and the oldest passes through all upcasters. Every store finds both by an index.
+    """
+    for name in sorted(names):
+        try:
+            for newest in (False, True):
+                list(store.read(Query(names=[name], reverse=newest, limit=1)))
+        except EventDecodeError as error:
+            yield f"event {error.event_id} ({name}) at position {error.position}: {error.reason}"
 
 
 def open_event_bus(url: str, registry: Registry[EventData] | None = None) -> EventBus:

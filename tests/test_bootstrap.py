@@ -161,7 +161,7 @@ def test_events_that_nobody_can_read_are_named_at_the_start(tmp_path: Path) -> N
     with pytest.raises(StoreFormatError) as error:
         bootstrap(Settings(event_store=url))
     assert re.search(r"shop\.db holds events .* demo\.noted version 1", str(error.value))
-    assert re.search(r"Add the module .* to MODULES .*, or an upcaster", str(error.value))
+    assert re.search(r"Add the module .* to MODULES .*; .* an upcaster", str(error.value))
 
 
 def test_a_failed_start_leaves_nothing_open(tmp_path: Path) -> None:

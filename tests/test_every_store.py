@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
 import pytest
 
-from shop.bootstrap import bootstrap
+from shop.bootstrap import bootstrap, check_readable, open_event_store
 from shop.config import Settings
 from shop.domain.customer import RegisterCustomer
 from shop.domain.order import CancelOrder, PayOrder, PlaceOrder, RequestedItem
 from shop.domain.product import CreateProduct, Product
-from shop.eventsourcing import Command, CommandPayload, CommandRejected, Repository, Shadow
+from shop.eventsourcing import (
+    Command,
+    CommandPayload,
+    CommandRejected,
+    Event,
+    EventData,
+    Registry,
+    Repository,
+    Shadow,
+    StoreFormatError,
+    event,
+)
 from shop.projections.shop_stats import STATS_ID, Stats
 from shop.runtime import Shop
-from tests.stores import KINDS
+from tests.notebook import Counted, Noted, note
+from tests.stores import DURABLE, KINDS
 
 
 @pytest.fixture(params=KINDS)
@@ -69,3 +82,73 @@ def test_events_and_read_models_may_be_kept_apart(url: str, request: pytest.Fixt
     for events, models in ((url, elsewhere), (KINDS["memory"](request)(), url)):
         with bootstrap(Settings(event_store=events, model_store=models)) as shop:
             business(shop)
+
+
+@pytest.fixture(params=DURABLE)
+def kept(request: pytest.FixtureRequest) -> str:
+    """The URL of an empty store that outlives whoever opened it, of each kind in turn."""
+    return DURABLE[request.param](request)()
+
+
+@event("notebook.noted")
+class Renamed(EventData, frozen=True):
+    """A field has another name, and the version is the old one."""
+
+    words: str
+
+
+@event("notebook.noted", version=2, upcasters={1: lambda old: {"words": old["text"]}})
+class Evolved(EventData, frozen=True):
+    words: str
+
+
+@event("notebook.noted", version=2, upcasters={1: lambda old: old})
+class Forgotten(EventData, frozen=True):
+    """The upcaster does not do what it must."""
+
+    words: str
+
+
+def keep(url: str, *contents: EventData) -> None:
+    """Store one event after the other, by programs that know no class but that of theirs."""
+    for data in contents:
+        with open_event_store(url, Registry([type(data)])) as store:
+            store.append([Event.new(note(), version=1, data=data)])
+
+
+@pytest.mark.parametrize(
+    ("contents", "known", "position"),
+    [
+        ([Counted(1), Noted("a"), Noted("b")], Renamed, 2),
+        ([Counted(1), Noted("a"), Evolved("b")], Forgotten, 2),
+        ([Renamed("a"), Counted(1), Noted("b")], Renamed, 3),
+    ],
+    ids=["all", "the oldest", "the newest"],
+)
+def test_events_that_no_longer_fit_their_class_are_named_with_what_to_do(
+    kept: str, contents: list[EventData], known: type[EventData], position: int
+) -> None:
+    keep(kept, *contents)
+    registry = Registry[EventData]([known, Counted])
+    with open_event_store(kept, registry) as store, pytest.raises(StoreFormatError) as refused:
+        check_readable(store, registry, kept)
+    [told] = re.findall(r"cannot read: (.*?)\. Add", str(refused.value))
+    assert f"(notebook.noted) at position {position}: " in told
+    assert "Object missing required field `words`" in told
+    assert "raise its version and add an upcaster" in str(refused.value)
+
+
+def test_events_that_were_evolved_are_readable(kept: str) -> None:
+    keep(kept, Noted("a"), Evolved("b"), Counted(1))
+    registry = Registry[EventData]([Evolved, Counted])
+    with open_event_store(kept, registry) as store:
+        check_readable(store, registry, kept)
+
+
+def test_a_shop_whose_events_were_changed_does_not_start(
+    kept: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep(kept, Noted("a"))
+    monkeypatch.setattr("shop.bootstrap.event_registry", lambda: Registry[EventData]([Renamed]))
+    with pytest.raises(StoreFormatError, match="words"):
+        bootstrap(Settings(event_store=kept))

@@ -12,19 +12,40 @@ import pytest
 
 from tests.servers import PATIENCE, ROOT, environment
 
-GUIDE = (ROOT / "docs/toolkit.md").read_text(encoding="utf-8")
+GUIDE, _, EVOLVING = (
+    (ROOT / "docs/toolkit.md").read_text(encoding="utf-8").partition("\n## When an event changes\n")
+)
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
+def blocks(text: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture
 def program(tmp_path: Path) -> Path:
     """What the guide shows, in a file of its own outside the project."""
     path = tmp_path / "notes.py"
-    path.write_text('"""Notes."""\n\n' + "\n\n".join(blocks("python")))
+    path.write_text('"""Notes."""\n\n' + "\n\n".join(blocks(GUIDE)))
     return path
+
+
+@pytest.fixture
+def evolved(program: Path) -> Path:
+    """The program, changed as the guide tells to once it has run; and the test, beside it."""
+    run(sys.executable, program, directory=program.parent)
+    event, test = blocks(EVOLVING)
+    text = program.read_text()
+    for pattern, replacement in (
+        (r'@event\("demo\.note\.written"\)\n.*?\n(?=\n\n@)', event),
+        (r"from uuid import", r"from typing import Any\n\g<0>"),
+        (r"NoteWritten\(text\)", 'NoteWritten(text, "en")'),
+        (r"data\.text", "data.words"),
+    ):
+        text, count = re.subn(pattern, replacement, text, flags=re.DOTALL)
+        assert count
+    program.write_text(text)
+    (program.parent / "test_notes.py").write_text('"""Notes of before."""\n\n' + test)
+    return program
 
 
 def run(*command: str | Path, directory: Path) -> str:
@@ -57,14 +78,32 @@ def test_it_uses_nothing_of_the_shop(program: Path) -> None:
     assert set(printed[-1].split()) == {"shop.eventsourcing", "shop.backends"}
 
 
-def test_the_program_passes_the_linters(program: Path) -> None:
+def test_an_event_evolves_as_the_guide_says(evolved: Path) -> None:
+    script = """
+from pathlib import Path
+from notes import NOTES, WORKFLOW_EVENTS, NoteWritten, Database, Registry, SqliteEventStore
+registry = Registry((*NOTES.events, *WORKFLOW_EVENTS))
+for event in SqliteEventStore(Database(Path("notes.db")), registry).read():
+    if isinstance(event.data, NoteWritten):
+        print(event.data.words, event.data.language, sep=', ')
+"""
+    run(sys.executable, evolved, directory=evolved.parent)  # it writes two notes more, and ends one
+    printed = run(sys.executable, "-c", script, directory=evolved.parent).splitlines()
+    once = [f"{text}, en" for text in ("milk", "milk and honey", "expired")]
+    assert printed == once * 2
+    tested = run(sys.executable, "-m", "pytest", "test_notes.py", directory=evolved.parent)
+    assert "1 passed" in tested
+
+
+@pytest.mark.parametrize("name", ["program", "evolved"])
+def test_the_program_passes_the_linters(name: str, request: pytest.FixtureRequest) -> None:
+    program: Path = request.getfixturevalue(name)
+    files = [*program.parent.glob("*.py")]
     rules = ("--config", str(ROOT / "pyproject.toml"), "--no-cache", "--ignore", "T201")
-    run(sys.executable, "-m", "ruff", "check", *rules, program, directory=ROOT)
-    run(sys.executable, "-m", "ruff", "format", "--check", *rules[:3], program, directory=ROOT)
-    run(
-        *(sys.executable, "-m", "mypy", "--config-file", str(ROOT / "setup.cfg"), program),
-        directory=ROOT,
-    )
+    run(sys.executable, "-m", "ruff", "check", *rules, *files, directory=ROOT)
+    run(sys.executable, "-m", "ruff", "format", "--check", *rules[:3], *files, directory=ROOT)
+    settings = ("--config-file", str(ROOT / "setup.cfg"))
+    run(sys.executable, "-m", "mypy", *settings, *files, directory=ROOT)
 
 
 def test_an_installation_has_every_file() -> None:

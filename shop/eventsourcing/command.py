@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from hashlib import blake2b
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 from uuid import UUID
 
 import msgspec
 
+from shop.eventsourcing.aggregate import Aggregate
 from shop.eventsourcing.aggregates import Aggregates
 from shop.eventsourcing.bus import BusStatus
 from shop.eventsourcing.errors import (
@@ -45,10 +47,14 @@ class CommandPayload(Payload, frozen=True, forbid_unknown_fields=True):
 P = TypeVar("P", bound=CommandPayload)
 P_co = TypeVar("P_co", bound=CommandPayload, covariant=True)
 C = TypeVar("C", bound=type[CommandPayload])
+T = TypeVar("T")
 
 
 def command(name: str, *, creates: bool = False) -> Callable[[C], C]:
-    """Give a command's payload class its wire name, ``<aggregate>.<verb>``."""
+    """Give a command's payload class its wire name, ``<aggregate>.<verb>``.
+
+    A bus refuses one that names no aggregate.
+    """
 
     def decorate(cls: C) -> C:
         cls.wire = WireFormat(name)
@@ -145,6 +151,33 @@ class Module(msgspec.Struct, frozen=True):
     handlers: Mapping[type[CommandPayload], Handler] = {}
 
 
+def command_registry(modules: Iterable[Module]) -> Registry[CommandPayload]:
+    """The commands of some modules.
+
+    Raises ``ValueError`` for one that is not named after an aggregate: it could never be carried
+    out. (That it is the one that the handler loads is seen when it is.)
+    """
+    registry: Registry[CommandPayload] = Registry(
+        payload_class for module in modules for payload_class in module.handlers
+    )
+    aggregates = {cls.kind for cls in _subclasses(Aggregate) if hasattr(cls, "kind")}
+    for payload_class in registry:
+        if payload_class.aggregate not in aggregates:
+            name = payload_class.wire.name
+            near = get_close_matches(payload_class.aggregate, aggregates, n=1)
+            raise ValueError(
+                f"{name} is no name for a command, which is <aggregate>.<verb>: there is no"
+                f" aggregate {payload_class.aggregate}" + "".join(f" (near: {n})" for n in near)
+            )
+    return registry
+
+
+def _subclasses(cls: type[T]) -> Iterator[type[T]]:
+    for subclass in cls.__subclasses__():
+        yield subclass
+        yield from _subclasses(subclass)
+
+
 class CommandDispatcher(Protocol):
     """Has commands carried out, here or elsewhere. Thread-safe."""
 
@@ -191,19 +224,21 @@ def dispatch_in_turn(
 
 
 class CommandBus:
-    """Carries out commands, each once. Thread-safe; blocks the calling thread."""
+    """Carries out commands, each once. Thread-safe; blocks the calling thread.
+
+    Raises ``ValueError`` where a command of the modules is not named after an aggregate.
+    """
 
     def __init__(
         self, store: EventStore, aggregates: Aggregates, modules: Iterable[Module]
     ) -> None:
         self._store = store
         self._aggregates = aggregates
+        modules = tuple(modules)
         self._handlers: dict[type[CommandPayload], Handler] = {}
-        self.registry: Registry[CommandPayload] = Registry()
         for module in modules:
-            for payload_class, handler in module.handlers.items():
-                self.registry.add(payload_class)
-                self._handlers[payload_class] = handler
+            self._handlers |= module.handlers
+        self.registry = command_registry(modules)
 
     def dispatch(self, command: Command[CommandPayload], *, timeout: float = 10.0) -> CommandResult:
         """Carry out a command and return what it did, after that is durable.

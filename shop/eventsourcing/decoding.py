@@ -23,6 +23,12 @@ COLUMNS = (
 
 _decode_metadata = msgspec.json.Decoder(Metadata).decode
 
+EVOLVE = (
+    "where the class of an event was changed, raise its version and add an upcaster:"
+    ' docs/toolkit.md, "When an event changes"'
+)
+"""What is to be done about data that does not fit its class."""
+
 
 def decode_rows(
     registry: Registry[EventData],
@@ -63,4 +69,5 @@ def undecodable(
     if not isinstance(error, PayloadError):
         return EventDecodeError(id, name, position, f"its metadata: {error}")
     reason = f"{error.reason} at {error.path}" if error.path else error.reason
-    return EventDecodeError(id, name, position, reason)
+    misfit = isinstance(error.__cause__, msgspec.ValidationError)
+    return EventDecodeError(id, name, position, reason, EVOLVE if misfit else "")

@@ -67,14 +67,21 @@ class StoreClosedError(StoreError):
 
 
 class EventDecodeError(StoreError):
-    """A stored event cannot be read: no class knows its name, or its data does not fit."""
+    """A stored event cannot be read: no class knows its name, or its data does not fit.
 
-    def __init__(self, event_id: UUID, name: str, position: int, reason: str) -> None:
-        super().__init__(f"event {event_id} ({name}) at position {position}: {reason}")
+    ``hint`` says what may be done about it, where that is known.
+    """
+
+    def __init__(
+        self, event_id: UUID, name: str, position: int, reason: str, hint: str = ""
+    ) -> None:
+        told = f"event {event_id} ({name}) at position {position}: {reason}"
+        super().__init__(f"{told}; {hint}" if hint else told)
         self.event_id = event_id
         self.name = name
         self.position = position
         self.reason = reason
+        self.hint = hint
 
 
 class ConcurrencyError(EventSourcingError):

@@ -15,6 +15,7 @@ from shop.eventsourcing.command import (
     CommandPayload,
     CommandResult,
     Module,
+    command_registry,
     dispatch_in_turn,
 )
 from shop.eventsourcing.command_wire import (
@@ -81,9 +82,7 @@ class RemoteCommandBus:
         self._stopping = threading.Event()
         self._counts = dict.fromkeys(_COUNTED, 0)
         self._counting = threading.Lock()
-        self.registry: Registry[CommandPayload] = Registry(
-            [payload for module in modules for payload in module.handlers]
-        )
+        self.registry = command_registry(modules)
 
     def dispatch(self, command: Command[CommandPayload], *, timeout: float = 10.0) -> CommandResult:
         """Have a worker carry out a command: as :meth:`CommandBus.dispatch`, with the same errors.

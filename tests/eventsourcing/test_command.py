@@ -48,6 +48,7 @@ from tests.eventsourcing.bank import (
     Withdrawn,
     account,
     booked,
+    open_account,
 )
 from tests.eventsourcing.conftest import OpenShared, Stores
 
@@ -61,6 +62,16 @@ def command_bus(stores: Stores, *modules: Module) -> CommandBus:
 @pytest.fixture
 def commands(stores: Stores) -> CommandBus:
     return command_bus(stores)
+
+
+def test_a_command_must_be_named_after_an_aggregate(memory_stores: Stores) -> None:
+    @command("bank.acount.open", creates=True)
+    class Misnamed(CommandPayload, frozen=True):
+        pass
+
+    module = Module(handlers={Misnamed: open_account})
+    with pytest.raises(ValueError, match=r"^bank\.acount\.open .* \(near: bank\.account\)$"):
+        command_bus(memory_stores, module)
 
 
 def balance(stores: Stores, id: UUID = ADA.id) -> int:

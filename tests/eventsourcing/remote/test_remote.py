@@ -43,6 +43,7 @@ from tests.eventsourcing.bank import (
     Withdraw,
     account,
     booked,
+    open_account,
 )
 from tests.eventsourcing.conftest import Stores
 from tests.eventsourcing.remote.conftest import (
@@ -123,6 +124,18 @@ class TestOutcomes:
         workers.start()
         with pytest.raises(UnknownCommandError, match=r"bank\.account\.rob"):
             remote.dispatch(Command.new(Rob()))
+
+    def test_a_command_must_be_named_after_an_aggregate(
+        self, requests: Requests, memory_stores: Stores
+    ) -> None:
+        @command("bank.acount.rob", creates=True)
+        class Rob(CommandPayload, frozen=True):
+            pass
+
+        with pytest.raises(ValueError, match=r"^bank\.acount\.rob "):
+            RemoteCommandBus(
+                requests(), memory_stores.events, [Module(handlers={Rob: open_account})]
+            )
 
     def test_an_error_that_nobody_foresaw_is_logged_where_it_was_and_told(
         self, remote: RemoteCommandBus, workers: Workers, caplog: pytest.LogCaptureFixture
