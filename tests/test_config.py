@@ -400,8 +400,10 @@ def test_a_file_that_is_missing_or_not_text_is_a_problem(tmp_path: Path) -> None
     found = problems(
         SHOP_EVENT_STORE_FILE=str(tmp_path / "missing"), SHOP_ROLE_FILE=str(tmp_path / "binary")
     )
-    assert len(found) == 2
-    assert "No such file" in found[0]
+    assert found == [
+        f"SHOP_EVENT_STORE_FILE: cannot read {tmp_path}/missing: No such file or directory",
+        f"SHOP_ROLE_FILE: cannot read {tmp_path}/binary: it is not UTF-8",
+    ]
 
 
 def test_a_value_and_a_file_for_the_same_setting_are_refused(tmp_path: Path) -> None:
