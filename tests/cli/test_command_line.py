@@ -144,7 +144,7 @@ class TestFailures:
             main(line.split(), {"SHOP_EVENT_STORE": f"sqlite:///{file}"})
         told = capsys.readouterr().err
         assert f"cannot find the database {tmp_path / file}: No such file" in told
-        assert "SHOP_EVENT_STORE says where to look" in told
+        assert "SHOP_EVENT_STORE says where to look instead, such as sqlite:////" in told
         assert list(tmp_path.iterdir()) == []
 
     @pytest.mark.parametrize("line", ["verify", "rebuild --all"])
@@ -168,7 +168,8 @@ class TestFailures:
                 main(line.split(), {"SHOP_EVENT_STORE": missing})
             told = capsys.readouterr()
             assert f"cannot find the database {redacted(missing)}: there is no shop" in told.err
-            assert "SHOP_EVENT_STORE says where to look" in told.err
+            own_kind = f"such as {url.partition(':')[0]}://"
+            assert f"SHOP_EVENT_STORE says where to look instead, {own_kind}" in told.err
             assert told.out == ""
             with closing(open_backend(missing)) as backend:
                 assert not backend.exists()
