@@ -61,11 +61,8 @@ class Settings(msgspec.Struct, frozen=True):
                 continue
             field = known[name]
             try:
-                text = (
-                    value if name == variable else Path(value).read_text(encoding="utf-8").strip()
-                )
-                values[field] = _PARSERS[field](text)
-            except (OSError, ValueError) as error:
+                values[field] = _PARSERS[field](value if name == variable else read_value(value))
+            except ValueError as error:
                 problems.append(f"{variable}: {error}")
                 bad.add(field)
         values.setdefault("model_store", values.get("event_store", cls().event_store))
@@ -104,6 +101,16 @@ class Settings(msgspec.Struct, frozen=True):
         """The settings as lines of ``SHOP_<FIELD>=<value>``, with passwords blotted out."""
         values = {field: getattr(self, field) for field in self.__struct_fields__}
         return [f"SHOP_{field.upper()}={redacted(str(v))}" for field, v in values.items()]
+
+
+def read_value(path: str) -> str:
+    """The value that a file holds. Raises ``ValueError`` where it cannot be read, with the path."""
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError:
+        raise ValueError(f"cannot read {path}: it is not UTF-8") from None
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from None
 
 
 def _positive_seconds(text: str) -> float:

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from difflib import get_close_matches
+from collections.abc import Collection
 
 _NOWHERE = "/nowhere"
 """A directory without the socket of any server."""
 
 
-def check_postgresql(url: str, parameters: Iterable[str], ours: Collection[str]) -> None:
-    """Raise ``ValueError`` where psycopg will not take a URL, with what is wrong.
+def postgresql_parameters() -> Collection[str]:
+    """The names of the parameters that psycopg knows in a URL."""
+    from psycopg import pq
 
-    ``parameters`` are the names of its parameters, ``ours`` those of the shop's own.
-    """
+    # libpq takes ssl=true in URLs alone, for sslmode=require.
+    return [*(option.keyword.decode() for option in pq.Conninfo.get_defaults()), "ssl"]
+
+
+def mongodb_parameters() -> Collection[str]:
+    """The names of those that pymongo knows, in lower case, where it takes them in any."""
+    from pymongo.common import URI_OPTIONS_VALIDATOR_MAP
+
+    return list(URI_OPTIONS_VALIDATOR_MAP)
+
+
+def check_postgresql(url: str) -> None:
+    """Raise ``ValueError`` where psycopg will not take a URL, with what is wrong."""
     from psycopg import Error, conninfo, pq
 
     defaults = {option.keyword.decode(): option.val for option in pq.Conninfo.get_defaults()}
-    known = list(defaults)
     try:
         parts = conninfo.conninfo_to_dict(url)
     except (Error, UnicodeDecodeError):  # which quote parts of it
-        unknown = [name for name in parameters if name not in known]
-        fault = _unknown(unknown[0], [*ours, *known]) if unknown else "psycopg cannot read it"
-        raise ValueError(fault) from None
+        raise ValueError("psycopg cannot read it") from None
     ports = str(parts.get("port") or "").split(",")
     if not all(not port or is_port(port) for port in ports):
         raise ValueError("its port must be a number from 1 to 65535")
@@ -39,7 +47,7 @@ def check_postgresql(url: str, parameters: Iterable[str], ours: Collection[str])
         raise ValueError(f"psycopg does not take it: {told}")
 
 
-def check_mongodb(url: str, parameters: Iterable[str], ours: Collection[str]) -> None:
+def check_mongodb(url: str) -> None:
     """The same for pymongo. Raises ``ValueError`` for weaker promises than the shop's, too."""
     from pymongo.errors import PyMongoError
     from pymongo.uri_parser import parse_uri
@@ -47,9 +55,7 @@ def check_mongodb(url: str, parameters: Iterable[str], ours: Collection[str]) ->
     try:
         options = parse_uri(url)["options"]
     except (PyMongoError, ValueError, TypeError, OSError) as error:  # which quote no value
-        near = [name for name in parameters if get_close_matches(name, ours)]
-        fault = _unknown(near[0], ours) if near else f"pymongo does not take it: {error}"
-        raise ValueError(fault) from None
+        raise ValueError(f"pymongo does not take it: {error}") from None
     if options.get("w", "majority") != "majority" or not options.get("journal", True):
         raise ValueError("it may have no other w than majority, and no other journal than true")
 
@@ -57,8 +63,3 @@ def check_mongodb(url: str, parameters: Iterable[str], ours: Collection[str]) ->
 def is_port(text: str) -> bool:
     """Whether this is the number of a port."""
     return text.isdecimal() and 1 <= int(text) <= 65535
-
-
-def _unknown(name: str, known: Iterable[str]) -> str:
-    near = get_close_matches(name, list(known), n=1)
-    return "it has an unknown parameter" + (f": is it meant to be {near[0]}?" if near else "")

@@ -18,7 +18,7 @@ from flask import Flask
 from shop.bootstrap import bootstrap
 from shop.config import ConfigurationError, Settings
 from shop.draining import stop_on_signals
-from shop.process import clear_failures, log_to_stderr
+from shop.process import EXIT_MISUSED, clear_failures, fail, log_to_stderr
 from shop.runtime import Shop
 from shop.web import create_app
 
@@ -97,18 +97,29 @@ def _tell_address_errors(
     if isinstance(error, OSError) and error.errno in refusals and error.filename is None:
         print(f"cannot listen on {_address(traceback)}: {error.strerror}", file=sys.stderr)  # noqa: T201
     elif isinstance(error, ValueError) and str(error) == "Invalid host/port specified.":
-        print(f"cannot listen: {error}", file=sys.stderr)  # noqa: T201
+        # Raised from here, SystemExit has Python end with its code instead of 1.
+        fail(
+            f"cannot listen on {_innermost('i', traceback) or 'this address'}: it is no HOST:PORT"
+            " of a host that there is, such as 127.0.0.1:8080",
+            EXIT_MISUSED,
+        )
     else:
         sys.__excepthook__(kind, error, traceback)
 
 
 def _address(traceback: TracebackType | None) -> str:
-    """The address that waitress was binding. The error has none; its innermost call does."""
-    bound = None
-    while traceback is not None:
-        bound = traceback.tb_frame.f_locals.get("addr")
-        traceback = traceback.tb_next
+    """The address that waitress was binding."""
+    bound = _innermost("addr", traceback)
     if not isinstance(bound, tuple):
         return "this address"
     host, port, *_ = bound
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _innermost(name: str, traceback: TracebackType | None) -> object:
+    """A local variable of the innermost call: what waitress's errors do not say, it has."""
+    value = None
+    while traceback is not None:
+        value = traceback.tb_frame.f_locals.get(name)
+        traceback = traceback.tb_next
+    return value

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import msgspec
 
-from shop.drivers import check_mongodb, check_postgresql, is_port
+from shop.drivers import (
+    check_mongodb,
+    check_postgresql,
+    is_port,
+    mongodb_parameters,
+    postgresql_parameters,
+)
 
 STORES = ("memory", "sqlite", "postgresql", "mongodb")
 BUSES = ("memory", "nats", "nats+jetstream")
@@ -27,6 +34,7 @@ _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})|%00")
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,30}")
 _SUBJECT = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _STREAM = re.compile(r"[A-Za-z0-9_-]{1,255}")
+_WORD = re.compile(r"[A-Za-z0-9_]+")
 _SECRETS = "password|token|seed|secret|client_key|server_key"
 _SERVER = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 
@@ -123,12 +131,19 @@ class DatabaseUrl(msgspec.Struct, frozen=True):
         if not _DATABASE_NAME.fullmatch(database):
             raise ValueError("the name of its database has other characters than A-Z a-z 0-9 _ -")
         parsers = dict(_DATABASE_PARAMETERS)
-        if scheme != "postgresql":
+        spelled: Callable[[str], str] = unquote
+        if scheme == "postgresql":
+            known, whose = postgresql_parameters(), ", and those of psycopg"
+        else:
             del parsers["schema"]
+            known, whose = mongodb_parameters(), ", and those of pymongo"
+            spelled = str.lower
         ours, others = _parameters(query, parsers)
+        for parameter in others:
+            if spelled(parameter.partition("=")[0]) not in known:
+                raise ValueError(_unknown(parameter, query, parsers, known, whose))
         driver = f"{scheme}://{address}" + ("?" + "&".join(others) if others else "")
-        check = check_postgresql if scheme == "postgresql" else check_mongodb
-        check(driver, [parameter.partition("=")[0] for parameter in others], parsers)
+        (check_postgresql if scheme == "postgresql" else check_mongodb)(driver)
         return cls(driver, database, **ours)
 
 
@@ -180,7 +195,7 @@ class NatsUrl(msgspec.Struct, frozen=True):
         parsers = {**_NATS_PARAMETERS, **(_STREAM_PARAMETERS if jetstream else {})}
         values, others = _parameters(query, parsers)
         if others:
-            raise ValueError(f"its parameters may be {', '.join(sorted(parsers))}")
+            raise ValueError(_unknown(others[0], query, parsers))
         if "tls_key" in values and "tls_cert" not in values:
             raise ValueError("its parameter tls_key needs tls_cert")
         if not {"tls_ca", "tls_cert"}.isdisjoint(values):
@@ -218,6 +233,24 @@ def _parameters(query: str, parsers: _Parsers) -> tuple[dict[str, Any], list[str
         else:
             ours[name] = parsers[name](name, unquote(value))
     return ours, others
+
+
+def _unknown(
+    parameter: str, query: str, ours: Iterable[str], drivers: Iterable[str] = (), rest: str = ""
+) -> str:
+    """What is wrong with the first parameter that is not known.
+
+    It is named only where it can be no piece of a password that should have been percent-encoded:
+    one that stands before an @, or is itself a parameter.
+    """
+    known = f"known: {', '.join(ours)}{rest}"
+    name = parameter.partition("=")[0]
+    before = f"&{query}&".partition(f"&{parameter}&")[0]
+    if "@" in query or re.search(_SECRETS, before, re.IGNORECASE) or not _WORD.fullmatch(name):
+        return f"it has an unknown parameter; {known}"
+    near = get_close_matches(name.lower(), [*ours, *drivers], n=1)
+    hint = f": is it meant to be {near[0]}?" if near else f"; {known}"
+    return f"it has an unknown parameter {name}{hint}"
 
 
 def _matching(pattern: re.Pattern[str], what: str) -> Callable[[str, str], str]:

@@ -32,6 +32,7 @@ from tests.servers import (
 )
 
 PRODUCT = {"name": "Wireless Mouse", "price": 2999, "stock": 50}
+NO_ADDRESS = "it is no HOST:PORT of a host that there is, such as 127.0.0.1:8080"
 CREATE = "/commands/shop.product.create"
 
 Way = Callable[[str], list[str]]
@@ -214,7 +215,7 @@ def test_a_port_that_is_taken_is_said_in_one_line(way: Way, tmp_path: Path) -> N
     [
         ("THREADS=0", "THREADS must be a number from 1 on, not 0"),
         ("THREADS=x", "THREADS must be a number from 1 on, not x"),
-        ("LISTEN=nohost.invalid:1", "cannot listen: Invalid host/port specified."),
+        ("LISTEN=nohost.invalid:1", f"cannot listen on nohost.invalid:1: {NO_ADDRESS}"),
     ],
 )
 def test_make_run_says_in_one_line_what_is_wrong_with_its_variables(
@@ -226,6 +227,15 @@ def test_make_run_says_in_one_line_what_is_wrong_with_its_variables(
     with start(way, tmp_path) as server:
         assert server.await_exit() == 2
         assert told in server.log.splitlines()
+        assert "Traceback" not in server.log
+
+
+@pytest.mark.parametrize("listen", ["nohost.invalid:1", "127.0.0.1:x", "nohost.invalid"])
+def test_an_address_that_is_none_is_told_as_bad_configuration(listen: str, tmp_path: Path) -> None:
+    with start(lambda _: by_waitress(listen), tmp_path) as server:
+        assert server.await_exit() == 2
+        assert f"cannot listen on {listen}: {NO_ADDRESS}" in server.log.splitlines()
+        assert "shop.server: stopped" in server.log
         assert "Traceback" not in server.log
 
 

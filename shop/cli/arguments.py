@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import socket
-from pathlib import Path
 from typing import TypeAlias
 
+from shop.config import read_value
 from shop.urls import STORES, checked_url
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -44,9 +44,7 @@ def address(text: str) -> str:
 def store_url(text: str) -> str:
     """The URL of a store, or ``@FILE`` for a file that holds it."""
     try:
-        if text.startswith("@"):
-            text = Path(text[1:]).read_text(encoding="utf-8").strip()
-        return checked_url(text, STORES)
-    except (OSError, ValueError) as error:
+        return checked_url(read_value(text[1:]) if text.startswith("@") else text, STORES)
+    except ValueError as error:
         # What argparse says of a ValueError quotes the URL, with its password.
         raise argparse.ArgumentTypeError(str(error)) from error

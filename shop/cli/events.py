@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from uuid import UUID
 
@@ -15,6 +15,7 @@ from shop.bootstrap import event_registry, open_event_store
 from shop.cli.arguments import Commands, position, positive
 from shop.cli.looking import settings_of
 from shop.eventsourcing import Query
+from shop.eventsourcing.aggregate import aggregate_kinds
 from shop.eventsourcing.envelope import event_schemas
 from shop.web.shapes import StoredEvent
 
@@ -42,7 +43,11 @@ def add_to(commands: Commands) -> None:
         help="only events of this name",
     )
     parser.add_argument(
-        "--aggregate", action="append", metavar="NAME", help="only of this kind of aggregate"
+        "--aggregate",
+        action="append",
+        type=_aggregate_name,
+        metavar="NAME",
+        help="only of this kind of aggregate",
     )
     parser.add_argument(
         "--id",
@@ -68,11 +73,18 @@ def add_to(commands: Commands) -> None:
 
 
 def _event_name(text: str) -> str:
-    names = [event.wire.name for event in event_registry()]
+    return _one_of("event", [event.wire.name for event in event_registry()], text)
+
+
+def _aggregate_name(text: str) -> str:
+    return _one_of("aggregate", aggregate_kinds(), text)
+
+
+def _one_of(what: str, names: Sequence[str], text: str) -> str:
     if text not in names:
         near = get_close_matches(text, names)
         others = f"near: {', '.join(near)}" if near else f"known: {', '.join(names)}"
-        raise argparse.ArgumentTypeError(f"there is no event {text!r}; {others}")
+        raise argparse.ArgumentTypeError(f"there is no {what} {text!r}; {others}")
     return text
 
 

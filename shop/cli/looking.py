@@ -12,6 +12,12 @@ from shop.config import Settings
 from shop.process import EXIT_FAILED, EXIT_MISUSED, fail
 from shop.urls import redacted, sqlite_path
 
+_EXAMPLES = {
+    "sqlite": "sqlite:////var/lib/shop/shop.db",
+    "postgresql": "postgresql://shop@db.example.com/shop",
+    "mongodb": "mongodb://shop@db.example.com/shop",
+}
+
 
 def settings_of(environ: Mapping[str, str], *stores: str) -> Settings:
     """The settings, once these stores are known to be there.
@@ -36,7 +42,7 @@ def must_exist(url: str, where: str) -> None:
         fail(
             f"cannot find the database {missing}\n"
             f"`python -m shop serve` makes it there; {where} says where to look instead, such as"
-            " sqlite:////var/lib/shop/shop.db",
+            f" {_EXAMPLES[url.partition(':')[0]]}",
             EXIT_MISUSED,
         )
 

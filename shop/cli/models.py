@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 
 from shop.bootstrap import bootstrap
 from shop.cli.arguments import Commands
 from shop.cli.looking import settings_of
 from shop.cli.progress import progress
-from shop.eventsourcing import Difference, Shadow
+from shop.eventsourcing import CheckpointMovedError, Difference, ProjectionError, Query, Shadow
 from shop.process import EXIT_FAILED, EXIT_MISUSED, fail
 from shop.runtime import Shop
 
@@ -36,38 +36,61 @@ def add_to(commands: Commands) -> None:
         "verify",
         help="compare read models with the log",
         description="Fold the whole log again and compare the outcome with the read models in use,"
-        " which stay as they are. Prints what differs; exit code 1 if anything does. The shop may"
-        " be running meanwhile.",
+        " which stay as they are. Prints what differs, and how many events the models are behind;"
+        " exit code 1 if anything differs. The shop may be running meanwhile.",
     )
     verify.add_argument("names", nargs="*", metavar="NAME", help="a projection (default: all)")
     verify.set_defaults(run=_verify)
 
 
 def _rebuild(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    with closing(bootstrap(settings_of(environ, "event_store", "model_store"))) as shop:
-        for name in _chosen(shop, arguments.names):
-            with _shadow(shop, name) as shadow, progress(name) as show:
-                differences = shadow.differences(show) if arguments.report else []
-                shadow.catch_up(shop.store.head(), show)
-                shadow.promote()
-                position = shadow.position
-            print(f"{name}: built anew, up to position {position}", flush=True)
-            _print(differences)
-    return 0
+    def rebuild(shop: Shop, name: str) -> bool:
+        with _shadow(shop, name) as shadow, progress(name) as show:
+            differences = shadow.differences(show) if arguments.report else []
+            shadow.catch_up(shop.store.head(), show)
+            shadow.promote()
+            position = shadow.position
+        print(f"{name}: built anew, up to position {position}", flush=True)
+        _print(differences)
+        return True
+
+    return _each(arguments.names, environ, rebuild)
 
 
 def _verify(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    wrong = False
+    def verify(shop: Shop, name: str) -> bool:
+        head = shop.store.head()
+        with _shadow(shop, name) as shadow, progress(name) as show:
+            differences = shadow.differences(show)
+            position = shadow.position
+        behind = _behind(shop, name, position, head)
+        print(f"{name}: {_verdict(differences)}, up to position {position}{behind}", flush=True)
+        _print(differences)
+        return not differences
+
+    return _each(arguments.names, environ, verify)
+
+
+def _each(
+    names: Sequence[str], environ: Mapping[str, str], see_to: Callable[[Shop, str], bool]
+) -> int:
+    """See to each of the projections; what hinders one hinders no other, and is told at the end.
+
+    ``see_to`` tells whether all was well.
+    """
+    right = True
+    hindrances = []
     with closing(bootstrap(settings_of(environ, "event_store", "model_store"))) as shop:
-        for name in _chosen(shop, arguments.names):
-            with _shadow(shop, name) as shadow, progress(name) as show:
-                differences = shadow.differences(show)
-                position = shadow.position
-            verdict = f"{_verdict(differences)}, up to position {position}"
-            print(f"{name}: {verdict}", flush=True)
-            _print(differences)
-            wrong = wrong or bool(differences)
-    return EXIT_FAILED if wrong else 0
+        for name in _chosen(shop, names):
+            try:
+                right = see_to(shop, name) and right
+            except CheckpointMovedError:
+                hindrances.append(f"{name}: another rebuild or verify of it began meanwhile")
+            except ProjectionError as error:
+                hindrances.append(str(error))
+    if hindrances:
+        fail("\n".join(hindrances), EXIT_FAILED)
+    return 0 if right else EXIT_FAILED
 
 
 def _chosen(shop: Shop, names: Sequence[str]) -> Sequence[str]:
@@ -80,12 +103,18 @@ def _chosen(shop: Shop, names: Sequence[str]) -> Sequence[str]:
 
 def _shadow(shop: Shop, name: str) -> Shadow:
     if shop.models.checkpoint(name) is None:
-        fail(
+        raise ProjectionError(
             f"{name} has no read models yet, as it never ran: start the shop once, with"
-            " `python -m shop serve`, and it builds them",
-            EXIT_FAILED,
+            " `python -m shop serve`, and it builds them"
         )
     return Shadow(shop.progress[name].projection, shop.store, shop.models)
+
+
+def _behind(shop: Shop, name: str, position: int, head: int) -> str:
+    """How far models at a position are behind the log, in events that concern them."""
+    names = shop.progress[name].projection.event_names
+    count = sum(1 for _ in shop.store.read(Query(names=names, after=position, to=head)))
+    return f", {count} {'event' if count == 1 else 'events'} behind" if count else ""
 
 
 def _verdict(differences: Sequence[Difference]) -> str:

@@ -26,7 +26,9 @@ def add_to(commands: Commands) -> None:
         " shows them. The shop may be running meanwhile.",
     )
     parser.add_argument(
-        "--status", type=WorkflowStatus, choices=list(WorkflowStatus), help="only with this status"
+        "--status",
+        choices=[status.value for status in WorkflowStatus],
+        help="only with this status",
     )
     parser.set_defaults(run=_list)
     actions = parser.add_subparsers(title="actions", metavar="ACTION")
@@ -45,7 +47,8 @@ def add_to(commands: Commands) -> None:
 def _list(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     with closing(bootstrap(settings_of(environ, "event_store", "model_store"))) as shop:
         shop.check_open()
-        for entry in shop.list_workflows(arguments.status):
+        status = arguments.status and WorkflowStatus(arguments.status)
+        for entry in shop.list_workflows(status):
             sys.stdout.buffer.write(msgspec.json.encode(entry) + b"\n")
         sys.stdout.buffer.flush()
     return 0

@@ -50,7 +50,7 @@ class _Identified(msgspec.Struct, frozen=True):
 
 def check_no_conditions() -> None:
     """Raise :class:`Problem` for headers that are about one command, which would go unheeded."""
-    for name in ("If-Match", "Idempotency-Key"):
+    for name in ("If-Match", "If-None-Match", "Idempotency-Key"):
         if name in request.headers:
             raise Problem(
                 400,

@@ -49,6 +49,10 @@ def _parameter(name: str, description: str, schema: Document) -> Document:
     return {"name": name, "in": "header", "description": description, "schema": schema}
 
 
+_EXPECTED = (
+    "The expected version of the addressed aggregate, in quotes: the `ETag` of a command's"
+    " answer, or of `GET /streams/{aggregate}/{id}`; no other read has it"
+)
 PARAMETERS: Document = {
     "IdempotencyKey": _parameter(
         "Idempotency-Key",
@@ -57,9 +61,11 @@ PARAMETERS: Document = {
     ),
     "IfMatch": _parameter(
         "If-Match",
-        "The expected version of the addressed aggregate, in quotes: the `ETag` of a command's"
-        " answer, or of `GET /streams/{aggregate}/{id}`; no other read has it",
-        {"type": "string", "pattern": '^"[0-9]{1,18}"$'},
+        f"{_EXPECTED}. `*` stands for any",
+        {"type": "string", "pattern": r'^(\*|"[0-9]{1,18}")$'},
+    ),
+    "IfMatchOfNew": _parameter(
+        "If-Match", _EXPECTED, {"type": "string", "pattern": '^"[0-9]{1,18}"$'}
     ),
     "Prefer": _parameter(
         "Prefer",

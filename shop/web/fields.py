@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from enum import StrEnum
 from functools import lru_cache
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -14,12 +15,15 @@ from shop.eventsourcing import CommandPayload, PayloadError, Registry
 from shop.eventsourcing.registry import payload_error
 from shop.web.errors import FieldError, Problem
 
+WIRE_NAME = r"^[a-z0-9_.]+$(?!\n)"
+"""A pattern for the names of events and aggregates; it takes others as well."""
 _PARTS = 100
 """How far a list is looked into."""
 _PATTERNS = {
     f"Expected `str` matching regex {pattern!r}": told
     for pattern, told in {
         EMAIL: "This is no e-mail address",
+        WIRE_NAME: "Expected a name: lower-case letters, digits and _, in words joined by dots",
         LINE: "This must be one line of text, with at least one visible character",
     }.items()
 }
@@ -130,11 +134,13 @@ def _told(reason: str, wanted: Any) -> str:
 
 
 def _choices(wanted: Any) -> Iterator[Any]:
-    """The values of the literals that a type is made of."""
-    for part in get_args(wanted):
-        if get_origin(wanted) is Literal:
-            yield part
-        else:
+    """The values of the literals and enumerations that a type is made of."""
+    if get_origin(wanted) is Literal:
+        yield from get_args(wanted)
+    elif isinstance(wanted, type) and issubclass(wanted, StrEnum):
+        yield from wanted
+    else:
+        for part in get_args(wanted):
             yield from _choices(part)
 
 

@@ -49,6 +49,13 @@ def expected_version(environ: Environ, *, creates: bool) -> int | None:
 
     ``*`` asks that the aggregate exists, as all commands do that do not create it.
     """
+    if "HTTP_IF_NONE_MATCH" in environ:
+        raise Problem(
+            400,
+            "header-invalid",
+            "a command takes no If-None-Match: it is If-Match, with the version of the aggregate,"
+            " that has it refused when somebody else was faster",
+        )
     text = environ.get("HTTP_IF_MATCH")
     if text is None or (text == "*" and not creates):
         return None

@@ -11,12 +11,12 @@ from msgspec import UNSET, Meta, UnsetType
 
 from shop.eventsourcing import AggregateRef, Event, EventData, Query
 from shop.runtime import Shop
+from shop.web.fields import WIRE_NAME
 from shop.web.queries import PageQuery
 from shop.web.reading import Answer, Listing, NoQuery, Read
 from shop.web.shapes import Page, StoredEvent
 
-_WIRE_NAME = r"^[a-z0-9_.]+$(?!\n)"
-WireName = Annotated[str, Meta(max_length=200, pattern=_WIRE_NAME)]
+WireName = Annotated[str, Meta(max_length=200, pattern=WIRE_NAME)]
 
 
 class EventsQuery(PageQuery, frozen=True, kw_only=True):
@@ -31,7 +31,7 @@ class EventsQuery(PageQuery, frozen=True, kw_only=True):
     aggregate: (
         Annotated[
             str,
-            Meta(max_length=200, pattern=_WIRE_NAME, description="Only of this kind of aggregate"),
+            Meta(max_length=200, pattern=WIRE_NAME, description="Only of this kind of aggregate"),
         ]
         | UnsetType
     ) = UNSET
@@ -66,7 +66,7 @@ def get_event(shop: Shop, query: NoQuery, id: UUID) -> Answer:
 
 def list_stream(shop: Shop, query: PageQuery, aggregate: str, id: UUID) -> Answer:
     """The events of one aggregate, by version. The entity tag is the aggregate's version."""
-    if not re.fullmatch(_WIRE_NAME, aggregate):
+    if not re.fullmatch(WIRE_NAME, aggregate):
         return Answer(None)
     listing = Listing(query)
     refs = [AggregateRef(aggregate, id)]

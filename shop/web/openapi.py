@@ -94,6 +94,7 @@ def _command_paths(
     paths = {f"/commands/{cls.wire.name}/{{id}}": True}
     if cls.creates:
         paths = {f"/commands/{cls.wire.name}": False, **paths}
+    if_match = "IfMatchOfNew" if cls.creates else "IfMatch"
     summary = (getdoc(cls) or "").splitlines()[0]
     return {
         path: {
@@ -104,7 +105,7 @@ def _command_paths(
                 "tags": [cls.aggregate],
                 "parameters": [
                     *([_path_parameter("id")] if with_id else []),
-                    *map(ref("parameters"), ("IdempotencyKey", "IfMatch", "Prefer")),
+                    *map(ref("parameters"), ("IdempotencyKey", if_match, "Prefer")),
                 ],
                 "requestBody": {
                     "required": True,

@@ -285,9 +285,15 @@ def test_a_user_of_postgresql_who_may_only_read_is_told_so_until_he_may_write(
             postgres_server, "GRANT ALL ON ALL TABLES IN SCHEMA shop TO clerk", database="shop"
         )
         assert store.append([noted(note(), 1)]).first == 2
-    with pytest.raises(StoreError, match=told) as refused:
-        bootstrap(Settings(event_store=f"{url}?schema=another"))
-    assert hidden(PASSWORD, refused.value)
+    for elsewhere, right in (
+        (f"{url}?schema=another", "CREATE on the database"),
+        (url.replace("/shop", "/another"), "CREATEDB"),
+    ):
+        with pytest.raises(
+            StoreError, match=f"{told}.*the user needs {right}, or somebody who"
+        ) as e:
+            bootstrap(Settings(event_store=elsewhere))
+        assert hidden(PASSWORD, e.value)
 
 
 def test_a_user_of_mongodb_who_may_only_read_is_told_so_until_he_may_write(

@@ -67,6 +67,24 @@ class TestHelp:
             main(line.split(), {"SHOP_EVENT_STORE": "memory://"})
         assert "usage:" in capsys.readouterr().err
 
+    @pytest.mark.parametrize(
+        ("line", "told"),
+        [
+            ("events --name shop.order.place", "no event 'shop.order.place'; near: shop.order.pl"),
+            ("events --name ?", "there is no event '?'; known: shop.product.created"),
+            ("events --aggregate shop.oder", "no aggregate 'shop.oder'; near: shop.order"),
+            ("events --aggregate ?", "there is no aggregate '?'; known: "),
+            ("workflows --status bad", "invalid choice: 'bad' (choose from "),
+            ("copy --to @/missing", "--to: cannot read /missing: No such file or directory"),
+        ],
+    )
+    def test_what_would_have_been_right_is_told(
+        self, line: str, told: str, capsys: Captured
+    ) -> None:
+        with pytest.raises(SystemExit, match="2"):
+            main(line.split(), {"SHOP_EVENT_STORE": "memory://"})
+        assert told in capsys.readouterr().err
+
 
 class TestConfig:
     def test_it_shows_the_settings_in_effect(self, capsys: Captured) -> None:
@@ -126,7 +144,7 @@ class TestFailures:
             main(line.split(), {"SHOP_EVENT_STORE": f"sqlite:///{file}"})
         told = capsys.readouterr().err
         assert f"cannot find the database {tmp_path / file}: No such file" in told
-        assert "SHOP_EVENT_STORE says where to look" in told
+        assert "SHOP_EVENT_STORE says where to look instead, such as sqlite:////" in told
         assert list(tmp_path.iterdir()) == []
 
     @pytest.mark.parametrize("line", ["verify", "rebuild --all"])
@@ -150,7 +168,8 @@ class TestFailures:
                 main(line.split(), {"SHOP_EVENT_STORE": missing})
             told = capsys.readouterr()
             assert f"cannot find the database {redacted(missing)}: there is no shop" in told.err
-            assert "SHOP_EVENT_STORE says where to look" in told.err
+            own_kind = f"such as {url.partition(':')[0]}://"
+            assert f"SHOP_EVENT_STORE says where to look instead, {own_kind}" in told.err
             assert told.out == ""
             with closing(open_backend(missing)) as backend:
                 assert not backend.exists()

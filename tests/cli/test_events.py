@@ -7,8 +7,6 @@ import signal
 import subprocess
 import sys
 
-import pytest
-
 from shop.cli import main
 from shop.runtime import Shop
 from shop.web import create_app
@@ -49,21 +47,6 @@ def test_of_an_option_given_several_times_any_has_to_match(
 ) -> None:
     names = ["--name", "shop.pricing.set", "--name", "shop.product.created"]
     assert events(capsys, environ, *names) == [1, 2, 3, 4, 5, 6]
-
-
-@pytest.mark.parametrize(
-    ("name", "told"),
-    [
-        ("shop.order.place", "there is no event 'shop.order.place'; near: shop.order.placed"),
-        ("?", "there is no event '?'; known: shop.product.created"),
-    ],
-)
-def test_an_event_that_there_is_not_is_refused_and_others_are_named(
-    shop: Shop, environ: dict[str, str], capsys: Captured, name: str, told: str
-) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        main(["events", "--name", name], environ)
-    assert told in capsys.readouterr().err
 
 
 def test_following_prints_what_happens_meanwhile_until_the_limit(

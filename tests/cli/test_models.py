@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from contextlib import closing
+from typing import Any
 
 import msgspec
 import pytest
 
-from shop.bootstrap import bootstrap
+from shop.bootstrap import PROJECTIONS, bootstrap
 from shop.cli import main
 from shop.config import Settings
 from shop.domain.product import RenameProduct
-from shop.eventsourcing import Command
-from shop.projections.shop_stats import Stats
+from shop.eventsourcing import Command, Shadow
+from shop.projections.shop_stats import ShopStats, Stats
 from shop.runtime import Shop
 from tests.cli.conftest import Captured, create, tamper, total_products
 from tests.conftest import Eventually
@@ -99,7 +100,7 @@ class TestRebuild:
         assert '"total_products":99' in printed
         assert '"total_products":3' in printed
 
-    def test_it_starts_no_projections(self, environ: dict[str, str]) -> None:
+    def test_it_starts_no_projections(self, environ: dict[str, str], capsys: Captured) -> None:
         """Else a command that looks would do, too."""
         settings = Settings.from_env(environ)
         with bootstrap(settings) as shop:
@@ -107,10 +108,62 @@ class TestRebuild:
         with closing(bootstrap(settings)) as shop:
             shop.commands.dispatch(Command.new(RenameProduct(name="Rat"), id))
         assert main(["verify"], environ) == 0
+        verified = capsys.readouterr().out.splitlines()
+        assert "product_catalog: agrees with the log, up to position 2, 1 event behind" in verified
+        assert "shop_stats: agrees with the log, up to position 2" in verified
         assert main(["rebuild", "shop_stats"], environ) == 0
         with closing(bootstrap(settings)) as shop:
             assert shop.reader("shop_stats").position() == 3
             assert shop.reader("product_catalog").position() == 2
+
+
+class Newcomer(ShopStats):
+    name = "newcomer"
+
+
+BOTH = pytest.mark.parametrize("line", [["verify"], ["rebuild", "--all"]], ids=" ".join)
+
+
+@BOTH
+def test_one_that_never_ran_keeps_nobody_from_the_others(
+    line: list[str],
+    shop: Shop,
+    environ: dict[str, str],
+    capsys: Captured,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("shop.bootstrap.PROJECTIONS", (Newcomer(), *PROJECTIONS))
+    with pytest.raises(SystemExit, match="1"):
+        main(line, environ)
+    told = capsys.readouterr()
+    assert [text.split(":")[0] for text in told.out.splitlines()] == list(shop.projections)
+    assert told.err.splitlines()[-1].startswith("newcomer has no read models yet, as it never ran")
+
+
+@BOTH
+def test_one_that_is_rebuilt_meanwhile_keeps_nobody_from_the_others(
+    line: list[str],
+    shop: Shop,
+    environ: dict[str, str],
+    capsys: Captured,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    catch_up = Shadow.catch_up
+
+    def overtaken(self: Shadow, *arguments: Any) -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(Shadow, "catch_up", catch_up)
+            if self._projection.name == "shop_stats":
+                Shadow(shop.progress["shop_stats"].projection, shop.store, shop.models)
+            self.catch_up(*arguments)
+
+    monkeypatch.setattr(Shadow, "catch_up", overtaken)
+    with pytest.raises(SystemExit, match="1"):
+        main(line, environ)
+    told = capsys.readouterr()
+    done = [text.split(":")[0] for text in told.out.splitlines()]
+    assert done == [name for name in shop.projections if name != "shop_stats"]
+    assert "shop_stats: another rebuild or verify of it began meanwhile" in told.err
 
 
 def test_progress_is_a_bar_on_a_terminal(

@@ -22,6 +22,9 @@ def _leaves_no_trace(client: Shopper) -> Iterator[None]:
     assert client.get("/events").json == {"items": [], "next": None}
 
 
+NO_NAME = "Expected a name: lower-case letters, digits and _, in words joined by dots"
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -177,9 +180,21 @@ def test_what_is_wrong_with_a_field_is_told_in_words(
     assert [error["detail"] for error in errors] == [detail]
 
 
-def test_what_a_query_parameter_may_be_is_listed(client: Shopper) -> None:
-    [error] = answered(client.get("/orders?status=x"))["errors"]
-    assert error == {"detail": "Expected one of: open, paid, cancelled", "parameter": "status"}
+@pytest.mark.parametrize(
+    ("query", "detail"),
+    [
+        ("/orders?status=x", "Expected one of: open, paid, cancelled"),
+        (
+            "/workflows?status=x",
+            "Expected one of: running, compensating, completed, compensated, failed, parked",
+        ),
+        ("/events?name=shop.order.*", NO_NAME),
+        ("/events?aggregate=Shop", NO_NAME),
+    ],
+)
+def test_what_a_query_parameter_may_be_is_told(client: Shopper, query: str, detail: str) -> None:
+    [error] = answered(client.get(query))["errors"]
+    assert error["detail"] == detail
 
 
 def test_a_body_over_one_mebibyte_is_413(client: Shopper) -> None:

@@ -64,7 +64,7 @@ def test_each_command_is_answered_with_a_line_in_order(shopper: Shopper) -> None
     assert names == ["Rat", "Cat"]
 
 
-@pytest.mark.parametrize("header", ["If-Match", "Idempotency-Key"])
+@pytest.mark.parametrize("header", ["If-Match", "If-None-Match", "Idempotency-Key"])
 def test_headers_that_are_about_one_command_are_refused(shopper: Shopper, header: str) -> None:
     line = msgspec.json.encode(create())
     refused = shopper.post("/commands", line, NDJSON, **{header.replace("-", "_"): str(uuid4())})

@@ -183,6 +183,17 @@ def test_what_is_to_be_created_cannot_be_expected_to_exist(shopper: Shopper) -> 
     assert problem(answer) == (400, "header-invalid")
 
 
+@pytest.mark.parametrize("tag", ["*", '"1"'])
+def test_a_condition_that_no_command_has_is_refused_and_not_passed_over(
+    shopper: Shopper, tag: str
+) -> None:
+    id = shopper.product()
+    for name, payload in (("create", MOUSE), ("rename", {"name": "Rat"})):
+        answer = shopper.command(f"shop.product.{name}", payload, id, if_none_match=tag)
+        assert problem(answer) == (400, "header-invalid")
+        assert "If-None-Match" in answered(answer)["detail"]
+
+
 def test_to_create_what_exists_is_409(shopper: Shopper) -> None:
     id = shopper.product()
     assert problem(shopper.command("shop.product.create", MOUSE, id)) == (409, "product-exists")

@@ -53,6 +53,21 @@ def test_every_command_is_documented(memory_shop: Shop, document: dict[str, Any]
         assert document["components"]["schemas"][cls.__name__]["additionalProperties"] is False
 
 
+@pytest.mark.parametrize(("name", "taken"), [("rename", True), ("create", False)])
+def test_the_expected_versions_that_are_documented_are_taken(
+    client: Shopper, document: dict[str, Any], name: str, taken: bool
+) -> None:
+    post = document["paths"][f"/commands/shop.product.{name}/{{id}}"]["post"]
+    parameters = document["components"]["parameters"]
+    named = [parameters[p["$ref"].rpartition("/")[2]] for p in post["parameters"] if "$ref" in p]
+    [pattern] = [p["schema"]["pattern"] for p in named if p["name"] == "If-Match"]
+    assert re.search(pattern, '"1"')
+    assert (re.search(pattern, "*") is not None) == taken
+    payload = {"name": "Rat", **({} if taken else {"price": 1, "stock": 1})}
+    answer = client.command(f"shop.product.{name}", payload, str(uuid4()), if_match="*")
+    assert answer.status_code == (404 if taken else 400)
+
+
 def test_the_examples_are_accepted(client: Shopper, document: dict[str, Any]) -> None:
     for path, item in document["paths"].items():
         if "post" in item and path != "/commands":

@@ -20,6 +20,12 @@ _ADVICE: dict[type[psycopg.Error], str] = {
     errors.QueryCanceled: "somebody cancelled it",
 }
 """What passes with time, or when somebody sees to it: worth a retry."""
+_RIGHTS = {
+    "create database": "CREATEDB, or somebody who has it makes the database beforehand",
+    "for database": "CREATE on the database, or somebody who has it makes the schema beforehand,"
+    " with all rights on it for the user",
+}
+_USUAL_RIGHTS = "all rights on the schema and on what is in it"
 _EXTENDING = {"mdextend", "mdzeroextend"}
 """Where PostgreSQL makes a table's file longer. A quota that ends there has no code of its own."""
 
@@ -40,10 +46,8 @@ def translation(error: psycopg.Error, place: str, timeout: float) -> StoreError:
     if any(sign in text for sign in ("authentication failed", "pg_hba.conf", 'FATAL: role "')):
         return StoreError(f"{place} does not let us in: {text}")
     if isinstance(error, errors.InsufficientPrivilege):
-        return StoreError(
-            f"{place} does not let us do that: {text} (the user needs all rights on the schema and"
-            " on what is in it)"
-        )
+        needed = next((right for what, right in _RIGHTS.items() if what in text), _USUAL_RIGHTS)
+        return StoreError(f"{place} does not let us do that: {text} (the user needs {needed})")
     if isinstance(error, psycopg.OperationalError):
         return StoreUnavailableError(f"cannot reach {place}: {text or type(error).__name__}")
     return StoreError(f"{place}: {text}")
