@@ -104,6 +104,7 @@ def register_batch(app: Flask, shop: Shop, *, most: int) -> None:
         try:
             line = parse(text)
             id = line.id
+            check_goes_on()
             cls = known_command(shop, line.name)
             check_addressed(cls, line.aggregate_id)
             payload = convert_payload(registry, line.name, line.payload, at="/payload")
@@ -111,11 +112,13 @@ def register_batch(app: Flask, shop: Shop, *, most: int) -> None:
         except Exception as error:  # noqa: BLE001 - a bad line must not end the others
             return _failed(id, error)
 
+    def check_goes_on() -> None:
+        if shop.ending:
+            raise Problem(503, "unavailable", "the shop is stopping", headers=RETRY_AFTER)
+
     def parse(text: bytes) -> Line:
         if len(text) > LARGEST_BODY:
             raise Problem(413, "body-too-large", f"a line has at most {LARGEST_BODY} bytes")
-        if shop.ending:
-            raise Problem(503, "unavailable", "the shop is stopping", headers=RETRY_AFTER)
         try:
             return decode(text)
         except (ValueError, RecursionError) as error:

@@ -42,6 +42,18 @@ def send(shopper: Shopper, *lines: object) -> list[dict[str, Any]]:
     return [msgspec.json.decode(line) for line in answer.data.splitlines()]
 
 
+def test_lines_that_a_stopping_shop_does_not_begin_are_told_by_their_ids(
+    memory_shop: Shop, client: Shopper
+) -> None:
+    memory_shop.end_waits()
+    key = str(uuid4())
+    results = send(client, create(id=key), create())
+    told = [(r["status"], r["type"], r["command_id"]) for r in results]
+    stopping = (503, "urn:shop:problem:unavailable")
+    assert told == [(*stopping, key), (*stopping, None)]
+    assert memory_shop.store.head() == 0
+
+
 def test_each_command_is_answered_with_a_line_in_order(shopper: Shopper) -> None:
     mouse, key = str(uuid4()), str(uuid4())
     results = send(
