@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import groupby
@@ -12,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 from shop.backends.sqlite.errors import translated, translation
 from shop.backends.sqlite.opening import connect, open_file, roll_back
-from shop.eventsourcing.errors import StoreClosedError, StoreError
+from shop.eventsourcing.errors import StoreClosedError, StoreError, StoreUnavailableError
 from shop.eventsourcing.group_commit import Entry, GroupCommit
 
 logger = logging.getLogger(__name__)
@@ -27,6 +29,8 @@ error when that piece wrote nothing. What it raises undoes the whole transaction
 
 _PATIENCE = 1.0
 """Seconds that writes under way have to end when the file is closed."""
+_LOOK = 1.0
+"""Seconds from one look at whether the file is still there to the next."""
 
 
 class Database:
@@ -35,6 +39,10 @@ class Database:
     Writers of this process share transactions (see :mod:`shop.eventsourcing.group_commit`), each
     durable when :meth:`write` returns: ``synchronous=FULL`` has the log on disk by then. Readers
     never wait for writers. A lock held by another process is waited for, ``timeout`` seconds.
+
+    A file that is deleted, moved away or replaced while it is open would take everything, and
+    nobody would ever find it again. So reads and writes raise :class:`StoreUnavailableError` from a
+    second later on, until it is back.
     """
 
     def __init__(self, path: Path, *, timeout: float = 5.0) -> None:
@@ -50,6 +58,9 @@ class Database:
         self._closed = False
         with translated(path, timeout):
             self._writer = open_file(path, timeout)
+            self._place = path.absolute()  # wherever the process goes
+            self._file = self._place.stat()
+        self._next_look = 0.0
         self._group = GroupCommit(self._commit)
 
     def write(self, work: Work[T]) -> T:
@@ -97,6 +108,7 @@ class Database:
 
     def read_together(self, *queries: tuple[str, Sequence[Any]]) -> list[list[Row]]:
         """Run several queries on one and the same state of the database."""
+        self._check_there()
         try:
             connection = self._idle_readers.pop()
         except IndexError:
@@ -147,6 +159,7 @@ class Database:
 
         Raises where no transaction can be begun, which is nobody's fault and fails for all.
         """
+        self._check_there()
         try:
             if self._done_at_once(group):
                 return
@@ -163,6 +176,22 @@ class Database:
                 if isinstance(error, sqlite3.Error):
                     group[0].error = translation(error, self.path, self._timeout)
                     group[0].error.__cause__ = error
+
+    def _check_there(self) -> None:
+        """Raise :class:`StoreUnavailableError` where the path leads to another file, or to none."""
+        now = time.monotonic()
+        if now < self._next_look:
+            return
+        try:
+            there = os.path.samestat(self._place.stat(), self._file)
+        except OSError:
+            there = False
+        if not there:
+            raise StoreUnavailableError(
+                f"{self.path} was deleted, moved or replaced while it is in use: put it back, or"
+                " start the shop again to go on with what is there"
+            )
+        self._next_look = now + _LOOK
 
     def _done_at_once(self, group: Sequence[Entry[_Task]]) -> bool:
         """Whether all of the group could be done by one statement."""
