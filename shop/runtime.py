@@ -162,6 +162,7 @@ class Shop:
             close()
 
     def _start_threads(self) -> None:
+        logger.info("the log is at position %d", self.store.head())
         if self._worker is not None:
             self._worker.start()  # first, as it looks into the store, which may be away again
         for thread in self._threads():

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -59,6 +60,7 @@ def _start(settings: Settings, threads: int) -> Shop:
     at_stop = ExitStack()
     if threading.current_thread() is threading.main_thread():
         stop_on_signals(at_stop.close)  # before all that takes time: signals may come already
+    logger.info("starting in %s with %s", Path.cwd(), ", ".join(settings.lines()))
     with clear_failures():
         shop = bootstrap(settings, threads=threads)
     at_stop.callback(shop.end_waits)
