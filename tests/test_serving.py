@@ -303,10 +303,17 @@ def test_log_records_are_lines_with_time_level_thread_and_logger(tmp_path: Path)
     with start(by_waitress, tmp_path) as server:
         server.await_ready()
         await_true(lambda: "Serving on" in server.log)
-        time_, level, thread, logger, *message = server.log.splitlines()[0].split()
-        assert time_.endswith("Z")
-        assert (level, thread, logger) == ("INFO", "MainThread", "waitress:")
-        assert message == ["Serving", "on", f"http://127.0.0.1:{server.port}"]
+        lines = [line.split(maxsplit=4) for line in server.log.splitlines()]
+        assert all(time.endswith("Z") for time, *_ in lines)
+        assert [tuple(line[1:4]) for line in lines] == [
+            ("INFO", "MainThread", "shop.server:"),
+            ("INFO", "MainThread", "shop.runtime:"),
+            ("INFO", "MainThread", "waitress:"),
+        ]
+        settings, position, serving = (line[4] for line in lines)
+        assert settings.startswith(f"starting in {tmp_path} with SHOP_EVENT_STORE=sqlite:///")
+        assert position == "the log is at position 0"
+        assert serving == f"Serving on http://127.0.0.1:{server.port}"
 
 
 def test_every_way_to_serve_tells_waitress_the_same() -> None:
