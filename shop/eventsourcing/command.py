@@ -29,7 +29,7 @@ from shop.eventsourcing.errors import (
     UnregisteredError,
 )
 from shop.eventsourcing.event import AggregateRef, Event, EventData, Metadata, new_id
-from shop.eventsourcing.registry import Payload, Registry, WireFormat
+from shop.eventsourcing.registry import Payload, Registry, WireFormat, check_payload
 from shop.eventsourcing.retry import ConflictRetry
 from shop.eventsourcing.store import Commit, EventStore, Query
 from shop.eventsourcing.unit_of_work import Draft, Pipeline, UnitOfWork
@@ -57,6 +57,7 @@ def command(name: str, *, creates: bool = False) -> Callable[[C], C]:
     """
 
     def decorate(cls: C) -> C:
+        check_payload(cls, CommandPayload)
         cls.wire = WireFormat(name)
         cls.aggregate = name.rpartition(".")[0]
         cls.creates = creates

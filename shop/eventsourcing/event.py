@@ -11,7 +11,7 @@ from uuid import UUID
 
 import msgspec
 
-from shop.eventsourcing.registry import Payload, Upcaster, WireFormat
+from shop.eventsourcing.registry import Payload, Upcaster, WireFormat, check_payload
 
 
 class EventData(Payload, frozen=True):
@@ -33,6 +33,7 @@ def event(
     """
 
     def decorate(cls: C) -> C:
+        check_payload(cls, EventData)
         cls.wire = WireFormat(name, version, upcasters or {})
         return cls
 

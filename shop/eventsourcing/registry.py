@@ -49,6 +49,15 @@ class Payload(msgspec.Struct, frozen=True):
 P = TypeVar("P", bound=Payload)
 
 
+def check_payload(cls: type, base: type[Payload]) -> None:
+    """Raise ``TypeError`` for a class that is to travel and is no kind of payload."""
+    if not issubclass(cls, base):
+        raise TypeError(
+            f"{cls.__qualname__} is no {base.__name__}: class"
+            f" {cls.__name__}({base.__name__}, frozen=True)"
+        )
+
+
 class Registry(Generic[P]):
     """Payload classes by wire name. Fill it before it is shared: reading it is thread-safe."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time as clock
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID, uuid4
@@ -16,6 +17,7 @@ from shop.eventsourcing import (
     Metadata,
     PayloadError,
     Registry,
+    command,
     event,
     new_id,
 )
@@ -55,6 +57,17 @@ def test_a_registry_knows_its_classes() -> None:
     assert "notebook.noted" in known
     assert "notebook.nothing" not in known
     assert known["notebook.noted"] is Noted
+
+
+@pytest.mark.parametrize(
+    ("mark", "base"), [(event("a.b"), "EventData"), (command("a.b"), "CommandPayload")]
+)
+def test_what_is_no_payload_is_given_no_name(mark: Callable[[type], type], base: str) -> None:
+    class Plain:
+        """As one forgets the base."""
+
+    with pytest.raises(TypeError, match=rf"Plain is no {base}: class Plain\({base}, frozen=True\)"):
+        mark(Plain)
 
 
 def test_an_unknown_name_is_refused() -> None:
