@@ -33,13 +33,17 @@ _LONGEST_REST = 63
 class Entry(Generic[T]):
     """One caller's work in a group, and its outcome: a result or an error."""
 
-    __slots__ = ("_calls", "done", "error", "result", "work")
+    __slots__ = ("_calls", "done", "error", "left", "next", "result", "work")
 
     def __init__(self, work: T) -> None:
         self.work = work
         self.result: Any = None
         self.error: BaseException | None = None
         self.done = False
+        self.left = False
+        """Whether the caller has gone before that."""
+        self.next: Entry[T] | None = None
+        """The one after it in the group."""
         self._calls: SimpleQueue[None] = SimpleQueue()
 
     def wait(self, timeout: float | None) -> None:
@@ -50,6 +54,17 @@ class Entry(Generic[T]):
     def call(self) -> None:
         """End the wait under way, or the next one: there is an outcome, or something to do."""
         self._calls.put(None)
+
+    def call_next(self) -> None:
+        """Call who comes next in the group, now that this one is done.
+
+        All called at once would only queue for the interpreter's lock, and be woken in vain.
+        """
+        following = self.next
+        while following is not None and following.left:
+            following = following.next
+        if following is not None:
+            following.call()
 
 
 class GroupCommit(Generic[T]):
@@ -106,6 +121,7 @@ class GroupCommit(Generic[T]):
                         self._lead()
                     else:
                         entry.wait(patience)
+                entry.call_next()
         except BaseException:  # such as Ctrl-C: nobody is to wait for a leader who has gone
             for entry in entries:
                 self._leave(entry)
@@ -152,11 +168,13 @@ class GroupCommit(Generic[T]):
                 entry.error = CommitInDoubtError("the commit was interrupted")
             raise
         finally:
-            for entry in group:
-                entry.done = True
+            following = None
+            for entry in reversed(group):  # so that who is done calls those alone who are, too
+                entry.next, entry.done, following = following, True, entry
             self._hand_over(len(group), began)
-            for entry in group:
-                entry.call()
+            group[0].call()
+            if group[0].left:
+                group[0].call_next()
 
     def _hand_over(self, size: int, began: float) -> None:
         """After a group of that size, let others lead."""
@@ -170,17 +188,20 @@ class GroupCommit(Generic[T]):
             else:
                 now = time.monotonic()
                 self._until = now + _PATIENCE * (now - began)
-            self._call_next()
+            self._call_first()
 
     def _leave(self, entry: Entry[T]) -> None:
-        """Take back what is not being committed yet."""
+        """Take back what is not being committed yet; of the rest, hold nobody up."""
         with self._lock:
-            if entry not in self._queue:
+            if entry in self._queue:
+                self._queue.remove(entry)
+                self._call_first()
                 return
-            self._queue.remove(entry)
-            self._call_next()
+        entry.left = True
+        if entry.done:
+            entry.call_next()
 
-    def _call_next(self) -> None:
+    def _call_first(self) -> None:
         """With the lock held, have the first in the queue see to the next group."""
         if self._queue:
             self._queue[0].call()

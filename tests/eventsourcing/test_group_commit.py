@@ -221,6 +221,45 @@ def test_who_is_interrupted_while_waiting_holds_nobody_up(
     group.close()
 
 
+def test_who_is_interrupted_while_he_is_committed_holds_nobody_up(
+    gate: Gate,
+    pool: ThreadPoolExecutor,
+    queued: Queued,
+    eventually: Callable[..., None],
+    ctrl_c: None,
+) -> None:
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def commit(group: Sequence[Entry[int]]) -> None:
+        gate.commit(group)
+        if len(group) > 1:
+            begun.set()
+            assert goes_on.wait(10)
+
+    group = GroupCommit(commit)
+    gate.opened.clear()
+    first = pool.submit(group.submit, 1)
+    assert gate.entered.wait(10)
+    before = queued(group, [2])
+
+    def press_ctrl_c() -> list[Future[int]]:
+        eventually(lambda: len(group._queue) == 2)
+        behind = queued(group, [4, 5])
+        gate.opened.set()
+        assert begun.wait(10)
+        os.kill(os.getpid(), signal.SIGINT)
+        return behind
+
+    pressing = pool.submit(press_ctrl_c)
+    with pytest.raises(KeyboardInterrupt):
+        group.submit(3)
+    goes_on.set()
+    others = [first, *before, *pressing.result(10)]
+    assert [future.result(10) for future in others] == [10, 20, 40, 50]
+    assert gate.groups == [[1], [2, 3, 4, 5]]
+    group.close()
+
+
 def test_an_interrupted_leader_leaves_the_others_in_doubt_but_not_waiting(
     gate: Gate, pool: ThreadPoolExecutor, queued: Queued
 ) -> None:
