@@ -83,9 +83,9 @@ class GroupCommit(Generic[T]):
         self._idle = threading.Condition(self._lock)
         self._queue: deque[Entry[T]] = deque()
         self._busy = False
+        self._heir: Entry[T] | None = None
+        """Who is to lead the next group and may not know it yet; it counts as busy."""
         self._closed = False
-        self._last = 0
-        """The size of the last group."""
         self._company = 0
         """How many entries the next one is to have, if they come until the time below."""
         self._until = 0.0
@@ -140,6 +140,9 @@ class GroupCommit(Generic[T]):
     def _turn(self, entry: Entry[T]) -> tuple[bool, float | None]:
         """Whether the caller is to lead the next group, and else how long he is to wait."""
         with self._lock:
+            if self._heir is entry:
+                self._heir = None
+                return True, None
             if self._busy or entry.done:
                 return False, None
             left = self._until - time.monotonic()
@@ -147,8 +150,10 @@ class GroupCommit(Generic[T]):
                 return False, left if self._queue[0] is entry else None
             self._busy = True
             if self._until:
-                vain = 2 * (self._company - len(self._queue)) > self._last
-                self._next_rest = min(2 * self._next_rest + 1, _LONGEST_REST) if vain else 0
+                if len(self._queue) < self._company:
+                    self._next_rest = min(2 * self._next_rest + 1, _LONGEST_REST)
+                else:
+                    self._next_rest //= 2
                 self._rest = self._next_rest
             return True, None
 
@@ -179,22 +184,29 @@ class GroupCommit(Generic[T]):
     def _hand_over(self, size: int, began: float) -> None:
         """After a group of that size, let others lead."""
         with self._lock:
-            self._busy = False
-            self._last = size
             self._company = size + len(self._queue)
             self._until = 0.0
+            self._busy = False
             if self._rest:
                 self._rest -= 1
-            else:
+                self._appoint()
+            elif self._company > 1:
                 now = time.monotonic()
                 self._until = now + _PATIENCE * (now - began)
             self._call_first()
+
+    def _appoint(self) -> None:
+        """With the lock held, have the first in the queue lead, and nobody else before he does."""
+        self._heir = self._queue[0] if self._queue else None
+        self._busy = self._heir is not None
 
     def _leave(self, entry: Entry[T]) -> None:
         """Take back what is not being committed yet; of the rest, hold nobody up."""
         with self._lock:
             if entry in self._queue:
                 self._queue.remove(entry)
+                if self._heir is entry:
+                    self._appoint()
                 self._call_first()
                 return
         entry.left = True
