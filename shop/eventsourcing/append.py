@@ -165,6 +165,16 @@ def sole(outcomes: Sequence[Commit | Exception]) -> Commit:
     return outcome
 
 
+def settle(
+    commit: NewCommit,
+    prepare: Callable[[NewCommit], W],
+    append: Callable[[Sequence[W]], Sequence[Commit | Exception]],
+) -> Commit:
+    """As :func:`settle_each` for one append. Raises the error, where that is its outcome."""
+    outcome = sole(append([prepare(commit)]))
+    return _first(outcome) if outcome.replayed and commit.commit_id is None else outcome
+
+
 def settle_each(
     commits: Sequence[NewCommit],
     prepare: Callable[[NewCommit], W],
@@ -185,8 +195,13 @@ def settle_each(
         outcomes |= zip(prepared, append(list(prepared.values())), strict=True)
     for n, outcome in outcomes.items():
         if commits[n].commit_id is None and isinstance(outcome, Commit) and outcome.replayed:
-            outcomes[n] = msgspec.structs.replace(outcome, replayed=False)
+            outcomes[n] = _first(outcome)
     return [outcomes[n] for n in range(len(commits))]
+
+
+def _first(commit: Commit) -> Commit:
+    """The commit as of the first time."""
+    return msgspec.structs.replace(commit, replayed=False)
 
 
 def until_certain(

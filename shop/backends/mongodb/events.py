@@ -20,7 +20,7 @@ from shop.backends.mongodb.documents import (
 from shop.backends.mongodb.log import COMMIT_FIELDS, Log, Work
 from shop.backends.mongodb.query import FIRST_PAGE, PAGE, Plan, needs_kinds, next_size, plan
 from shop.backends.mongodb.schema import BY_HEAD, BY_KIND, BY_POSITION, BY_VERSION
-from shop.eventsourcing.append import Kind, PreparedAppend, settle_each, sole, until_certain
+from shop.eventsourcing.append import Kind, PreparedAppend, settle, settle_each, sole, until_certain
 from shop.eventsourcing.event import AggregateRef, Event, EventData
 from shop.eventsourcing.group_commit import GroupCommit
 from shop.eventsourcing.registry import Registry
@@ -55,7 +55,8 @@ class MongoEventStore:
         A connection that is lost in the middle is no error, as long as the server can be reached
         again within the database's time-out.
         """
-        return sole(self.append_each([NewCommit(events, commit_id, digest, guards)]))
+        new = NewCommit(events, commit_id, digest, guards)
+        return settle(new, self._prepared, self._append)
 
     def append_each(self, commits: Sequence[NewCommit]) -> list[Commit | Exception]:
         """As :meth:`EventStore.append_each`, and as :meth:`append`."""

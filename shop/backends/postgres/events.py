@@ -19,7 +19,7 @@ from shop.backends.postgres.append import (
 from shop.backends.postgres.connections import Row
 from shop.backends.postgres.database import Database
 from shop.backends.postgres.query import plan
-from shop.eventsourcing.append import Kind, PreparedAppend, settle_each, sole, until_certain
+from shop.eventsourcing.append import Kind, PreparedAppend, settle, settle_each, until_certain
 from shop.eventsourcing.decoding import decode_rows
 from shop.eventsourcing.errors import (
     CommitInDoubtError,
@@ -73,7 +73,8 @@ class PostgresEventStore:
         A connection that is lost in the middle is no error, as long as the server can be reached
         again within the database's time-out.
         """
-        return sole(self.append_each([NewCommit(events, commit_id, digest, guards)]))
+        new = NewCommit(events, commit_id, digest, guards)
+        return settle(new, self._prepared, self._append)
 
     def append_each(self, commits: Sequence[NewCommit]) -> list[Commit | Exception]:
         """As :meth:`EventStore.append_each`, and as :meth:`append`."""

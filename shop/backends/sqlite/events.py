@@ -22,7 +22,7 @@ from shop.backends.sqlite.append import (
 )
 from shop.backends.sqlite.database import Database
 from shop.backends.sqlite.query import plan, time_of
-from shop.eventsourcing.append import Kind, PreparedAppend, check_replicas, settle_each, sole
+from shop.eventsourcing.append import Kind, PreparedAppend, check_replicas, settle, settle_each
 from shop.eventsourcing.decoding import decode_rows
 from shop.eventsourcing.errors import (
     CommitInDoubtError,
@@ -59,7 +59,8 @@ class SqliteEventStore:
         guards: Mapping[AggregateRef, int] | None = None,
     ) -> Commit:
         """As :meth:`EventStore.append`."""
-        return sole(self.append_each([NewCommit(events, commit_id, digest, guards)]))
+        new = NewCommit(events, commit_id, digest, guards)
+        return settle(new, self._prepared, self._append)
 
     def append_each(self, commits: Sequence[NewCommit]) -> list[Commit | Exception]:
         """As :meth:`EventStore.append_each`."""
