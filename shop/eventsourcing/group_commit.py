@@ -26,6 +26,8 @@ T = TypeVar("T")
 
 _PATIENCE = 1.0
 """How long callers wait for each other, measured by the time that the last commit took."""
+_LONGEST_WAIT = 0.002
+"""Seconds for which they do so at most: threads that come again at once are back by then."""
 _LONGEST_REST = 63
 """Commits for which nobody waits where it was in vain time and again."""
 
@@ -33,10 +35,12 @@ _LONGEST_REST = 63
 class Entry(Generic[T]):
     """One caller's work in a group, and its outcome: a result or an error."""
 
-    __slots__ = ("_calls", "done", "error", "left", "next", "result", "work")
+    __slots__ = ("_calls", "done", "error", "last", "left", "next", "result", "work")
 
-    def __init__(self, work: T) -> None:
+    def __init__(self, work: T, *, last: bool) -> None:
         self.work = work
+        self.last = last
+        """Whether it is the last of its caller's."""
         self.result: Any = None
         self.error: BaseException | None = None
         self.done = False
@@ -86,8 +90,10 @@ class GroupCommit(Generic[T]):
         self._heir: Entry[T] | None = None
         """Who is to lead the next group and may not know it yet; it counts as busy."""
         self._closed = False
+        self._callers = 0
+        """How many there are in the queue, by their last entries."""
         self._company = 0
-        """How many entries the next one is to have, if they come until the time below."""
+        """How many the next group is to have, if they come until the time below."""
         self._until = 0.0
         self._rest = self._next_rest = 0
         """For how many commits nobody waits, and for how many if it is in vain after that."""
@@ -108,11 +114,12 @@ class GroupCommit(Generic[T]):
 
         As :meth:`submit` otherwise.
         """
-        entries = [Entry(work) for work in works]
+        entries = [Entry(work, last=n == len(works)) for n, work in enumerate(works, 1)]
         with self._lock:
             if self._closed:
                 return [StoreClosedError("the store is closed")] * len(entries)
             self._queue.extend(entries)
+            self._callers += bool(entries)
         try:
             for entry in entries:
                 while not entry.done:
@@ -146,11 +153,11 @@ class GroupCommit(Generic[T]):
             if self._busy or entry.done:
                 return False, None
             left = self._until - time.monotonic()
-            if len(self._queue) < self._company and left > 0:
+            if self._callers < self._company and left > 0:
                 return False, left if self._queue[0] is entry else None
             self._busy = True
             if self._until:
-                if len(self._queue) < self._company:
+                if self._callers < self._company:
                     self._next_rest = min(2 * self._next_rest + 1, _LONGEST_REST)
                 else:
                     self._next_rest //= 2
@@ -163,6 +170,8 @@ class GroupCommit(Generic[T]):
         with self._lock:
             size = min(len(self._queue), self._largest_group)
             group = [self._queue.popleft() for _ in range(size)]
+            callers = sum(entry.last for entry in group)
+            self._callers -= callers
         try:
             self._commit(group)
         except Exception as error:  # noqa: BLE001 - every caller must get an outcome
@@ -176,15 +185,15 @@ class GroupCommit(Generic[T]):
             following = None
             for entry in reversed(group):  # so that who is done calls those alone who are, too
                 entry.next, entry.done, following = following, True, entry
-            self._hand_over(len(group), began)
+            self._hand_over(callers, began)
             group[0].call()
             if group[0].left:
                 group[0].call_next()
 
-    def _hand_over(self, size: int, began: float) -> None:
-        """After a group of that size, let others lead."""
+    def _hand_over(self, callers: int, began: float) -> None:
+        """After a group of so many callers, let others lead."""
         with self._lock:
-            self._company = size + len(self._queue)
+            self._company = callers + self._callers
             self._until = 0.0
             self._busy = False
             if self._rest:
@@ -192,7 +201,7 @@ class GroupCommit(Generic[T]):
                 self._appoint()
             elif self._company > 1:
                 now = time.monotonic()
-                self._until = now + _PATIENCE * (now - began)
+                self._until = now + min(_PATIENCE * (now - began), _LONGEST_WAIT)
             self._call_first()
 
     def _appoint(self) -> None:
@@ -205,6 +214,7 @@ class GroupCommit(Generic[T]):
         with self._lock:
             if entry in self._queue:
                 self._queue.remove(entry)
+                self._callers -= entry.last
                 if self._heir is entry:
                     self._appoint()
                 self._call_first()

@@ -93,6 +93,7 @@ def test_those_who_come_again_at_once_are_waited_for(
     gate: Gate, pool: ThreadPoolExecutor, queued: Queued, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shop.eventsourcing.group_commit._PATIENCE", 1e6)
+    monkeypatch.setattr("shop.eventsourcing.group_commit._LONGEST_WAIT", 10)
     group = GroupCommit(gate.commit)
     gate.opened.clear()
     first = pool.submit(lambda: [group.submit(work) for work in (1, 2)])
@@ -105,7 +106,7 @@ def test_those_who_come_again_at_once_are_waited_for(
 
 
 def test_where_it_is_in_vain_nobody_is_waited_for_most_of_the_time(
-    gate: Gate, monkeypatch: pytest.MonkeyPatch
+    gate: Gate, pool: ThreadPoolExecutor, queued: Queued, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float] = []
     wait = Entry.wait
@@ -118,10 +119,16 @@ def test_where_it_is_in_vain_nobody_is_waited_for_most_of_the_time(
     monkeypatch.setattr(Entry, "wait", counted)
     monkeypatch.setattr("shop.eventsourcing.group_commit._PATIENCE", 100)
     group = GroupCommit(gate.commit)
-    for _ in range(1000):
-        assert group.submit_each([1, 2, 3]) == [10, 20, 30]
-        assert group.submit(4) == 40
-    assert gate.groups == [[1, 2, 3], [4]] * 1000
+    for _ in range(100):
+        gate.opened.clear()
+        gate.entered.clear()
+        first = pool.submit(group.submit, 1)
+        assert gate.entered.wait(10)
+        others = queued(group, [2, 3])
+        gate.opened.set()
+        assert [future.result(10) for future in (first, *others)] == [10, 20, 30]
+        assert group.submit_each([4, 5]) == [40, 50]
+    assert gate.groups == [[1], [2, 3], [4, 5]] * 100
     assert 0 < len(waits) < 50
 
 
