@@ -88,7 +88,7 @@ class GroupCommit(Generic[T]):
         self._queue: deque[Entry[T]] = deque()
         self._busy = False
         self._heir: Entry[T] | None = None
-        """Who is to lead the next group and may not know it yet; it counts as busy."""
+        """Who is to lead the next group and has not begun; it counts as busy."""
         self._closed = False
         self._callers = 0
         """How many there are in the queue, by their last entries."""
@@ -148,14 +148,13 @@ class GroupCommit(Generic[T]):
         """Whether the caller is to lead the next group, and else how long he is to wait."""
         with self._lock:
             if self._heir is entry:
-                self._heir = None
                 return True, None
             if self._busy or entry.done:
                 return False, None
             left = self._until - time.monotonic()
             if self._callers < self._company and left > 0:
                 return False, left if self._queue[0] is entry else None
-            self._busy = True
+            self._busy, self._heir = True, entry
             if self._until:
                 if self._callers < self._company:
                     self._next_rest = min(2 * self._next_rest + 1, _LONGEST_REST)
@@ -168,6 +167,7 @@ class GroupCommit(Generic[T]):
         """Commit one group; then let others lead."""
         began = time.monotonic()
         with self._lock:
+            self._heir = None
             size = min(len(self._queue), self._largest_group)
             group = [self._queue.popleft() for _ in range(size)]
             callers = sum(entry.last for entry in group)
