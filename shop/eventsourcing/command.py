@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from hashlib import blake2b
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
@@ -11,7 +11,7 @@ from uuid import UUID
 
 import msgspec
 
-from shop.eventsourcing.aggregate import Aggregate
+from shop.eventsourcing.aggregate import aggregate_kinds
 from shop.eventsourcing.aggregates import Aggregates
 from shop.eventsourcing.bus import BusStatus
 from shop.eventsourcing.errors import (
@@ -161,7 +161,7 @@ def command_registry(modules: Iterable[Module]) -> Registry[CommandPayload]:
     registry: Registry[CommandPayload] = Registry(
         payload_class for module in modules for payload_class in module.handlers
     )
-    aggregates = {cls.kind for cls in _subclasses(Aggregate) if hasattr(cls, "kind")}
+    aggregates = aggregate_kinds()
     for payload_class in registry:
         if payload_class.aggregate not in aggregates:
             name = payload_class.wire.name
@@ -171,12 +171,6 @@ def command_registry(modules: Iterable[Module]) -> Registry[CommandPayload]:
                 f" aggregate {payload_class.aggregate}" + "".join(f" (near: {n})" for n in near)
             )
     return registry
-
-
-def _subclasses(cls: type[T]) -> Iterator[type[T]]:
-    for subclass in cls.__subclasses__():
-        yield subclass
-        yield from _subclasses(subclass)
 
 
 class CommandDispatcher(Protocol):
