@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from datetime import datetime, timedelta
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
@@ -15,28 +15,17 @@ from shop.eventsourcing import (
     Aggregates,
     CommandRejected,
     Event,
-    EventData,
     Phase,
     Query,
     Repository,
     Shadow,
     TimerFired,
-    WorkflowError,
-    WorkflowInstance,
     WorkflowList,
     WorkflowStatus,
-    aggregate,
 )
-from shop.eventsourcing.testing import aggregate_after
 from shop.eventsourcing.workflow_instance import (
     CommandRefused,
     CommandRequested,
-    Deferred,
-    Parked,
-    PhaseChanged,
-    Resumed,
-    TimerCancelled,
-    TimerSet,
 )
 from tests.clockwork import KINDS, Crash, Node, Stage
 from tests.eventsourcing.bank import (
@@ -46,7 +35,6 @@ from tests.eventsourcing.bank import (
     Deposited,
     Limit,
     Open,
-    Opened,
     Withdrawn,
 )
 from tests.eventsourcing.reminders import (
@@ -55,7 +43,6 @@ from tests.eventsourcing.reminders import (
     LimitReminders,
     Reminder,
     Reminders,
-    Trouble,
 )
 
 ADA, EVE = uuid4(), uuid4()
@@ -457,48 +444,3 @@ class TestRebuilding:
             shadow.promote()
         node.settle()
         assert node.head == head
-
-
-class TestDefinitions:
-    def test_a_timer_without_a_handler_is_an_error(self) -> None:
-        reminder = aggregate_after(Reminder, PhaseChanged(Phase.RUNNING))
-        event = happened(reminder, TimerFired("other"))
-        with pytest.raises(WorkflowError, match="@when_due\\('other'\\)"):
-            Reminders().react(event, reminder, event.time)
-
-    def test_so_is_a_refusal(self) -> None:
-        reminder = aggregate_after(Reminder, PhaseChanged(Phase.RUNNING))
-        event = happened(reminder, CommandRefused(uuid4(), "bank.account.open", "no", "never"))
-        with pytest.raises(WorkflowError, match=r"bank.account.open was refused \(no: never\)"):
-            Reminders().react(event, reminder, event.time)
-
-    def test_a_due_time_needs_a_time_zone(self) -> None:
-        reminder = aggregate_after(Reminder, PhaseChanged(Phase.RUNNING))
-        with pytest.raises(ValueError, match="time zone"):
-            reminder.set_timer("late", datetime(2026, 1, 1))
-
-    def test_each_request_has_its_own_command_id_the_same_wherever_it_is_made(self) -> None:
-        reminder = aggregate_after(Reminder, PhaseChanged(Phase.RUNNING))
-        twin = Reminder(reminder.id, reminder.version)
-        first, second = (reminder.request(Deposit(1), ADA) for _ in range(2))
-        assert first != second
-        assert twin.request(Deposit(1), ADA) == first
-
-    def test_an_instance_may_have_appliers_of_its_own(self) -> None:
-        @aggregate("bank.counted_reminder")
-        class Counted(WorkflowInstance):
-            timers_set: int = 0
-
-        assert set(Reminder.appliers) == set(Counted.appliers)
-        assert {Parked, Resumed, Deferred, TimerSet, TimerCancelled} <= set(Counted.appliers)
-
-    def test_a_handler_may_raise_whatever_it_likes(self) -> None:
-        reminder = Reminder(ADA)
-        event = happened(reminder, Opened("Nobody"))
-        with pytest.raises(Trouble):
-            Reminders().react(event, reminder, event.time)
-        assert Deposited.wire.name in Reminders().event_names
-
-
-def happened(reminder: Reminder, data: EventData) -> Event[EventData]:
-    return Event.new(reminder.ref, version=1, data=data)
