@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
 from shop.backends.memory import MemoryEventBus
 from shop.bootstrap import Backend, open_backend
-from shop.eventsourcing import EventBus, EventStore, ModelStore, PublishingStore, SnapshotStore
-from tests.eventsourcing.bank import registry
+from shop.eventsourcing import (
+    EventBus,
+    EventStore,
+    ModelStore,
+    Projection,
+    ProjectionRunner,
+    PublishingStore,
+    SnapshotStore,
+)
+from tests.eventsourcing.bank import Balances, registry
 from tests.stores import DURABLE, KINDS, storages
 
 
@@ -62,3 +72,26 @@ def open_shared(durable_url: str) -> Iterator[OpenShared]:
     """Opens the same stores again and again, as each process that uses them does."""
     with storages(lambda: durable_url) as new:
         yield lambda: Stores.of(new().backend())
+
+
+Run = Callable[..., ProjectionRunner]
+
+
+@pytest.fixture
+def run(stores: Stores) -> Iterator[Run]:
+    """Starts a projection on the stores; it is closed at the end of the test at the latest."""
+    with ExitStack() as opened:
+
+        def start(projection: Projection | None = None, **options: Any) -> ProjectionRunner:
+            runner = ProjectionRunner(
+                projection or Balances(),
+                options.pop("events", stores.events),
+                options.pop("models", stores.models),
+                options.pop("bus", stores.bus),
+                **options,
+            )
+            opened.callback(runner.close, 5)
+            runner.start()
+            return runner
+
+        yield start

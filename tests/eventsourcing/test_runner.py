@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
@@ -14,7 +12,6 @@ from shop.eventsourcing import (
     Event,
     FollowerState,
     ModelReader,
-    Projection,
     ProjectionRunner,
     Query,
     Schedule,
@@ -31,35 +28,13 @@ from tests.eventsourcing.bank import (
     booked,
     weather,
 )
-from tests.eventsourcing.conftest import Stores
+from tests.eventsourcing.conftest import Run, Stores
 from tests.eventsourcing.counting import CountingStore
 
 ADA, BOB = account(), account()
 
 PATIENT = Schedule(poll=60.0)
 """So that only the bus makes it run within a test's time."""
-
-Run = Callable[..., ProjectionRunner]
-
-
-@pytest.fixture
-def run(stores: Stores) -> Iterator[Run]:
-    """Starts a projection on the stores; it is closed at the end of the test at the latest."""
-    with ExitStack() as opened:
-
-        def start(projection: Projection | None = None, **options: Any) -> ProjectionRunner:
-            runner = ProjectionRunner(
-                projection or Balances(),
-                options.pop("events", stores.events),
-                options.pop("models", stores.models),
-                options.pop("bus", stores.bus),
-                **options,
-            )
-            opened.callback(runner.close, 5)
-            runner.start()
-            return runner
-
-        yield start
 
 
 def balance(stores: Stores, ref: AggregateRef = ADA) -> Balance | None:
@@ -436,64 +411,6 @@ class TestControl:
         stores.events.append(booked(ADA, 10))
 
         assert not runner.wait_for(1, 0.05)
-
-
-class TestSchedules:
-    def test_debounce_waits_until_no_event_came_for_so_long(
-        self, stores: Stores, run: Run, eventually: Eventually
-    ) -> None:
-        events = CountingStore(stores.events)
-        runner = run(events=events, schedule=Schedule(poll=60.0, debounce=0.2))
-        eventually(lambda: runner.status().current)
-        stores.events.append(booked(ADA))
-        version, reads = 1, events.reads
-
-        for _ in range(20):
-            stores.events.append(booked(ADA, 1, after=version))
-            version += 1
-
-        eventually(lambda: balance(stores) == Balance("Ada", 20, 20))
-        assert events.reads == reads + 1
-
-    def test_debounce_waits_no_longer_than_ten_times_that_long(
-        self, stores: Stores, run: Run, eventually: Eventually
-    ) -> None:
-        runner = run(schedule=Schedule(poll=60.0, debounce=0.05))
-        eventually(lambda: runner.status().current)
-        version = 0
-
-        def still_booking() -> bool:
-            nonlocal version
-            stores.events.append(booked(ADA, *([1] if version else []), after=version))
-            version += 1
-            return balance(stores) is not None
-
-        eventually(still_booking)
-
-    def test_waiting_for_a_position_does_not_wait_for_the_schedule(
-        self, stores: Stores, run: Run, eventually: Eventually
-    ) -> None:
-        runner = run(schedule=Schedule(every=60.0))
-        eventually(lambda: runner.status().current)
-        stores.events.append(booked(ADA, 10))
-
-        assert runner.wait_for(2, 5)
-
-    def test_periodically_means_whatever_the_bus_says(
-        self, stores: Stores, run: Run, eventually: Eventually
-    ) -> None:
-        seldom = run(schedule=Schedule(every=60.0))
-        eventually(lambda: seldom.status().current)
-
-        class Other(Balances):
-            name = "other"
-
-        often = run(Other(), schedule=Schedule(every=0.05))
-        stores.events.append(booked(ADA, 10))
-        eventually(lambda: often.position == 2)
-
-        assert seldom.position == 0
-        assert balance(stores) is None
 
 
 def test_a_projection_ends_with_its_bus(stores: Stores, run: Run, eventually: Eventually) -> None:
