@@ -81,8 +81,8 @@ def test_it_uses_nothing_of_the_shop(program: Path) -> None:
 def test_an_event_evolves_as_the_guide_says(evolved: Path) -> None:
     script = """
 from pathlib import Path
-from notes import NOTES, WORKFLOW_EVENTS, NoteWritten, Database, Registry, SqliteEventStore
-registry = Registry((*NOTES.events, *WORKFLOW_EVENTS))
+from notes import EXPIRY, NOTES, NoteWritten, Database, Registry, SqliteEventStore
+registry = Registry((*NOTES.events, *EXPIRY.events))
 for event in SqliteEventStore(Database(Path("notes.db")), registry).read():
     if isinstance(event.data, NoteWritten):
         print(event.data.words, event.data.language, sep=', ')

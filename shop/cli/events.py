@@ -11,12 +11,12 @@ from uuid import UUID
 
 import msgspec
 
-from shop.bootstrap import event_registry, open_event_store
+from shop.bootstrap import MODULES, event_registry, open_event_store
 from shop.cli.arguments import Commands, position, positive
 from shop.cli.looking import settings_of
 from shop.eventsourcing import Query
-from shop.eventsourcing.aggregate import aggregate_kinds
 from shop.eventsourcing.envelope import event_schemas
+from shop.eventsourcing.module import aggregate_classes
 from shop.web.shapes import StoredEvent
 
 POLL = 0.5
@@ -77,7 +77,7 @@ def _event_name(text: str) -> str:
 
 
 def _aggregate_name(text: str) -> str:
-    return _one_of("aggregate", aggregate_kinds(), text)
+    return _one_of("aggregate", sorted(aggregate_classes(MODULES)), text)
 
 
 def _one_of(what: str, names: Sequence[str], text: str) -> str:

@@ -172,7 +172,7 @@ def _handle_remove_address(payload: RemoveAddress, id: UUID, work: UnitOfWork) -
 
 
 MODULE = Module(
-    events=(CustomerRegistered, CustomerRenamed, AddressAdded, AddressRemoved),
+    aggregates=(Customer,),
     handlers={
         RegisterCustomer: _handle_register,
         RenameCustomer: _handle_rename,

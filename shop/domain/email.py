@@ -48,4 +48,4 @@ def email_id(address: str) -> UUID:
     return uuid5(NAMESPACE_URL, f"mailto:{address.lower()}")
 
 
-MODULE = Module(events=(EmailClaimed,))
+MODULE = Module(aggregates=(EmailAddress,))

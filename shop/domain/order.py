@@ -196,6 +196,6 @@ def _handle_cancel(payload: CancelOrder, id: UUID, work: UnitOfWork) -> None:
 
 
 MODULE = Module(
-    events=(OrderPlaced, OrderPaid, OrderCancelled),
+    aggregates=(Order,),
     handlers={PlaceOrder: _handle_place, PayOrder: _handle_pay, CancelOrder: _handle_cancel},
 )

@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 
 from shop.domain.order import CancelOrder, OrderCancelled, OrderPaid, OrderPlaced
 from shop.eventsourcing import (
-    WORKFLOW_EVENTS,
     CommandRefused,
     Event,
     Module,
@@ -74,4 +73,4 @@ class PaymentWorkflow(Workflow[Payment]):
         payment.fail(f"{event.data.code}: {event.data.detail}")
 
 
-MODULE = Module(events=WORKFLOW_EVENTS)
+MODULE = Module(aggregates=(Payment,))

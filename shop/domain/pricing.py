@@ -114,6 +114,6 @@ def _handle_add_discount(payload: AddDiscount, id: UUID, work: UnitOfWork) -> No
 
 
 MODULE = Module(
-    events=(PricingSet, DiscountAdded),
+    aggregates=(Pricing,),
     handlers={SetPrice: _handle_set_price, AddDiscount: _handle_add_discount},
 )

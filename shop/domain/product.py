@@ -139,7 +139,7 @@ def _handle_adjust_stock(payload: AdjustStock, id: UUID, work: UnitOfWork) -> No
 
 
 MODULE = Module(
-    events=(ProductCreated, ProductRenamed, StockAdjusted),
+    aggregates=(Product,),
     handlers={
         CreateProduct: _handle_create,
         RenameProduct: _handle_rename,

@@ -8,13 +8,12 @@ from shop.eventsourcing.aggregates import Aggregates
 from shop.eventsourcing.bus import BusStatus, EventBus, NamePatterns, Subscription
 from shop.eventsourcing.command import (
     Command,
-    CommandBus,
     CommandDispatcher,
     CommandPayload,
     CommandResult,
-    Module,
     command,
 )
+from shop.eventsourcing.command_bus import CommandBus
 from shop.eventsourcing.delegating import DelegatingStore
 from shop.eventsourcing.envelope import UnknownEventData
 from shop.eventsourcing.errors import (
@@ -64,6 +63,7 @@ from shop.eventsourcing.model import (
     Reading,
     ReadModel,
 )
+from shop.eventsourcing.module import Module
 from shop.eventsourcing.projection import AggregateProjection, Projection, handles
 from shop.eventsourcing.publishing import PublishingStore
 from shop.eventsourcing.rebuild import Difference, Shadow
@@ -91,7 +91,6 @@ from shop.eventsourcing.workflow import (
     when_refused,
 )
 from shop.eventsourcing.workflow_instance import (
-    WORKFLOW_EVENTS,
     CommandRefused,
     Phase,
     TimerFired,
@@ -108,7 +107,6 @@ from shop.eventsourcing.workflow_list import (
 from shop.eventsourcing.workflow_runner import WorkflowRunner, WorkflowRunnerStatus
 
 __all__ = [
-    "WORKFLOW_EVENTS",
     "Aggregate",
     "AggregateNotFoundError",
     "AggregateProjection",

@@ -18,7 +18,7 @@ never fails, since what it is told has happened::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from typing import Any, ClassVar, Self, TypeVar
 from uuid import UUID
@@ -122,18 +122,6 @@ def aggregate(name: str) -> Callable[[type[A]], type[A]]:
         return cls
 
     return decorate
-
-
-def aggregate_kinds() -> Sequence[str]:
-    """The wire names of all aggregates whose classes are imported."""
-    return sorted(set(_kinds(Aggregate)))
-
-
-def _kinds(cls: type[Aggregate]) -> Iterator[str]:
-    if "kind" in vars(cls):
-        yield cls.kind
-    for subclass in cls.__subclasses__():
-        yield from _kinds(subclass)
 
 
 def _appliers(cls: type) -> dict[type[EventData], Callable[[Any, Any], None]]:

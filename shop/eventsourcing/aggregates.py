@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Generic, NamedTuple, TypeVar
 from uuid import UUID
@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 
 from shop.eventsourcing.aggregate import Aggregate
-from shop.eventsourcing.errors import StoreError
+from shop.eventsourcing.errors import EventSourcingError, StoreError
 from shop.eventsourcing.event import AggregateRef, Event, EventData
 from shop.eventsourcing.snapshot import Snapshot, SnapshotCache, SnapshotStore
 from shop.eventsourcing.store import EventStore, Query
@@ -89,25 +89,32 @@ class Aggregates:
         cached = self._cache.load(AggregateRef(cls.kind, id))
         return cls.decode(cached.state) if cached and cached.shape == cls.shape else None
 
-    def preload(self, cls: type[A], ids: Iterable[UUID]) -> None:
+    def preload(self, wanted: Iterable[tuple[type[Aggregate], UUID]]) -> Collection[AggregateRef]:
         """Have those that are not in the cache come there, by one look into the store.
 
-        For units of work that trust. Those with many events are left out: a snapshot, if there is
-        one, makes less of them.
+        For units of work that trust. It only saves time: those with many events are left out, as a
+        snapshot, if there is one, makes less of them, and so are all where the look fails.
+
+        Returns those that do not exist.
         """
-        all_refs = (AggregateRef(cls.kind, id) for id in ids)
-        refs = [ref for ref in all_refs if self._cache.load(ref) is None]
-        if not refs:
-            return
-        found: dict[AggregateRef, tuple[A, Event[EventData]]] = {}
-        for event in self.events.read(Query(refs=refs, versions=(1, self._snapshot_every))):
-            ref = event.aggregate
-            aggregate = found[ref][0] if ref in found else cls(ref.id)
-            aggregate.replay(event)
-            found[ref] = aggregate, event
+        refs = ((AggregateRef(cls.kind, id), cls) for cls, id in wanted)
+        missing = {ref: cls for ref, cls in refs if self._cache.load(ref) is None}
+        if not missing:
+            return ()
+        found: dict[AggregateRef, tuple[Aggregate, Event[EventData]]] = {}
+        query = Query(refs=list(missing), versions=(1, self._snapshot_every))
+        try:
+            for event in self.events.read(query):
+                ref = event.aggregate
+                aggregate = found[ref][0] if ref in found else missing[ref](ref.id)
+                aggregate.replay(event)
+                found[ref] = aggregate, event
+        except EventSourcingError:
+            return ()  # whoever loads one of them is told why
         for aggregate, last in found.values():
             if aggregate.version < self._snapshot_every:
                 self._remember(aggregate, last.id, since=0)
+        return missing.keys() - found.keys()
 
     def saved(self, aggregate: Aggregate, last: Event[EventData], stored_version: int) -> None:
         """Take note of an aggregate that was just saved, ``last`` being its newest event."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from itertools import zip_longest
 from typing import Any, NamedTuple
@@ -12,8 +12,10 @@ from uuid import UUID, uuid5
 
 import msgspec
 
+from shop.eventsourcing.aggregate import Aggregate
 from shop.eventsourcing.aggregates import Aggregates
-from shop.eventsourcing.command import Command, CommandBus, CommandPayload
+from shop.eventsourcing.command import Command, CommandPayload
+from shop.eventsourcing.command_bus import CommandBus
 from shop.eventsourcing.errors import (
     AggregateNotFoundError,
     CommandRejected,
@@ -92,7 +94,7 @@ class Reactions:
 
     def _see_to_all(self, triggers: Sequence[_Trigger], now: datetime) -> None:
         """Have several instances see to one event each, with as few appends as may be."""
-        self._aggregates.preload(self._workflow.instances, [trigger.id for trigger in triggers])
+        absent = self._preload(triggers)
         while triggers:
             pipeline = Pipeline(self._aggregates)
             added: list[_Trigger] = []
@@ -103,7 +105,7 @@ class Reactions:
                     alone.append(trigger)  # it takes several commits
                     continue
                 try:
-                    draft = self._draft(trigger, now, pipeline)
+                    draft = self._draft(trigger, now, pipeline, absent)
                 except Exception:  # noqa: BLE001 - it may rest on what is so no longer
                     alone.append(trigger)
                     continue
@@ -116,17 +118,36 @@ class Reactions:
                 self._see_to(trigger, now)
             triggers = later
 
-    def _draft(self, trigger: _Trigger, now: datetime, pipeline: Pipeline) -> Draft | None:
+    def _preload(self, triggers: Sequence[_Trigger]) -> Collection[AggregateRef]:
+        """Load at once what the triggers concern: the instances, and whom they command.
+
+        Returns those that do not exist.
+        """
+        wanted: list[tuple[type[Aggregate], UUID]] = []
+        for id, event in triggers:
+            wanted.append((self._workflow.instances, id))
+            if isinstance(event.data, CommandRequested) and event.data.aggregate_id is not None:
+                addressed = self._commands.addressed.get(event.data.command)
+                if addressed is not None:
+                    wanted.append((addressed, event.data.aggregate_id))
+        return self._aggregates.preload(wanted)
+
+    def _draft(
+        self,
+        trigger: _Trigger,
+        now: datetime,
+        pipeline: Pipeline,
+        absent: Collection[AggregateRef],
+    ) -> Draft | None:
         """What a pipeline is to store for a trigger; ``None`` where that is nothing.
 
-        Raises what keeps it from being seen to together with others.
+        ``absent`` are aggregates that did not exist a moment ago. Raises what keeps the trigger
+        from being seen to together with others.
         """
         id, event = trigger
-        instances = self._workflow.instances
-        # None was found a moment ago, when they were looked for.
-        new = self._workflow.begins(event) and self._aggregates.last_seen(instances, id) is None
+        new = AggregateRef(self._workflow.name, id) in absent
         work = pipeline.work(made=id if new else None)
-        instance = work.find(instances, id)
+        instance = work.find(self._workflow.instances, id)
         if isinstance(event.data, CommandRequested) and not instance.parked:
             if event.data.command_id in instance.refused:
                 return None

@@ -14,8 +14,6 @@ from shop.eventsourcing.command import (
     Command,
     CommandPayload,
     CommandResult,
-    Module,
-    command_registry,
     dispatch_in_turn,
 )
 from shop.eventsourcing.command_wire import (
@@ -46,6 +44,7 @@ from shop.eventsourcing.errors import (
     WorkerFailedError,
 )
 from shop.eventsourcing.event import Event, EventData
+from shop.eventsourcing.module import Module, command_registry
 from shop.eventsourcing.registry import Registry
 from shop.eventsourcing.requests import RequestBus
 from shop.eventsourcing.retry import Backoff

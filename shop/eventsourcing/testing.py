@@ -30,15 +30,11 @@ import msgspec
 
 from shop.eventsourcing.aggregate import Aggregate
 from shop.eventsourcing.aggregates import Aggregates
-from shop.eventsourcing.command import (
-    Command,
-    CommandBus,
-    CommandPayload,
-    CommandResult,
-    Module,
-)
+from shop.eventsourcing.command import Command, CommandPayload, CommandResult
+from shop.eventsourcing.command_bus import CommandBus
 from shop.eventsourcing.errors import CommandRejected, EventSourcingError
 from shop.eventsourcing.event import AggregateRef, Event, EventData, new_id
+from shop.eventsourcing.module import Module
 from shop.eventsourcing.registry import Registry
 from shop.eventsourcing.store import EventStore, Query
 

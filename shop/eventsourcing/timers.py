@@ -104,7 +104,7 @@ class Timers:
             for timer in due
         }
         if trust:
-            self._aggregates.preload(self._instances, [ref.id for ref in why])
+            self._aggregates.preload((self._instances, ref.id) for ref in why)
         work = UnitOfWork(self._aggregates, trust=trust)
         instances = [work.find(self._instances, ref.id) for ref in why]
         for instance in instances:

@@ -34,7 +34,7 @@ class UnitOfWork:
     ) -> None:
         """With ``trust`` it takes aggregates from the cache without looking for newer events.
 
-        It does not look for those with the id ``made`` either, which was just made.
+        It does not look for those with the id ``made`` either, of which there are none.
         """
         self._aggregates = aggregates
         self._trust = trust
@@ -62,7 +62,9 @@ class UnitOfWork:
     def _on_trust(self, cls: type[A], id: UUID) -> A | None:
         if not self._trust:
             return None
-        found = cls(id) if id == self._made else self._aggregates.last_seen(cls, id)
+        found = self._aggregates.last_seen(cls, id)
+        if found is None and id == self._made:
+            found = cls(id)
         self.trusted = self.trusted or found is not None
         return found
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from shop.eventsourcing.command import CommandBus
+from shop.eventsourcing.command_bus import CommandBus
 from shop.eventsourcing.command_wire import (
     GROUP,
     AnyAnswer,

@@ -111,21 +111,6 @@ class Resumed(EventData, frozen=True):
     waiting: int
 
 
-WORKFLOW_EVENTS: tuple[type[EventData], ...] = (
-    PhaseChanged,
-    TimerSet,
-    TimerCancelled,
-    TimerFired,
-    CommandRequested,
-    CommandRefused,
-    Parked,
-    Deferred,
-    Retried,
-    Resumed,
-)
-"""What a module with a workflow has among its events."""
-
-
 class WorkflowInstance(Aggregate):
     """Base of the instances of workflows: subclass it, decorated with ``@aggregate(name)``.
 

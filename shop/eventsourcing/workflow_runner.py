@@ -10,7 +10,7 @@ import msgspec
 
 from shop.eventsourcing.aggregates import Aggregates
 from shop.eventsourcing.bus import EventBus
-from shop.eventsourcing.command import CommandBus
+from shop.eventsourcing.command_bus import CommandBus
 from shop.eventsourcing.model import ModelStore
 from shop.eventsourcing.reactions import Reactions
 from shop.eventsourcing.repository import Repository

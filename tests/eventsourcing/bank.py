@@ -145,7 +145,7 @@ def transfer(payload: Transfer, id: UUID, work: UnitOfWork) -> None:
 
 
 BANK = Module(
-    events=(Opened, Deposited, Withdrawn, LimitSet, WeatherChanged),
+    aggregates=(Account, Limit),
     handlers={Open: open_account, Deposit: deposit, Withdraw: withdraw, Transfer: transfer},
 )
 
@@ -196,7 +196,7 @@ class DerivedBalances(AggregateProjection):
 
 
 def registry() -> Registry[EventData]:
-    return Registry(BANK.events)
+    return Registry((*BANK.events, WeatherChanged))
 
 
 def account() -> AggregateRef:

@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from shop.eventsourcing import (
-    WORKFLOW_EVENTS,
     CommandRefused,
     Event,
     Module,
@@ -96,7 +95,7 @@ class LimitReminders(Reminders):
         reminder.complete("limit")
 
 
-REMINDERS = Module(events=WORKFLOW_EVENTS)
+REMINDERS = Module(aggregates=(Reminder,))
 MODULES = (BANK, REMINDERS)
 
 __all__ = ["MODULES", "PATIENCE", "Account", "Deposit", "LimitReminders", "Reminder", "Reminders"]

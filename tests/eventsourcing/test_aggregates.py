@@ -8,13 +8,14 @@ import pytest
 from shop.eventsourcing import (
     Aggregate,
     Aggregates,
+    Event,
     Repository,
     Snapshot,
     aggregate,
     applies,
 )
 from shop.eventsourcing.event import AggregateRef, new_id
-from tests.eventsourcing.bank import Account, Deposited, Opened, account, booked
+from tests.eventsourcing.bank import Account, Deposited, LimitSet, Opened, account, booked
 from tests.eventsourcing.conftest import OpenShared, Stores
 from tests.eventsourcing.counting import CountingStore
 
@@ -80,13 +81,24 @@ def test_many_become_hot_by_one_look(store: CountingStore) -> None:
     aggregates.load(Account, ADA.id)
     store.events_read()
 
-    aggregates.preload(Account, [ADA.id, *(ref.id for ref in others)])
+    absent = aggregates.preload((Account, ref.id) for ref in (ADA, *others))
 
+    assert set(absent) == {others[2]}
     assert store.events_read() == 102
     seen = [aggregates.last_seen(Account, ref.id) for ref in (ADA, *others)]
     assert [one and (one.version, one.balance) for one in seen] == [(3, 11), (2, 7), None, None]
-    aggregates.preload(Account, [ADA.id, others[0].id])
+    aggregates.preload([(Account, ADA.id), (Account, others[0].id)])
     assert store.events_read() == 0
+
+
+def test_a_look_that_fails_tells_of_none_that_they_do_not_exist(store: CountingStore) -> None:
+    strange, sound, absent = [account() for _ in range(3)]
+    store.append([Event.new(strange, version=1, data=LimitSet(5))])
+    store.append(booked(sound, 7))
+    aggregates = Aggregates(store)
+
+    assert not aggregates.preload((Account, ref.id) for ref in (strange, sound, absent))
+    assert aggregates.load(Account, sound.id).balance == 7
 
 
 def test_a_load_as_of_earlier_does_not_spoil_the_cache(store: CountingStore) -> None:

@@ -69,7 +69,7 @@ def test_a_command_must_be_named_after_an_aggregate(memory_stores: Stores) -> No
     class Misnamed(CommandPayload, frozen=True):
         pass
 
-    module = Module(handlers={Misnamed: open_account})
+    module = Module(BANK.aggregates, {Misnamed: open_account})
     with pytest.raises(ValueError, match=r"^bank\.acount\.open .* \(near: bank\.account\)$"):
         command_bus(memory_stores, module)
 
@@ -226,20 +226,20 @@ class TestRefused:
             raise LookupError("a bug")
 
         with pytest.raises(LookupError):
-            command_bus(stores, Module(handlers={Open: mistaken})).dispatch(
+            command_bus(stores, Module(BANK.aggregates, {Open: mistaken})).dispatch(
                 Command.new(Open("Ada"))
             )
 
         assert stores.events.head() == 0
 
-    def test_an_event_that_is_in_no_module_is_a_bug_and_not_the_senders_fault(
+    def test_an_event_of_an_aggregate_in_no_module_is_a_bug_and_not_the_senders_fault(
         self, stores: Stores
     ) -> None:
         def bold(payload: Open, id: UUID, work: UnitOfWork) -> None:
             work.find(Forgetful, id).record(Forgotten())
 
-        commands = command_bus(stores, Module((), {Open: bold}))
-        with pytest.raises(ValueError, match=r"recorded bank\.forgotten, which is in no module's"):
+        commands = command_bus(stores, Module(BANK.aggregates, {Open: bold}))
+        with pytest.raises(ValueError, match=r"recorded bank\.forgotten, but no module has"):
             commands.dispatch(Command.new(Open("Ada")))
         [outcome] = commands.dispatch_each([Command.new(Open("Ada"))])
         assert isinstance(outcome, ValueError)
@@ -249,7 +249,7 @@ class TestRefused:
         def forgetful(payload: Deposit, id: UUID, work: UnitOfWork) -> None:
             work.find(Limit, LIMIT_ID).set(payload.amount)
 
-        commands = command_bus(stores, Module(handlers={Deposit: forgetful}))
+        commands = command_bus(stores, Module(BANK.aggregates, {Deposit: forgetful}))
         with pytest.raises(ValueError, match=f"did not load {ADA}, which the command"):
             commands.dispatch(Command.new(Deposit(5), ADA.id))
 
@@ -423,7 +423,7 @@ def test_a_conflict_has_the_command_judged_anew(stores: Stores) -> None:
             command_bus(stores).dispatch(Command.new(Withdraw(10), ADA.id))
         ada.withdraw(payload.amount)
 
-    commands = command_bus(stores, Module(handlers={Withdraw: overtaken_once}))
+    commands = command_bus(stores, Module(BANK.aggregates, {Withdraw: overtaken_once}))
     with pytest.raises(CommandRejected, match="funds-insufficient"):
         commands.dispatch(Command.new(Withdraw(10), ADA.id))
 
@@ -443,7 +443,7 @@ def test_what_a_decision_was_based_on_must_still_hold(stores: Stores) -> None:
             lowered.append(True)
             Repository(aggregates, Limit).use(LIMIT_ID, lambda limit: limit.set(5))
 
-    commands = command_bus(stores, Module(handlers={Withdraw: withdraw_slowly}))
+    commands = command_bus(stores, Module(BANK.aggregates, {Withdraw: withdraw_slowly}))
     with pytest.raises(CommandRejected, match="limit-exceeded"):
         commands.dispatch(Command.new(Withdraw(6), ADA.id))
 
@@ -458,7 +458,7 @@ def test_conflicts_without_end_are_given_up_when_the_time_is_over(stores: Stores
         stores.events.append(booked(ADA, 1, after=ada.version))
         ada.deposit(payload.amount)
 
-    commands = command_bus(stores, Module(handlers={Deposit: always_overtaken}))
+    commands = command_bus(stores, Module(BANK.aggregates, {Deposit: always_overtaken}))
     wanted = Command.new(Deposit(1000), ADA.id)
     with pytest.raises(CommandTimeoutError, match=r"bank\.account\.deposit met a conflicting"):
         commands.dispatch(wanted, timeout=0.1)
@@ -471,10 +471,17 @@ def test_the_registry_holds_the_commands_of_all_modules(commands: CommandBus) ->
     assert set(commands.registry) == {Open, Deposit, Withdraw, Transfer}
 
 
+def test_an_aggregate_has_a_name_of_its_own(stores: Stores) -> None:
+    with pytest.raises(
+        ValueError, match=r"^bank\.account is the name of Account and of Forgetful$"
+    ):
+        command_bus(stores, BANK, Module((Forgetful,)))
+
+
 def test_a_command_has_one_handler(stores: Stores) -> None:
     @command("bank.account.open")
     class OpenOtherwise(CommandPayload, frozen=True):
         pass
 
     with pytest.raises(ValueError, match="registered for Open already"):
-        command_bus(stores, BANK, Module(handlers={OpenOtherwise: lambda *_: None}))
+        command_bus(stores, BANK, Module(BANK.aggregates, {OpenOtherwise: lambda *_: None}))

@@ -17,7 +17,9 @@ from shop.eventsourcing import (
     CommandRejected,
     CommandResult,
     DelegatingStore,
+    Event,
     EventData,
+    EventSourcingError,
     NewCommit,
     Query,
 )
@@ -26,13 +28,16 @@ from tests.eventsourcing.bank import (
     BANK,
     Deposit,
     Deposited,
+    LimitSet,
     Open,
     Transfer,
     Withdraw,
     Withdrawn,
     account,
+    booked,
 )
 from tests.eventsourcing.conftest import Stores
+from tests.eventsourcing.counting import CountingStore
 
 ACCOUNTS = range(3)
 amounts = st.integers(0, 9)
@@ -170,3 +175,36 @@ def test_one_append_does_for_many(memory_stores: Stores) -> None:
 
     assert [o.version for o in outcomes if isinstance(o, CommandResult)] == [2] * 100 + [3]
     assert store.sizes == [100, 100, 1]
+
+
+def test_one_look_does_for_many(stores: Stores) -> None:
+    accounts = [account().id for _ in range(100)]
+    first = CommandBus(stores.events, Aggregates(stores.events), [BANK])
+    first.dispatch_each([Command.new(Open("Ada"), id) for id in accounts[:50]])
+    store = CountingStore(stores.events)
+    bus = CommandBus(store, Aggregates(store), [BANK])
+
+    outcomes = bus.dispatch_each(
+        [
+            *(Command.new(Deposit(1), id) for id in accounts[:50]),
+            *(Command.new(Open("Bob"), id) for id in accounts[50:]),
+        ]
+    )
+
+    assert [o.version for o in outcomes if isinstance(o, CommandResult)] == [2] * 50 + [1] * 50
+    assert (store.reads, store.events_read()) == (1, 50)
+
+
+def test_an_aggregate_that_cannot_be_read_keeps_no_other_back(stores: Stores) -> None:
+    ada, bob = account(), account()
+    stores.events.append(booked(bob, 7))
+    stores.events.append([Event.new(ada, version=1, data=LimitSet(5))])
+    bus = CommandBus(stores.events, Aggregates(stores.events), [BANK])
+
+    of_ada, of_bob = bus.dispatch_each(
+        [Command.new(Deposit(1), ada.id), Command.new(Deposit(1), bob.id)]
+    )
+
+    assert isinstance(of_ada, EventSourcingError)
+    assert "no applier" in str(of_ada)
+    assert isinstance(of_bob, CommandResult)

@@ -75,7 +75,7 @@ class Gate:
     def __init__(self) -> None:
         self.open = threading.Event()
         self.waiting: list[UUID] = []
-        self.module = Module(BANK.events, {**BANK.handlers, Open: self._handle})
+        self.module = Module(BANK.aggregates, {**BANK.handlers, Open: self._handle})
 
     def _handle(self, payload: Open, id: UUID, work: UnitOfWork) -> None:
         self.waiting.append(id)
@@ -122,7 +122,7 @@ class LosesTheStore(LosesAnswers):
         super().__init__(bus, 1)
         self._count = count
         self._error = error
-        self.module = Module(BANK.events, {**BANK.handlers, Deposit: self._handle})
+        self.module = Module(BANK.aggregates, {**BANK.handlers, Deposit: self._handle})
 
     def _handle(self, payload: Deposit, id: UUID, work: UnitOfWork) -> None:
         if 1 < len(self.sent) <= 1 + self._count:

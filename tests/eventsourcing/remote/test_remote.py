@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from shop.eventsourcing import (
+    Aggregate,
     AggregateNotFoundError,
     Aggregates,
     Command,
@@ -31,6 +32,7 @@ from shop.eventsourcing import (
     UnknownCommandError,
     UnknownEventData,
     WorkerFailedError,
+    aggregate,
     command,
 )
 from tests.conftest import Eventually
@@ -134,7 +136,7 @@ class TestOutcomes:
 
         with pytest.raises(ValueError, match=r"^bank\.acount\.rob "):
             RemoteCommandBus(
-                requests(), memory_stores.events, [Module(handlers={Rob: open_account})]
+                requests(), memory_stores.events, [Module(BANK.aggregates, {Rob: open_account})]
             )
 
     def test_an_error_that_nobody_foresaw_is_logged_where_it_was_and_told(
@@ -143,7 +145,7 @@ class TestOutcomes:
         def fail(payload: Open, id: UUID, work: UnitOfWork) -> None:
             raise ZeroDivisionError("by zero")
 
-        workers.start(module=Module(BANK.events, {**BANK.handlers, Open: fail}))
+        workers.start(module=Module(BANK.aggregates, {**BANK.handlers, Open: fail}))
         wanted = Command.new(Open("Ada"))
         with pytest.raises(WorkerFailedError, match=f"{wanted.id}.*ZeroDivisionError: by zero"):
             remote.dispatch(wanted)
@@ -155,7 +157,13 @@ class TestOutcomes:
         self, requests: Requests, workers: Workers, memory_stores: Stores
     ) -> None:
         workers.start()
-        older = RemoteCommandBus(requests(), memory_stores.events, [Module((), BANK.handlers)])
+
+        @aggregate("bank.account")
+        class OlderAccount(Aggregate):
+            """It does not know what happens to accounts now."""
+
+        module = Module((OlderAccount,), BANK.handlers)
+        older = RemoteCommandBus(requests(), memory_stores.events, [module])
 
         result = older.dispatch(Command.new(Open("Ada")))
 

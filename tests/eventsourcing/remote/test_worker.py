@@ -108,7 +108,7 @@ class TestWorkers:
     def test_a_command_goes_to_workers_that_know_it(
         self, remote: RemoteCommandBus, workers: Workers
     ) -> None:
-        old = Module(BANK.events, {Deposit: BANK.handlers[Deposit]})
+        old = Module(BANK.aggregates, {Deposit: BANK.handlers[Deposit]})
         for _ in range(3):
             workers.start(module=old)
         with pytest.raises(NoWorkerError):
@@ -354,7 +354,7 @@ class TestSizes:
             work.find(Account, id).record(Opened("x" * 3000))
 
         remote, workers = small
-        workers.start(module=Module(BANK.events, {Open: open_thrice}))
+        workers.start(module=Module(BANK.aggregates, {Open: open_thrice}))
         wanted = Command.new(Open("Ada"))
         result = remote.dispatch(wanted)
         assert result.events == tuple(memory_stores.events.read(Query()))

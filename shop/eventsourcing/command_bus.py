@@ -1,0 +1,252 @@
+"""Carrying out commands, each once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable, Sequence
+from hashlib import blake2b
+
+from shop.eventsourcing.aggregates import Aggregates
+from shop.eventsourcing.bus import BusStatus
+from shop.eventsourcing.command import (
+    Command,
+    CommandPayload,
+    CommandResult,
+    dispatch_in_turn,
+)
+from shop.eventsourcing.errors import (
+    AggregateNotFoundError,
+    CommandIdReusedError,
+    CommandRejected,
+    CommandTimeoutError,
+    CommitInDoubtError,
+    CommitReusedError,
+    ConcurrencyError,
+    OutcomeUnknownError,
+    StaleVersionError,
+    StoreError,
+    UnknownCommandError,
+    UnregisteredError,
+)
+from shop.eventsourcing.event import AggregateRef, Event, EventData
+from shop.eventsourcing.module import Handler, Module, aggregate_classes, command_registry
+from shop.eventsourcing.retry import ConflictRetry
+from shop.eventsourcing.store import Commit, EventStore, Query
+from shop.eventsourcing.unit_of_work import Draft, Pipeline, UnitOfWork
+
+
+class CommandBus:
+    """Carries out commands, each once. Thread-safe; blocks the calling thread.
+
+    Raises ``ValueError`` where a command of the modules is not named after an aggregate.
+    """
+
+    def __init__(
+        self, store: EventStore, aggregates: Aggregates, modules: Iterable[Module]
+    ) -> None:
+        self._store = store
+        self._aggregates = aggregates
+        modules = tuple(modules)
+        self._handlers: dict[type[CommandPayload], Handler] = {}
+        for module in modules:
+            self._handlers |= module.handlers
+        self.registry = command_registry(modules)
+        classes = aggregate_classes(modules)
+        self.addressed = {cls.wire.name: classes[cls.aggregate] for cls in self.registry}
+        """The class of the aggregates that each command addresses, by its wire name."""
+
+    def dispatch(self, command: Command[CommandPayload], *, timeout: float = 10.0) -> CommandResult:
+        """Carry out a command and return what it did, after that is durable.
+
+        A command whose id was dispatched before returns the first result, with ``replayed`` set,
+        whichever process the first was done by. Nothing is written where an error is raised:
+
+        - :class:`PayloadError`: the payload does not fit its class
+        - :class:`CommandRejected`: a business rule says no
+        - :class:`AggregateNotFoundError`: the addressed aggregate does not exist
+        - :class:`StaleVersionError`: it is not at ``expected_version``
+        - :class:`CommandIdReusedError`: the id was used for something else
+        - :class:`CommandTimeoutError`: it met conflicting writes for ``timeout`` seconds
+        - :class:`UnknownCommandError`: nobody handles it
+        - :class:`StoreUnavailableError`: the store cannot be reached
+        - ``ValueError``: a bug, the handler did not load the addressed aggregate, or recorded an
+          event that no module's aggregate applies
+
+        Only :class:`OutcomeUnknownError` leaves it open: the store was lost in the middle, and
+        could not be asked in time, or does not tell what was done.
+        """
+        self._handler(command)
+        digest = self._digest(command)
+        retry = ConflictRetry(timeout=timeout)
+        try:
+            for attempt in retry:
+                with attempt:
+                    work = self._decide(command, trust=retry.attempts == 1)
+                    commit = work.commit(
+                        commit_id=command.id, digest=digest, metadata=command.metadata
+                    )
+        except (CommandRejected, AggregateNotFoundError, StaleVersionError) as refusal:
+            # A repeat may be refused for what its first time did: then that is the answer.
+            known = self._store.find_commit(command.id)
+            if known is None:
+                raise
+            if known.digest != digest:
+                raise CommandIdReusedError(command.id) from refusal
+            commit = known
+        except CommitReusedError as error:
+            raise CommandIdReusedError(command.id) from error
+        except UnregisteredError as error:
+            raise ValueError(
+                f"the handler of {command.payload.wire.name} recorded {error.name}, but no module"
+                " has the aggregate that applies it"
+            ) from error
+        except CommitInDoubtError as error:
+            raise OutcomeUnknownError(
+                command.id, command.payload.wire.name, retry.elapsed
+            ) from error
+        except ConcurrencyError as error:
+            raise CommandTimeoutError(
+                command.payload.wire.name, retry.attempts, retry.elapsed
+            ) from error
+        if commit.replayed:
+            try:
+                return self._recall(command, commit)
+            except StoreError as error:  # which would be taken to mean that nothing was written
+                raise OutcomeUnknownError(
+                    command.id, command.payload.wire.name, retry.elapsed
+                ) from error
+        return _result(command, work, commit)
+
+    def check(self) -> None:
+        """As :meth:`CommandDispatcher.check`: this process carries commands out itself."""
+
+    def status(self) -> BusStatus:
+        """As :meth:`CommandDispatcher.status`: there is nothing to tell."""
+        return BusStatus()
+
+    def stop(self) -> None:
+        """As :meth:`CommandDispatcher.stop`: nobody waits for others."""
+
+    def dispatch_each(
+        self, commands: Sequence[Command[CommandPayload]]
+    ) -> list[CommandResult | Exception]:
+        """Carry out several commands; return for each its result, or what ``dispatch`` raises.
+
+        As if they were dispatched one after the other, in much less time: those are stored together
+        that follow upon one another and change different aggregates. Only one that meets somebody
+        else's write may come after those that follow it.
+        """
+        absent = self._aggregates.preload(
+            (self.addressed[command.payload.wire.name], command.aggregate_id)
+            for command in commands
+            if command.aggregate_id is not None and type(command.payload) in self._handlers
+        )
+        outcomes: list[CommandResult | Exception] = []
+        while len(outcomes) < len(commands):
+            outcomes += self._dispatch_together(commands[len(outcomes) :], absent)
+        return outcomes
+
+    def _dispatch_together(
+        self, commands: Sequence[Command[CommandPayload]], absent: Collection[AggregateRef]
+    ) -> list[CommandResult | Exception]:
+        """Carry out as many of the commands, from the first on, as can be stored together.
+
+        ``absent`` are aggregates that did not exist a moment ago.
+        """
+        began = time.monotonic()
+        pipeline = Pipeline(self._aggregates)
+        works: list[UnitOfWork] = []
+        for command in commands:
+            new = command.aggregate_id is None or command.aggregate in absent
+            work = pipeline.work(made=command.aggregate.id if new else None)
+            try:
+                draft = self.draft(command, work)
+            except Exception:  # noqa: BLE001 - it may rest on what is so no longer
+                break
+            if not pipeline.add(draft):
+                break
+            works.append(work)
+        if not works:
+            return dispatch_in_turn(self.dispatch, commands[:1])
+        outcomes: list[CommandResult | Exception] = []
+        for command, work, outcome in zip(commands, works, pipeline.commit(), strict=False):
+            if isinstance(outcome, Commit) and not outcome.replayed:
+                outcomes.append(_result(command, work, outcome))
+            elif isinstance(outcome, CommitInDoubtError):
+                name, waited = command.payload.wire.name, time.monotonic() - began
+                outcomes.append(OutcomeUnknownError(command.id, name, waited))
+            elif isinstance(outcome, StoreError):
+                outcomes.append(outcome)
+            else:  # known, or in conflict with somebody else
+                outcomes += dispatch_in_turn(self.dispatch, [command])
+        return outcomes
+
+    def draft(self, command: Command[CommandPayload], work: UnitOfWork) -> Draft:
+        """Have a command's handler record in a unit of work what is to change, for a pipeline.
+
+        Raises what :meth:`dispatch` raises of a command that is refused.
+        """
+        self._record(command, work)
+        return Draft(work, command.id, self._digest(command), command.metadata)
+
+    def _record(self, command: Command[CommandPayload], work: UnitOfWork) -> None:
+        handler, aggregate = self._handler(command), command.aggregate
+        try:
+            handler(command.payload, aggregate.id, work)
+        except Exception:
+            if aggregate in work and not work.trusted:
+                # Whoever expects another version is told so first, whatever the rules say.
+                work.version(aggregate, command.expected_version)
+            raise
+        if aggregate not in work:
+            raise ValueError(
+                f"the handler of {command.payload.wire.name} did not load {aggregate}, which the"
+                " command addresses: it must find() or get() it, whatever else it changes"
+            )
+        work.version(aggregate, command.expected_version)
+
+    def _decide(self, command: Command[CommandPayload], *, trust: bool) -> UnitOfWork:
+        """Have the handler record what the command changes.
+
+        ``trust`` takes it that aggregates are as they were last seen here, and that one whose id
+        was just made does not exist. The commit finds out where that is wrong, so it saves the
+        reads of nearly every command. Only a refusal must not rest on it, and is decided again.
+        """
+        made = command.id if command.aggregate_id is None else None
+        work = UnitOfWork(self._aggregates, trust=trust, made=made)
+        try:
+            self._record(command, work)
+        except Exception:
+            if work.trusted:
+                return self._decide(command, trust=False)
+            raise
+        return work
+
+    def _handler(self, command: Command[CommandPayload]) -> Handler:
+        try:
+            return self._handlers[type(command.payload)]
+        except KeyError:
+            raise UnknownCommandError(command.payload.wire.name) from None
+
+    def _digest(self, command: Command[CommandPayload]) -> bytes:
+        """A hash of what is wanted: the command's name, the aggregate and the payload."""
+        payload = self.registry.encode(command.payload)
+        hasher = blake2b(digest_size=16)
+        hasher.update(f"{command.payload.wire.name} {command.aggregate_id} ".encode())
+        hasher.update(payload)
+        return hasher.digest()
+
+    def _recall(self, command: Command[CommandPayload], commit: Commit) -> CommandResult:
+        """The result of a command that was done before, read from what it stored then."""
+        events: tuple[Event[EventData], ...] = ()
+        if commit.size:
+            events = tuple(self._store.read(Query(after=commit.first - 1, to=commit.last)))
+        aggregate = command.aggregate
+        latest = self._store.read(Query(refs=[aggregate], to=commit.last, reverse=True, limit=1))
+        version = max((event.version for event in latest), default=0)
+        return CommandResult(command.id, aggregate, version, commit.last, events, replayed=True)
+
+
+def _result(command: Command[CommandPayload], work: UnitOfWork, commit: Commit) -> CommandResult:
+    version = work.version(command.aggregate)
+    return CommandResult(command.id, command.aggregate, version, commit.last, tuple(work.events))
