@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Generic, NamedTuple, TypeVar
 from uuid import UUID
@@ -19,6 +19,9 @@ from shop.eventsourcing.store import EventStore, Query
 logger = logging.getLogger(__name__)
 
 A = TypeVar("A", bound=Aggregate)
+
+_NO_EVENT = UUID(int=0)
+"""Stands in the cache for the last event of an aggregate that does not exist."""
 
 
 class Aggregates:
@@ -84,37 +87,33 @@ class Aggregates:
     def last_seen(self, cls: type[A], id: UUID) -> A | None:
         """The aggregate as this process saw it last; ``None`` when it is not in the cache.
 
-        There may be newer events. For decisions that are checked when they are committed.
+        There may be newer events: also where it is at version 0, since a look did not find any.
+        For decisions that are checked when they are committed.
         """
         cached = self._cache.load(AggregateRef(cls.kind, id))
         return cls.decode(cached.state) if cached and cached.shape == cls.shape else None
 
-    def preload(self, wanted: Iterable[tuple[type[Aggregate], UUID]]) -> Collection[AggregateRef]:
+    def preload(self, wanted: Iterable[tuple[type[Aggregate], UUID]]) -> None:
         """Have those that are not in the cache come there, by one look into the store.
 
-        For units of work that trust. It only saves time: those with many events are left out, as a
+        Also those that do not exist. It only saves time: those with many events are left out, as a
         snapshot, if there is one, makes less of them, and so are all where the look fails.
-
-        Returns those that do not exist.
         """
         refs = ((AggregateRef(cls.kind, id), cls) for cls, id in wanted)
-        missing = {ref: cls for ref, cls in refs if self._cache.load(ref) is None}
+        missing = {ref: cls(ref.id) for ref, cls in refs if self._cache.load(ref) is None}
         if not missing:
-            return ()
-        found: dict[AggregateRef, tuple[Aggregate, Event[EventData]]] = {}
+            return
+        last: dict[AggregateRef, UUID] = {}
         query = Query(refs=list(missing), versions=(1, self._snapshot_every))
         try:
             for event in self.events.read(query):
-                ref = event.aggregate
-                aggregate = found[ref][0] if ref in found else missing[ref](ref.id)
-                aggregate.replay(event)
-                found[ref] = aggregate, event
+                missing[event.aggregate].replay(event)
+                last[event.aggregate] = event.id
         except EventSourcingError:
-            return ()  # whoever loads one of them is told why
-        for aggregate, last in found.values():
+            return  # whoever loads one of them is told why
+        for ref, aggregate in missing.items():
             if aggregate.version < self._snapshot_every:
-                self._remember(aggregate, last.id, since=0)
-        return missing.keys() - found.keys()
+                self._remember(aggregate, last.get(ref, _NO_EVENT), since=0)
 
     def saved(self, aggregate: Aggregate, last: Event[EventData], stored_version: int) -> None:
         """Take note of an aggregate that was just saved, ``last`` being its newest event."""
@@ -128,7 +127,7 @@ class Aggregates:
         ``None`` where that is of another shape, is too new for the bounds, or is not of this
         stream: the stream then has another event there, or none.
         """
-        if snapshot is None or snapshot.shape != cls.shape:
+        if snapshot is None or not snapshot.version or snapshot.shape != cls.shape:
             return None
         events = self.events.read(until.query(snapshot.aggregate, snapshot.version))
         last = next(events, None)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from hashlib import blake2b
+from uuid import UUID
 
+from shop.eventsourcing.aggregate import Aggregate
 from shop.eventsourcing.aggregates import Aggregates
 from shop.eventsourcing.bus import BusStatus
 from shop.eventsourcing.command import (
@@ -28,11 +31,16 @@ from shop.eventsourcing.errors import (
     UnknownCommandError,
     UnregisteredError,
 )
-from shop.eventsourcing.event import AggregateRef, Event, EventData
-from shop.eventsourcing.module import Handler, Module, aggregate_classes, command_registry
+from shop.eventsourcing.event import Event, EventData
+from shop.eventsourcing.module import Handler, Module, command_registry
 from shop.eventsourcing.retry import ConflictRetry
 from shop.eventsourcing.store import Commit, EventStore, Query
 from shop.eventsourcing.unit_of_work import Draft, Pipeline, UnitOfWork
+
+LOOKS = 4
+"""How often what several commands miss is looked for together, before each looks for itself."""
+_TOGETHER = 256
+"""How many commands are decided before they are stored: as many as a group of commits holds."""
 
 
 class CommandBus:
@@ -51,9 +59,6 @@ class CommandBus:
         for module in modules:
             self._handlers |= module.handlers
         self.registry = command_registry(modules)
-        classes = aggregate_classes(modules)
-        self.addressed = {cls.wire.name: classes[cls.aggregate] for cls in self.registry}
-        """The class of the aggregates that each command addresses, by its wire name."""
 
     def dispatch(self, command: Command[CommandPayload], *, timeout: float = 10.0) -> CommandResult:
         """Carry out a command and return what it did, after that is durable.
@@ -136,36 +141,32 @@ class CommandBus:
         that follow upon one another and change different aggregates. Only one that meets somebody
         else's write may come after those that follow it.
         """
-        absent = self._aggregates.preload(
-            (self.addressed[command.payload.wire.name], command.aggregate_id)
-            for command in commands
-            if command.aggregate_id is not None and type(command.payload) in self._handlers
-        )
         outcomes: list[CommandResult | Exception] = []
-        while len(outcomes) < len(commands):
-            outcomes += self._dispatch_together(commands[len(outcomes) :], absent)
+        while (done := len(outcomes)) < len(commands):
+            outcomes += self._dispatch_together(commands[done : done + _TOGETHER])
         return outcomes
 
     def _dispatch_together(
-        self, commands: Sequence[Command[CommandPayload]], absent: Collection[AggregateRef]
+        self, commands: Sequence[Command[CommandPayload]]
     ) -> list[CommandResult | Exception]:
-        """Carry out as many of the commands, from the first on, as can be stored together.
-
-        ``absent`` are aggregates that did not exist a moment ago.
-        """
+        """Carry out as many of the commands, from the first on, as can be stored together."""
         began = time.monotonic()
         pipeline = Pipeline(self._aggregates)
         works: list[UnitOfWork] = []
-        for command in commands:
-            new = command.aggregate_id is None or command.aggregate in absent
-            work = pipeline.work(made=command.aggregate.id if new else None)
-            try:
+        looks = 0
+        while len(works) < len(commands):
+            command = commands[len(works)]
+            work = pipeline.work(look=looks == LOOKS, made=_made(command))
+            draft = None
+            with suppress(Exception):  # which may rest on what is so no longer
                 draft = self.draft(command, work)
-            except Exception:  # noqa: BLE001 - it may rest on what is so no longer
+            if work.unseen:
+                self._look_ahead(commands[len(works) :])
+                looks += 1
+            elif draft is not None and pipeline.add(draft):
+                works.append(work)
+            else:
                 break
-            if not pipeline.add(draft):
-                break
-            works.append(work)
         if not works:
             return dispatch_in_turn(self.dispatch, commands[:1])
         outcomes: list[CommandResult | Exception] = []
@@ -180,6 +181,16 @@ class CommandBus:
             else:  # known, or in conflict with somebody else
                 outcomes += dispatch_in_turn(self.dispatch, [command])
         return outcomes
+
+    def _look_ahead(self, commands: Iterable[Command[CommandPayload]]) -> None:
+        """Look at once for what the handlers of these commands miss, as far as they come."""
+        unseen: list[tuple[type[Aggregate], UUID]] = []
+        for command in commands:
+            work = UnitOfWork(self._aggregates, trust=True, look=False, made=_made(command))
+            with suppress(Exception):  # it is carried out later
+                self._record(command, work)
+            unseen += work.unseen
+        self._aggregates.preload(unseen)
 
     def draft(self, command: Command[CommandPayload], work: UnitOfWork) -> Draft:
         """Have a command's handler record in a unit of work what is to change, for a pipeline.
@@ -212,8 +223,7 @@ class CommandBus:
         was just made does not exist. The commit finds out where that is wrong, so it saves the
         reads of nearly every command. Only a refusal must not rest on it, and is decided again.
         """
-        made = command.id if command.aggregate_id is None else None
-        work = UnitOfWork(self._aggregates, trust=trust, made=made)
+        work = UnitOfWork(self._aggregates, trust=trust, made=_made(command))
         try:
             self._record(command, work)
         except Exception:
@@ -245,6 +255,11 @@ class CommandBus:
         latest = self._store.read(Query(refs=[aggregate], to=commit.last, reverse=True, limit=1))
         version = max((event.version for event in latest), default=0)
         return CommandResult(command.id, aggregate, version, commit.last, events, replayed=True)
+
+
+def _made(command: Command[CommandPayload]) -> UUID | None:
+    """The id of the aggregate that a command creates, where it was made for that just now."""
+    return command.id if command.aggregate_id is None else None
 
 
 def _result(command: Command[CommandPayload], work: UnitOfWork, commit: Commit) -> CommandResult:

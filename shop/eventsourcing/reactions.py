@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from itertools import zip_longest
+from itertools import chain, repeat, zip_longest
 from typing import Any, NamedTuple
 from uuid import UUID, uuid5
 
@@ -15,7 +15,7 @@ import msgspec
 from shop.eventsourcing.aggregate import Aggregate
 from shop.eventsourcing.aggregates import Aggregates
 from shop.eventsourcing.command import Command, CommandPayload
-from shop.eventsourcing.command_bus import CommandBus
+from shop.eventsourcing.command_bus import LOOKS, CommandBus
 from shop.eventsourcing.errors import (
     AggregateNotFoundError,
     CommandRejected,
@@ -94,59 +94,55 @@ class Reactions:
 
     def _see_to_all(self, triggers: Sequence[_Trigger], now: datetime) -> None:
         """Have several instances see to one event each, with as few appends as may be."""
-        absent = self._preload(triggers)
-        while triggers:
-            pipeline = Pipeline(self._aggregates)
-            added: list[_Trigger] = []
-            later: list[_Trigger] = []
-            alone: list[_Trigger] = []
-            for trigger in triggers:
-                if isinstance(trigger.event.data, Retried):
-                    alone.append(trigger)  # it takes several commits
-                    continue
-                try:
-                    draft = self._draft(trigger, now, pipeline, absent)
-                except Exception:  # noqa: BLE001 - it may rest on what is so no longer
-                    alone.append(trigger)
-                    continue
-                if draft is not None:
-                    (added if pipeline.add(draft) else later).append(trigger)
-            for trigger, outcome in zip(added, pipeline.commit(), strict=True):
-                if isinstance(outcome, Exception):
-                    alone.append(trigger)
-            for trigger in alone:
-                self._see_to(trigger, now)
-            triggers = later
+        for look in chain(repeat(False, LOOKS), repeat(True)):
+            if not triggers:
+                break
+            triggers = self._see_to_some(triggers, now, look=look)
 
-    def _preload(self, triggers: Sequence[_Trigger]) -> Collection[AggregateRef]:
-        """Load at once what the triggers concern: the instances, and whom they command.
+    def _see_to_some(
+        self, triggers: Sequence[_Trigger], now: datetime, *, look: bool
+    ) -> Sequence[_Trigger]:
+        """Have those see to their events who can do so together, and those who must do so alone.
 
-        Returns those that do not exist.
+        Returns what is left. Without ``look`` that are those, too, who missed what has been looked
+        for since.
         """
-        wanted: list[tuple[type[Aggregate], UUID]] = []
-        for id, event in triggers:
-            wanted.append((self._workflow.instances, id))
-            if isinstance(event.data, CommandRequested) and event.data.aggregate_id is not None:
-                addressed = self._commands.addressed.get(event.data.command)
-                if addressed is not None:
-                    wanted.append((addressed, event.data.aggregate_id))
-        return self._aggregates.preload(wanted)
+        pipeline = Pipeline(self._aggregates)
+        unseen: list[tuple[type[Aggregate], UUID]] = []
+        added: list[_Trigger] = []
+        later: list[_Trigger] = []
+        alone: list[_Trigger] = []
+        for trigger in triggers:
+            if isinstance(trigger.event.data, Retried):
+                alone.append(trigger)  # it takes several commits
+                continue
+            work = pipeline.work(look=look)
+            draft, failed = None, False
+            try:
+                draft = self._draft(trigger, now, work)
+            except Exception:  # noqa: BLE001 - it may rest on what is so no longer
+                failed = True
+            if work.unseen:
+                unseen += work.unseen
+                later.append(trigger)
+            elif failed:
+                alone.append(trigger)
+            elif draft is not None:
+                (added if pipeline.add(draft) else later).append(trigger)
+        for trigger, outcome in zip(added, pipeline.commit(), strict=True):
+            if isinstance(outcome, Exception):
+                alone.append(trigger)
+        for trigger in alone:
+            self._see_to(trigger, now)
+        self._aggregates.preload(unseen)
+        return later
 
-    def _draft(
-        self,
-        trigger: _Trigger,
-        now: datetime,
-        pipeline: Pipeline,
-        absent: Collection[AggregateRef],
-    ) -> Draft | None:
+    def _draft(self, trigger: _Trigger, now: datetime, work: UnitOfWork) -> Draft | None:
         """What a pipeline is to store for a trigger; ``None`` where that is nothing.
 
-        ``absent`` are aggregates that did not exist a moment ago. Raises what keeps the trigger
-        from being seen to together with others.
+        Raises what keeps the trigger from being seen to together with others.
         """
         id, event = trigger
-        new = AggregateRef(self._workflow.name, id) in absent
-        work = pipeline.work(made=id if new else None)
         instance = work.find(self._workflow.instances, id)
         if isinstance(event.data, CommandRequested) and not instance.parked:
             if event.data.command_id in instance.refused:
@@ -154,6 +150,8 @@ class Reactions:
             # The instance is guarded with it: nobody has recorded a refusal meanwhile.
             return self._commands.draft(self._command(instance, event, event.data), work)
         if not self._record(instance, event, now, waited=False):
+            if not instance.exists:
+                raise AggregateNotFoundError(instance.ref)  # it may have begun since
             return None
         commit_id = self._commit_id(trigger)
         return Draft(work, commit_id, commit_id.bytes, _why(event))
@@ -217,7 +215,8 @@ class Reactions:
         work = UnitOfWork(self._aggregates, trust=trust)
         instance = work.find(self._workflow.instances, id)
         try:
-            return work if self._record(instance, trigger, now, waited=waited) else None
+            if self._record(instance, trigger, now, waited=waited):
+                return work
         except (StoreError, CommandTimeoutError, OutcomeUnknownError):
             raise  # no fault of the workflow's: it is tried again
         except Exception as error:
@@ -237,6 +236,9 @@ class Reactions:
                 exc_info=error,
             )
             return work
+        if work.trusted and not instance.exists:
+            return self._decide(id, trigger, now, trust=False, waited=waited)
+        return None
 
     def _record(
         self, instance: WorkflowInstance, trigger: Event[EventData], now: datetime, *, waited: bool

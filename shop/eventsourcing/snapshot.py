@@ -18,7 +18,10 @@ from shop.eventsourcing.event import AggregateRef
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """An encoded aggregate. ``shape`` stands for the fields of its class when it was taken."""
+    """An encoded aggregate. ``shape`` stands for the fields of its class when it was taken.
+
+    That of one that does not exist is at version 0; only the cache has such.
+    """
 
     aggregate: AggregateRef
     version: int

@@ -30,17 +30,23 @@ class UnitOfWork:
         aggregates: Aggregates,
         *,
         trust: bool = False,
+        look: bool = True,
         made: UUID | None = None,
     ) -> None:
         """With ``trust`` it takes aggregates from the cache without looking for newer events.
 
-        It does not look for those with the id ``made`` either, of which there are none.
+        It does not look for those with the id ``made`` either, which was just made. Without
+        ``look`` it takes others, too, not to exist that are not in the cache; ``unseen`` tells
+        which, for whoever looks for them before it is decided again.
         """
         self._aggregates = aggregates
         self._trust = trust
+        self._look = look
         self._made = made
         self.trusted = False
         """Whether some aggregate was taken as last seen, or as not existing, without a look."""
+        self.unseen: list[tuple[type[Aggregate], UUID]] = []
+        """The class and the id of those that it knows nothing about."""
         self._loaded: dict[AggregateRef, Aggregate] = {}
         self.events: list[Event[EventData]] = []
         """What the commit stored, with positions."""
@@ -54,7 +60,7 @@ class UnitOfWork:
         ref = AggregateRef(cls.kind, id)
         known = self._loaded.get(ref)
         if known is None:
-            known = self._loaded[ref] = self._on_trust(cls, id) or self._aggregates.load(cls, id)
+            known = self._loaded[ref] = self._on_trust(cls, id) or self._load(cls, id)
         if not isinstance(known, cls):
             raise TypeError(f"{ref} was loaded as {type(known).__qualname__} before")
         return known
@@ -62,11 +68,16 @@ class UnitOfWork:
     def _on_trust(self, cls: type[A], id: UUID) -> A | None:
         if not self._trust:
             return None
-        found = self._aggregates.last_seen(cls, id)
-        if found is None and id == self._made:
-            found = cls(id)
+        found = cls(id) if id == self._made else self._aggregates.last_seen(cls, id)
         self.trusted = self.trusted or found is not None
         return found
+
+    def _load(self, cls: type[A], id: UUID) -> A:
+        if self._look:
+            return self._aggregates.load(cls, id)
+        self.trusted = True
+        self.unseen.append((cls, id))
+        return cls(id)
 
     def get(self, cls: type[A], id: UUID) -> A:
         """The aggregate. Raises :class:`AggregateNotFoundError` when it does not exist."""
@@ -158,8 +169,9 @@ class Draft(NamedTuple):
 class Pipeline:
     """Units of work that are appended together, each as a commit of its own. For one thread.
 
-    Each is decided on aggregates as they were last seen. Nothing is looked up for that, so that
-    many take little more than one; the append finds out where it was wrong.
+    Each is decided on aggregates as they were last seen; the append finds out where that was
+    wrong. Those not seen yet are best looked for together, before, so that many units of work take
+    little more than one: that is what ``look=False`` is for.
     """
 
     def __init__(self, aggregates: Aggregates) -> None:
@@ -168,9 +180,9 @@ class Pipeline:
         self._changed: set[AggregateRef] = set()
         self._ids: set[UUID] = set()
 
-    def work(self, *, made: UUID | None = None) -> UnitOfWork:
+    def work(self, *, look: bool, made: UUID | None = None) -> UnitOfWork:
         """A new unit of work, for a draft."""
-        return UnitOfWork(self._aggregates, trust=True, made=made)
+        return UnitOfWork(self._aggregates, trust=True, look=look, made=made)
 
     def add(self, draft: Draft) -> bool:
         """Have a draft appended with the others.

@@ -81,14 +81,31 @@ def test_many_become_hot_by_one_look(store: CountingStore) -> None:
     aggregates.load(Account, ADA.id)
     store.events_read()
 
-    absent = aggregates.preload((Account, ref.id) for ref in (ADA, *others))
+    aggregates.preload((Account, ref.id) for ref in (ADA, *others))
 
-    assert set(absent) == {others[2]}
     assert store.events_read() == 102
     seen = [aggregates.last_seen(Account, ref.id) for ref in (ADA, *others)]
-    assert [one and (one.version, one.balance) for one in seen] == [(3, 11), (2, 7), None, None]
-    aggregates.preload([(Account, ADA.id), (Account, others[0].id)])
+    assert [one and (one.version, one.balance) for one in seen] == [
+        (3, 11),
+        (2, 7),
+        None,
+        (0, 0),
+    ]
+    aggregates.preload([(Account, ADA.id), (Account, others[0].id), (Account, others[2].id)])
     assert store.events_read() == 0
+
+
+def test_what_did_not_exist_is_looked_for_when_it_is_loaded(store: CountingStore) -> None:
+    aggregates = Aggregates(store)
+    aggregates.preload([(Account, ADA.id)])
+    assert not aggregates.load(Account, ADA.id).exists
+
+    aggregates.preload([(Account, ADA.id)])
+    store.append(booked(ADA, 5))
+    assert aggregates.load(Account, ADA.id).balance == 5
+    seen = aggregates.last_seen(Account, ADA.id)
+    assert seen is not None
+    assert seen.balance == 5
 
 
 def test_a_look_that_fails_tells_of_none_that_they_do_not_exist(store: CountingStore) -> None:
@@ -97,7 +114,9 @@ def test_a_look_that_fails_tells_of_none_that_they_do_not_exist(store: CountingS
     store.append(booked(sound, 7))
     aggregates = Aggregates(store)
 
-    assert not aggregates.preload((Account, ref.id) for ref in (strange, sound, absent))
+    aggregates.preload((Account, ref.id) for ref in (strange, sound, absent))
+
+    assert aggregates.last_seen(Account, absent.id) is None
     assert aggregates.load(Account, sound.id).balance == 7
 
 

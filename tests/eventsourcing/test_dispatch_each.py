@@ -195,6 +195,36 @@ def test_one_look_does_for_many(stores: Stores) -> None:
     assert (store.reads, store.events_read()) == (1, 50)
 
 
+def test_what_handlers_want_besides_is_looked_for_together(stores: Stores) -> None:
+    accounts = [account() for _ in range(60)]
+    for ref in accounts:
+        stores.events.append(booked(ref, 7))
+    store = CountingStore(stores.events)
+    bus = CommandBus(store, Aggregates(store), [BANK])
+    givers, takers = accounts[:30], accounts[30:]
+
+    outcomes = bus.dispatch_each(
+        [
+            Command.new(Transfer(taker.id, 7), giver.id)
+            for giver, taker in zip(givers, takers, strict=True)
+        ]
+    )
+
+    assert [o.version for o in outcomes if isinstance(o, CommandResult)] == [3] * 30
+    assert (store.reads, store.events_read()) == (2, 120)
+
+
+def test_those_too_long_for_the_look_are_loaded_all_the_same(stores: Stores) -> None:
+    accounts = [account() for _ in range(3)]
+    for ref in accounts:
+        stores.events.append(booked(ref, *[1] * 150))
+    bus = CommandBus(stores.events, Aggregates(stores.events), [BANK])
+
+    outcomes = bus.dispatch_each([Command.new(Withdraw(150), ref.id) for ref in accounts])
+
+    assert [o.version for o in outcomes if isinstance(o, CommandResult)] == [152] * 3
+
+
 def test_an_aggregate_that_cannot_be_read_keeps_no_other_back(stores: Stores) -> None:
     ada, bob = account(), account()
     stores.events.append(booked(bob, 7))

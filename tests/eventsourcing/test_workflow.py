@@ -35,6 +35,7 @@ from tests.eventsourcing.bank import (
     Deposited,
     Limit,
     Open,
+    Opened,
     Withdrawn,
 )
 from tests.eventsourcing.reminders import (
@@ -124,6 +125,18 @@ class TestReacting:
         node.settle()
         assert node.head == 1
         assert not node.instance(ADA).exists
+
+    def test_one_that_another_process_began_meanwhile_is_not_missed(
+        self, stage: Stage, node: Node
+    ) -> None:
+        other = stage.node(Reminders())
+        account = AggregateRef(Account.kind, ADA)
+        happening = ((node, DEPOSITED), (other, Opened("Ada")), (node, DEPOSITED))
+        for version, (process, data) in enumerate(happening, 1):
+            process.events.append([Event.new(account, version=version, data=data)])
+            process.react()
+
+        assert node.instance(ADA).phase == Phase.COMPLETED
 
     def test_each_trigger_is_seen_to_once_whoever_reads_it_again(
         self, stage: Stage, node: Node, workflow: Reminders

@@ -22,8 +22,10 @@ from shop.eventsourcing.store import Query
 Read = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
 """Runs a query and returns its rows."""
 
-MOST_VALUES = 100
+_MOST_VALUES = 100
 """A driving condition with more values than this is left to SQLite: a compound has its limits."""
+_MOST_KEYS = 10
+"""The same for ids and aggregates: few events have each, so to sort them costs less than an arm."""
 
 FROM_BASE64 = "from_base64"
 """The SQL function that connections must have: JSON knows no blobs."""
@@ -38,6 +40,7 @@ _POSITIONS_BETWEEN = """
         WHERE position > (SELECT coalesce(max(block), 0) * 1024 FROM time_blocks)
             AND time >= ? AND time <= ?)
 """
+_ID = ("id",)
 _STREAM = ("aggregate_id", "aggregate")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -139,7 +142,8 @@ def plan(query: Query, read: Read) -> Page | None:
     if choices:
         driver, *others = choices
         filters += [choice.whole("+") for choice in others]
-        drivers = driver.arms() if len(driver.rows) <= MOST_VALUES else (driver.whole(),)
+        most = _MOST_KEYS if driver.columns in (_ID, _STREAM) else _MOST_VALUES
+        drivers = driver.arms() if len(driver.rows) <= most else (driver.whole(),)
         if driver.columns == _STREAM and len(driver.rows) == 1:
             order = "version"  # the same order in one stream, and that of its index
     elif filters:
@@ -168,7 +172,7 @@ def time_of(microseconds: int) -> datetime:
 def _choices(query: Query) -> list[Choice]:
     """The conditions on several values, the most selective first."""
     values = (
-        (("id",), query.ids, lambda id: (id.bytes,)),
+        (_ID, query.ids, lambda id: (id.bytes,)),
         (_STREAM, query.refs, lambda ref: (ref.id.bytes, ref.name)),
         (("aggregate_id",), query.aggregate_ids, lambda id: (id.bytes,)),
         (("name",), query.names, lambda name: (name,)),
