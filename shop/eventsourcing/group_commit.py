@@ -8,6 +8,16 @@ The idea is that of DeWitt et al., "Implementation Techniques for Main Memory Da
 Callers who write one thing after the other come again as soon as they have their outcome, one
 after the other as well. The first of them would be committed alone, and the others after it. So
 after a group they wait for each other a moment, for which one commit less more than makes up.
+
+A ``GroupCommit`` is thus in one of these states:
+
+- idle: nobody is queued
+- waiting: callers are queued, and the others of the last group are expected. The first in the
+  queue waits until they are there or the time is over, and leads then, unless the caller who
+  completes the company has begun to lead already
+- appointed: the next leader is known and has been called, but has not begun yet
+- committing: the leader commits a group
+- closed: no further work is taken
 """
 
 from __future__ import annotations
@@ -24,28 +34,28 @@ from shop.eventsourcing.errors import CommitInDoubtError, StoreClosedError
 
 T = TypeVar("T")
 
-_PATIENCE = 1.0
-"""How long callers wait for each other, measured by the time that the last commit took."""
-_LONGEST_WAIT = 0.002
-"""Seconds for which they do so at most: threads that come again at once are back by then."""
-_LONGEST_REST = 63
-"""Commits for which nobody waits where it was in vain time and again."""
+_COMMITS_WAITED = 1.0
+"""How long callers wait for each other at most, measured by the time that the last commit took."""
+_MAX_WAIT = 0.002
+"""The same in seconds: threads that come again at once are back by then."""
+_MAX_SKIPS = 63
+"""For how many commits nobody waits, at most, after waits that gathered too few."""
 
 
 class Entry(Generic[T]):
-    """One caller's work in a group, and its outcome: a result or an error."""
+    """One piece of a caller's work in a group, and its outcome: a result or an error."""
 
-    __slots__ = ("_calls", "done", "error", "last", "left", "next", "result", "work")
+    __slots__ = ("_calls", "abandoned", "done", "error", "is_last", "next", "result", "work")
 
-    def __init__(self, work: T, *, last: bool) -> None:
+    def __init__(self, work: T, *, is_last: bool) -> None:
         self.work = work
-        self.last = last
+        self.is_last = is_last
         """Whether it is the last of its caller's."""
         self.result: Any = None
         self.error: BaseException | None = None
         self.done = False
-        self.left = False
-        """Whether the caller has gone before that."""
+        self.abandoned = False
+        """Whether the caller was interrupted and does not wait for the outcome."""
         self.next: Entry[T] | None = None
         """The one after it in the group."""
         self._calls: SimpleQueue[None] = SimpleQueue()
@@ -60,15 +70,53 @@ class Entry(Generic[T]):
         self._calls.put(None)
 
     def call_next(self) -> None:
-        """Call who comes next in the group, now that this one is done.
+        """Call the caller of the next entry in the group, now that this one is done.
 
-        All called at once would only queue for the interpreter's lock, and be woken in vain.
+        If all were called at once, they would only queue for the interpreter's lock.
         """
         following = self.next
-        while following is not None and following.left:
+        while following is not None and following.abandoned:
             following = following.next
         if following is not None:
             following.call()
+
+
+class _Company:
+    """Decides how long the next group waits for callers who are about to come again.
+
+    After a wait that gathered too few, the next 1, 3, 7 … commits are not waited for. Not
+    thread-safe: used with the lock held.
+    """
+
+    def __init__(self) -> None:
+        self._expected = 0
+        self._until = 0.0
+        self._skips = self._next_skips = 0
+
+    def expect(self, callers: int, *, commit_seconds: float) -> bool:
+        """After a commit, expect so many callers; returns whether they are waited for."""
+        self._expected = callers
+        self._until = 0.0
+        if self._skips:
+            self._skips -= 1
+            return False
+        if callers > 1:
+            wait = min(_COMMITS_WAITED * commit_seconds, _MAX_WAIT)
+            self._until = time.monotonic() + wait
+        return True
+
+    def seconds_left(self, queued: int) -> float:
+        """How long to wait for further callers, when so many are queued. 0 or less: no longer."""
+        return self._until - time.monotonic() if queued < self._expected else 0.0
+
+    def gathered(self, queued: int) -> None:
+        """When a leader begins: learn whether the wait, if there was one, was worth it."""
+        if self._until:
+            if queued < self._expected:
+                self._next_skips = min(2 * self._next_skips + 1, _MAX_SKIPS)
+            else:
+                self._next_skips //= 2
+            self._skips = self._next_skips
 
 
 class GroupCommit(Generic[T]):
@@ -86,17 +134,13 @@ class GroupCommit(Generic[T]):
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
         self._queue: deque[Entry[T]] = deque()
+        self._queued_callers = 0
+        self._company = _Company()
         self._busy = False
-        self._heir: Entry[T] | None = None
-        """Who is to lead the next group and has not begun; it counts as busy."""
+        """Whether a leader is appointed or committing."""
+        self._appointed: Entry[T] | None = None
+        """The entry whose caller is to lead the next group and has not begun."""
         self._closed = False
-        self._callers = 0
-        """How many there are in the queue, by their last entries."""
-        self._company = 0
-        """How many the next group is to have, if they come until the time below."""
-        self._until = 0.0
-        self._rest = self._next_rest = 0
-        """For how many commits nobody waits, and for how many if it is in vain after that."""
 
     def submit(self, work: T) -> Any:
         """Have the work committed, together with what others submit meanwhile.
@@ -114,24 +158,24 @@ class GroupCommit(Generic[T]):
 
         As :meth:`submit` otherwise.
         """
-        entries = [Entry(work, last=n == len(works)) for n, work in enumerate(works, 1)]
+        entries = [Entry(work, is_last=n == len(works)) for n, work in enumerate(works, 1)]
         with self._lock:
             if self._closed:
                 return [StoreClosedError("the store is closed")] * len(entries)
             self._queue.extend(entries)
-            self._callers += bool(entries)
+            self._queued_callers += bool(entries)
         try:
             for entry in entries:
                 while not entry.done:
-                    leads, patience = self._turn(entry)
+                    leads, seconds = self._turn(entry)
                     if leads:
                         self._lead()
                     else:
-                        entry.wait(patience)
+                        entry.wait(seconds)
                 entry.call_next()
         except BaseException:  # such as Ctrl-C: nobody is to wait for a leader who has gone
             for entry in entries:
-                self._leave(entry)
+                self._abandon(entry)
             raise
         return [entry.result if entry.error is None else entry.error for entry in entries]
 
@@ -145,33 +189,28 @@ class GroupCommit(Generic[T]):
             return self._idle.wait_for(lambda: not self._busy and not self._queue, timeout)
 
     def _turn(self, entry: Entry[T]) -> tuple[bool, float | None]:
-        """Whether the caller is to lead the next group, and else how long he is to wait."""
+        """Whether the entry's caller is to lead now, and otherwise for how long it is to wait."""
         with self._lock:
-            if self._heir is entry:
+            if self._appointed is entry:
                 return True, None
             if self._busy or entry.done:
                 return False, None
-            left = self._until - time.monotonic()
-            if self._callers < self._company and left > 0:
-                return False, left if self._queue[0] is entry else None
-            self._busy, self._heir = True, entry
-            if self._until:
-                if self._callers < self._company:
-                    self._next_rest = min(2 * self._next_rest + 1, _LONGEST_REST)
-                else:
-                    self._next_rest //= 2
-                self._rest = self._next_rest
+            seconds = self._company.seconds_left(self._queued_callers)
+            if seconds > 0:
+                return False, seconds if self._queue[0] is entry else None
+            self._company.gathered(self._queued_callers)
+            self._busy, self._appointed = True, entry
             return True, None
 
     def _lead(self) -> None:
         """Commit one group; then let others lead."""
         began = time.monotonic()
         with self._lock:
-            self._heir = None
+            self._appointed = None
             size = min(len(self._queue), self._largest_group)
             group = [self._queue.popleft() for _ in range(size)]
-            callers = sum(entry.last for entry in group)
-            self._callers -= callers
+            callers = sum(entry.is_last for entry in group)
+            self._queued_callers -= callers
         try:
             self._commit(group)
         except Exception as error:  # noqa: BLE001 - every caller must get an outcome
@@ -183,43 +222,38 @@ class GroupCommit(Generic[T]):
             raise
         finally:
             following = None
-            for entry in reversed(group):  # so that who is done calls those alone who are, too
+            for entry in reversed(group):  # an entry that is done has only such after it
                 entry.next, entry.done, following = following, True, entry
-            self._hand_over(callers, began)
+            self._hand_over(callers, commit_seconds=time.monotonic() - began)
             group[0].call()
-            if group[0].left:
+            if group[0].abandoned:
                 group[0].call_next()
 
-    def _hand_over(self, callers: int, began: float) -> None:
+    def _hand_over(self, callers: int, *, commit_seconds: float) -> None:
         """After a group of so many callers, let others lead."""
         with self._lock:
-            self._company = callers + self._callers
-            self._until = 0.0
             self._busy = False
-            if self._rest:
-                self._rest -= 1
+            expected = callers + self._queued_callers
+            if not self._company.expect(expected, commit_seconds=commit_seconds):
                 self._appoint()
-            elif self._company > 1:
-                now = time.monotonic()
-                self._until = now + min(_PATIENCE * (now - began), _LONGEST_WAIT)
             self._call_first()
 
     def _appoint(self) -> None:
-        """With the lock held, have the first in the queue lead, and nobody else before he does."""
-        self._heir = self._queue[0] if self._queue else None
-        self._busy = self._heir is not None
+        """With the lock held, have the first in the queue lead, and nobody else before it does."""
+        self._appointed = self._queue[0] if self._queue else None
+        self._busy = self._appointed is not None
 
-    def _leave(self, entry: Entry[T]) -> None:
-        """Take back what is not being committed yet; of the rest, hold nobody up."""
+    def _abandon(self, entry: Entry[T]) -> None:
+        """Take an entry back if it is not being committed yet, and else let nobody wait for it."""
         with self._lock:
             if entry in self._queue:
                 self._queue.remove(entry)
-                self._callers -= entry.last
-                if self._heir is entry:
+                self._queued_callers -= entry.is_last
+                if self._appointed is entry:
                     self._appoint()
                 self._call_first()
                 return
-        entry.left = True
+        entry.abandoned = True
         if entry.done:
             entry.call_next()
 

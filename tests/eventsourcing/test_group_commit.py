@@ -92,8 +92,8 @@ def test_those_who_come_during_a_commit_share_the_next(
 def test_those_who_come_again_at_once_are_waited_for(
     gate: Gate, pool: ThreadPoolExecutor, queued: Queued, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shop.eventsourcing.group_commit._PATIENCE", 1e6)
-    monkeypatch.setattr("shop.eventsourcing.group_commit._LONGEST_WAIT", 10)
+    monkeypatch.setattr("shop.eventsourcing.group_commit._COMMITS_WAITED", 1e6)
+    monkeypatch.setattr("shop.eventsourcing.group_commit._MAX_WAIT", 10)
     group = GroupCommit(gate.commit)
     gate.opened.clear()
     first = pool.submit(lambda: [group.submit(work) for work in (1, 2)])
@@ -117,7 +117,7 @@ def test_where_it_is_in_vain_nobody_is_waited_for_most_of_the_time(
         wait(entry, timeout)
 
     monkeypatch.setattr(Entry, "wait", counted)
-    monkeypatch.setattr("shop.eventsourcing.group_commit._PATIENCE", 100)
+    monkeypatch.setattr("shop.eventsourcing.group_commit._COMMITS_WAITED", 100)
     group = GroupCommit(gate.commit)
     for _ in range(100):
         gate.opened.clear()
