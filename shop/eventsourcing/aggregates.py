@@ -85,19 +85,20 @@ class Aggregates:
         return _Loaded(aggregate, latest or last, 0)
 
     def last_seen(self, cls: type[A], id: UUID) -> A | None:
-        """The aggregate as this process saw it last; ``None`` when it is not in the cache.
+        """The aggregate as it is in the cache; ``None`` when it is not there.
 
-        There may be newer events: also where it is at version 0, since a look did not find any.
-        For decisions that are checked when they are committed.
+        It may be stale. At version 0 it did not exist when it was looked for. So this is for
+        decisions that are checked when they are committed.
         """
         cached = self._cache.load(AggregateRef(cls.kind, id))
         return cls.decode(cached.state) if cached and cached.shape == cls.shape else None
 
     def preload(self, wanted: Iterable[tuple[type[Aggregate], UUID]]) -> None:
-        """Have those that are not in the cache come there, by one look into the store.
+        """Load those that are not cached by one query; those that do not exist, as version 0.
 
-        Also those that do not exist. It only saves time: those with many events are left out, as a
-        snapshot, if there is one, makes less of them, and so are all where the look fails.
+        This only saves time. Aggregates with ``snapshot_every`` events or more are left out, since
+        a snapshot may load them faster, and a query that fails is ignored: loading one of them
+        later raises the error.
         """
         refs = ((AggregateRef(cls.kind, id), cls) for cls, id in wanted)
         missing = {ref: cls(ref.id) for ref, cls in refs if self._cache.load(ref) is None}
@@ -110,22 +111,22 @@ class Aggregates:
                 missing[event.aggregate].replay(event)
                 last[event.aggregate] = event.id
         except EventSourcingError:
-            return  # whoever loads one of them is told why
+            return
         for ref, aggregate in missing.items():
             if aggregate.version < self._snapshot_every:
                 self._remember(aggregate, last.get(ref, _NO_EVENT), since=0)
 
     def saved(self, aggregate: Aggregate, last: Event[EventData], stored_version: int) -> None:
-        """Take note of an aggregate that was just saved, ``last`` being its newest event."""
+        """Cache an aggregate that was just saved, ``last`` being its newest event."""
         self._remember(aggregate, last.id, since=stored_version)
 
     def _from_snapshot(
         self, cls: type[A], snapshot: Snapshot | None, until: _Bounds
     ) -> _Loaded[A] | None:
-        """The aggregate from a snapshot on.
+        """The aggregate from a snapshot and the events after it.
 
-        ``None`` where that is of another shape, is too new for the bounds, or is not of this
-        stream: the stream then has another event there, or none.
+        ``None`` if the snapshot is of another shape or too new for the bounds, or if the event it
+        was taken at is not in the stream.
         """
         if snapshot is None or not snapshot.version or snapshot.shape != cls.shape:
             return None
@@ -141,7 +142,7 @@ class Aggregates:
     def _replay(
         self, aggregate: A, until: _Bounds, *, limit: int | None = None
     ) -> tuple[A, Event[EventData] | None]:
-        """Replay what comes next on the aggregate; return it with the last event of that."""
+        """Replay the next events on the aggregate; return it with the last of them."""
         last = None
         for event in self.events.read(until.query(aggregate.ref, aggregate.version + 1, limit)):
             if until.at is not None and event.time > until.at:

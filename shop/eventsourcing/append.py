@@ -71,7 +71,7 @@ class PreparedAppend(msgspec.Struct, frozen=True):
                     raise ConcurrencyError(ref, before, guard)
             reached[ref] = event.version
         for ref, version in (*reached.items(), *guarded.items()):
-            if not 0 <= version <= GREATEST:  # only then is the name worth its time
+            if not 0 <= version <= GREATEST:  # to format the name takes long
                 check_count(f"the version of {ref}", version)
         payloads = [registry.encode(event.data) for event in events]
         return cls(
@@ -180,9 +180,9 @@ def settle_each(
     prepare: Callable[[NewCommit], W],
     append: Callable[[Sequence[W]], Sequence[Commit | Exception]],
 ) -> list[Commit | Exception]:
-    """The outcomes of appends of which ``append`` does those that ``prepare`` does not refuse.
+    """The outcomes of appends: ``append`` does those that ``prepare`` does not refuse.
 
-    A commit whose id was made here is none of before, also where it took a repeat to find it.
+    A commit whose id was made here is never reported as replayed, even if a repeat found it.
     """
     outcomes: dict[int, Commit | Exception] = {}
     prepared: dict[int, W] = {}

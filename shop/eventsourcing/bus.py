@@ -18,10 +18,10 @@ _PATTERN = re.compile(r"(?:(?:\*|[a-z0-9_]+)\.)*(?:\*|>|[a-z0-9_]+)")
 
 
 class NamePatterns:
-    """Names of events, some of which may be given by what they look like.
+    """A set of event names: exact ones, and patterns. Immutable.
 
     ``*`` stands for one word of a name (``shop.order.*``), and ``>`` at the end for one or more
-    (``shop.>``). Without any, they are all names. Immutable.
+    (``shop.>``). An empty sequence stands for all names.
     """
 
     def __init__(self, patterns: Sequence[str]) -> None:

@@ -38,9 +38,9 @@ from shop.eventsourcing.store import Commit, EventStore, Query
 from shop.eventsourcing.unit_of_work import Draft, Pipeline, UnitOfWork
 
 LOOKS = 4
-"""How often what several commands miss is looked for together, before each looks for itself."""
+"""How often the cache is filled for many commands together before each loads for itself."""
 _TOGETHER = 256
-"""How many commands are decided before they are stored: as many as a group of commits holds."""
+"""How many commands are decided before they are appended: as many as one group commit takes."""
 
 
 class CommandBus:
@@ -137,9 +137,9 @@ class CommandBus:
     ) -> list[CommandResult | Exception]:
         """Carry out several commands; return for each its result, or what ``dispatch`` raises.
 
-        As if they were dispatched one after the other, in much less time: those are stored together
-        that follow upon one another and change different aggregates. Only one that meets somebody
-        else's write may come after those that follow it.
+        As if they were dispatched one after the other, but in much less time: consecutive commands
+        that concern different aggregates share one append. A command that conflicts with another
+        writer is repeated, so it may be stored after those that follow it.
         """
         outcomes: list[CommandResult | Exception] = []
         while (done := len(outcomes)) < len(commands):
@@ -149,7 +149,7 @@ class CommandBus:
     def _dispatch_together(
         self, commands: Sequence[Command[CommandPayload]]
     ) -> list[CommandResult | Exception]:
-        """Carry out as many of the commands, from the first on, as can be stored together."""
+        """Carry out as many of the first commands as can be appended together, at least one."""
         began = time.monotonic()
         pipeline = Pipeline(self._aggregates)
         works: list[UnitOfWork] = []
@@ -158,7 +158,7 @@ class CommandBus:
             command = commands[len(works)]
             work = pipeline.work(look=looks == LOOKS, made=_made(command))
             draft = None
-            with suppress(Exception):  # which may rest on what is so no longer
+            with suppress(Exception):  # the cache may be stale: it is decided again
                 draft = self.draft(command, work)
             if work.unseen:
                 self._look_ahead(commands[len(works) :])
@@ -183,17 +183,20 @@ class CommandBus:
         return outcomes
 
     def _look_ahead(self, commands: Iterable[Command[CommandPayload]]) -> None:
-        """Look at once for what the handlers of these commands miss, as far as they come."""
+        """Load what the handlers of these commands miss in the cache, by one query.
+
+        A handler that stops at the first missing aggregate misses the next one in the next round.
+        """
         unseen: list[tuple[type[Aggregate], UUID]] = []
         for command in commands:
             work = UnitOfWork(self._aggregates, trust=True, look=False, made=_made(command))
-            with suppress(Exception):  # it is carried out later
+            with suppress(Exception):  # the command is carried out later
                 self._record(command, work)
             unseen += work.unseen
         self._aggregates.preload(unseen)
 
     def draft(self, command: Command[CommandPayload], work: UnitOfWork) -> Draft:
-        """Have a command's handler record in a unit of work what is to change, for a pipeline.
+        """Run a command's handler in a unit of work; return what a pipeline is to append.
 
         Raises what :meth:`dispatch` raises of a command that is refused.
         """
@@ -217,11 +220,11 @@ class CommandBus:
         work.version(aggregate, command.expected_version)
 
     def _decide(self, command: Command[CommandPayload], *, trust: bool) -> UnitOfWork:
-        """Have the handler record what the command changes.
+        """Run the command's handler in a new unit of work.
 
-        ``trust`` takes it that aggregates are as they were last seen here, and that one whose id
-        was just made does not exist. The commit finds out where that is wrong, so it saves the
-        reads of nearly every command. Only a refusal must not rest on it, and is decided again.
+        With ``trust`` it works on cached aggregates, and takes one whose id was just made not to
+        exist. The commit finds out if they were stale, so this saves the reads of nearly every
+        command. A refusal is decided again on current aggregates.
         """
         work = UnitOfWork(self._aggregates, trust=trust, made=_made(command))
         try:
@@ -258,7 +261,7 @@ class CommandBus:
 
 
 def _made(command: Command[CommandPayload]) -> UUID | None:
-    """The id of the aggregate that a command creates, where it was made for that just now."""
+    """The id of the aggregate that a command creates, if that id was just made for it."""
     return command.id if command.aggregate_id is None else None
 
 

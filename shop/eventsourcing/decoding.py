@@ -27,7 +27,7 @@ EVOLVE = (
     "where the class of an event was changed, raise its version and add an upcaster:"
     ' docs/toolkit.md, "When an event changes"'
 )
-"""What is to be done about data that does not fit its class."""
+"""What to do about data that does not fit its class."""
 
 
 def decode_rows(
@@ -37,7 +37,7 @@ def decode_rows(
     id_of: Callable[[Any], UUID],
     time_of: Callable[[Any], datetime],
 ) -> Iterator[Event[EventData]]:
-    """The events of rows, whose ids and times are stored as these functions read them.
+    """The events of rows. ``id_of`` and ``time_of`` convert ids and times from how they are stored.
 
     Raises :class:`EventDecodeError` at one that cannot be decoded.
     """
@@ -65,7 +65,7 @@ def decode_rows(
 def undecodable(
     id: UUID, name: str, position: int, error: PayloadError | msgspec.DecodeError
 ) -> EventDecodeError:
-    """The error for an event of whose payload, or else metadata, this is wrong."""
+    """The error for an event whose payload (:class:`PayloadError`) or metadata is not readable."""
     if not isinstance(error, PayloadError):
         return EventDecodeError(id, name, position, f"its metadata: {error}")
     reason = f"{error.reason} at {error.path}" if error.path else error.reason

@@ -1,9 +1,18 @@
-"""Everything the toolkit raises on purpose.
+"""The errors that the toolkit raises on purpose, below one root: :class:`EventSourcingError`.
 
-One root, :class:`EventSourcingError`; below it the caller's three questions are three families:
-*may I try again?* (:class:`StoreUnavailableError`, :class:`ConcurrencyError`), *did I ask for
-something wrong?* (:class:`CommandError`), *is what is stored broken?* (:class:`StoreFormatError`,
-:class:`EventDecodeError`).
+What a caller can conclude:
+
+- Try again later; nothing was written: :class:`StoreUnavailableError`, :class:`ConcurrencyError`,
+  :class:`CommandTimeoutError`, :class:`NoWorkerError`, :class:`BusUnavailableError`.
+- It may have been written; try again with the same commit id or command id to find out:
+  :class:`CommitInDoubtError`, :class:`OutcomeUnknownError`.
+- The request is wrong; nothing was written: :class:`CommandRejected`,
+  :class:`AggregateNotFoundError`, :class:`StaleVersionError`, :class:`PayloadError`,
+  :class:`UnknownCommandError`, :class:`CommandIdReusedError`, :class:`CommitReusedError`,
+  :class:`EventIdReusedError`.
+- What is stored cannot be read by this program: :class:`StoreFormatError`,
+  :class:`EventDecodeError`.
+- There is a bug: :class:`UnregisteredError`, :class:`WorkerFailedError`.
 """
 
 from __future__ import annotations
@@ -34,7 +43,7 @@ class PayloadError(EventSourcingError):
 
 
 class UnregisteredError(PayloadError):
-    """A payload is of a class that the registry does not have: a bug of who made it."""
+    """A payload's class is not in the registry: a bug of the code that made the payload."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name, "no class is registered under this name")
@@ -52,14 +61,14 @@ class StoreUnavailableError(StoreError):
 
 
 class CommitInDoubtError(StoreUnavailableError):
-    """It was lost what became of a commit, which may be stored, now or later.
+    """The connection was lost during a commit: it may be stored, now or later.
 
-    The same append, by its commit id, finds out.
+    The same append with the same commit id finds out.
     """
 
 
 class StoreFormatError(StoreError):
-    """What lies under the store's URL is not this program's, or is from a newer version of it."""
+    """What the store's URL leads to is not a store of this program, or of a newer version of it."""
 
 
 class StoreClosedError(StoreError):
@@ -124,14 +133,14 @@ class VerificationError(EventSourcingError):
 
     def __init__(self) -> None:
         super().__init__(
-            "the target differs from the source, although all was written; somebody else may have"
-            " written to it as well. Once more, and both are compared commit by commit, which tells"
-            " where"
+            "the target differs from the source, although everything was written; another program"
+            " may have written to it as well. Run the same again: it compares commit by commit and"
+            " tells where they differ"
         )
 
 
 class ArchiveError(EventSourcingError):
-    """A line of an exported history is not as it has to be."""
+    """A line of an exported history is malformed, or not the one that has to come next."""
 
     def __init__(self, line: int, reason: str) -> None:
         super().__init__(f"line {line}: {reason}")
@@ -147,11 +156,7 @@ class AggregateNotFoundError(EventSourcingError):
         self.aggregate = aggregate
 
 
-class CommandError(EventSourcingError):
-    """A command could not be carried out; nothing was written."""
-
-
-class CommandRejected(CommandError):
+class CommandRejected(EventSourcingError):
     """A business rule says no.
 
     ``code`` is stable, lower-case and hyphenated (``stock-insufficient``): for programs. ``detail``
@@ -164,7 +169,7 @@ class CommandRejected(CommandError):
         self.detail = detail
 
 
-class UnknownCommandError(CommandError):
+class UnknownCommandError(EventSourcingError):
     """No handler is registered for a command."""
 
     def __init__(self, name: str) -> None:
@@ -172,7 +177,7 @@ class UnknownCommandError(CommandError):
         self.name = name
 
 
-class StaleVersionError(CommandError):
+class StaleVersionError(EventSourcingError):
     """The addressed aggregate is not at the version that the sender of the command expected."""
 
     def __init__(self, aggregate: AggregateRef, expected: int, actual: int) -> None:
@@ -182,7 +187,7 @@ class StaleVersionError(CommandError):
         self.actual = actual
 
 
-class CommandTimeoutError(CommandError):
+class CommandTimeoutError(EventSourcingError):
     """A command met conflicts until its time was over. Nothing was written."""
 
     def __init__(self, name: str, attempts: int, seconds: float) -> None:
@@ -194,7 +199,7 @@ class CommandTimeoutError(CommandError):
         self.seconds = seconds
 
 
-class CommandIdReusedError(CommandError):
+class CommandIdReusedError(EventSourcingError):
     """A command id came again with another command or payload."""
 
     def __init__(self, command_id: UUID) -> None:
@@ -202,7 +207,7 @@ class CommandIdReusedError(CommandError):
         self.command_id = command_id
 
 
-class NoWorkerError(CommandError):
+class NoWorkerError(EventSourcingError):
     """No worker took a command on: none is there, or all were busy. Nothing was written."""
 
     def __init__(self, name: str, reason: str) -> None:
@@ -212,14 +217,14 @@ class NoWorkerError(CommandError):
 
 
 class OutcomeUnknownError(EventSourcingError):
-    """A command was begun, by the store or a worker, who did not say in time what became of it.
+    """The store or a worker began with a command and did not report the outcome in time.
 
-    Dispatched again with the same id it is done once, and its outcome is known then.
+    Dispatched again with the same id, the command is done once, and its outcome is known then.
     """
 
     def __init__(self, command_id: UUID, name: str, seconds: float) -> None:
         super().__init__(
-            f"nobody told in {seconds:.1f} s what became of {name}: it may have been done;"
+            f"the outcome of {name} is not known after {seconds:.1f} s: it may have been done;"
             f" sent again with the same command id, {command_id}, it is done once"
         )
         self.command_id = command_id
@@ -228,7 +233,7 @@ class OutcomeUnknownError(EventSourcingError):
 
 
 class WorkerFailedError(EventSourcingError):
-    """A command failed in a worker, by an error that nobody foresaw; the worker's log has it."""
+    """A command failed in a worker with an unexpected error; the worker's log has it."""
 
     def __init__(self, command_id: UUID, name: str, detail: str) -> None:
         super().__init__(f"command {command_id} ({name}) failed in a worker: {detail}")
@@ -262,11 +267,11 @@ class BusClosedError(BusError):
 
 
 class NoResponderError(BusError):
-    """Nobody is there who would answer a request. Nobody has got it."""
+    """No process serves a request. None has received it."""
 
 
 class NoAnswerError(BusError):
-    """No answer came in time, or before the connection broke: what became of it is unknown."""
+    """No answer came in time, or before the connection broke: the outcome is unknown."""
 
 
 class MessageTooLargeError(BusError):

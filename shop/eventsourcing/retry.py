@@ -1,7 +1,7 @@
-"""Waiting between attempts: exponential backoff with full jitter.
+"""Waiting between attempts: exponential backoff with equal jitter.
 
-See Marc Brooker, "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015): a random wait
-below a doubling bound spreads those who failed together.
+See Marc Brooker, "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015): a wait that is
+half of a doubling bound and half random spreads out the callers that failed together.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Backoff:
         self.attempts = 0
 
     def next_delay(self) -> float:
-        """The delay before the next attempt, of at most ``first`` doubled with every call."""
+        """The delay before the next attempt: at most ``first``, doubled with every call."""
         bound = min(self._most, self._first * 2 ** min(self.attempts, 32))
         self.attempts += 1
         return random.uniform(bound / 2, bound)

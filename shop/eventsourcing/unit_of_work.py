@@ -133,7 +133,7 @@ class UnitOfWork:
         digest: bytes | None = None,
         metadata: Metadata | Mapping[AggregateRef, Metadata] | None = None,
     ) -> NewCommit:
-        """What :meth:`commit` is to append, for whoever does that in its place."""
+        """What :meth:`commit` would append, for a caller that appends it itself."""
         now = datetime.now(UTC)
         events: list[Event[EventData]] = []
         guards: dict[AggregateRef, int] = {}
@@ -145,7 +145,7 @@ class UnitOfWork:
         return NewCommit(events, commit_id, digest, guards)
 
     def settle(self, new: NewCommit, commit: Commit) -> None:
-        """Take note of what became of what was prepared."""
+        """Note the outcome of what was prepared."""
         if commit.replayed:
             return
         self.events = [event.at(commit.first + i) for i, event in enumerate(new.events)]
@@ -169,9 +169,9 @@ class Draft(NamedTuple):
 class Pipeline:
     """Units of work that are appended together, each as a commit of its own. For one thread.
 
-    Each is decided on aggregates as they were last seen; the append finds out where that was
-    wrong. Those not seen yet are best looked for together, before, so that many units of work take
-    little more than one: that is what ``look=False`` is for.
+    Each is decided on cached aggregates; the append finds out where they were stale. Aggregates
+    that are not cached are best loaded together before, so that many units of work take little
+    more time than one.
     """
 
     def __init__(self, aggregates: Aggregates) -> None:
@@ -185,12 +185,12 @@ class Pipeline:
         return UnitOfWork(self._aggregates, trust=True, look=look, made=made)
 
     def add(self, draft: Draft) -> bool:
-        """Have a draft appended with the others.
+        """Take a draft in, to be appended with the others.
 
-        Returns ``False``, and leaves it out, where it concerns what one before it changes, or has
-        the id of one: it can be decided when that is stored. (To decide it on what is about to be
-        stored would not do: another process's event may come to that very version, and nobody
-        would notice.)
+        Returns ``False`` and leaves it out if it loaded an aggregate that an earlier draft changes,
+        or has the commit id of an earlier one. It can be decided once that one is stored. (To
+        decide it on what is about to be stored would be wrong: an event of another process may
+        take the very same version, and nobody would notice.)
         """
         work, commit_id, digest, metadata = draft
         if commit_id in self._ids or not self._changed.isdisjoint(work.loaded):
@@ -202,9 +202,9 @@ class Pipeline:
         return True
 
     def commit(self) -> list[Commit | Exception]:
-        """Append all that was added; return for each its commit or its error. Call it once.
+        """Append all drafts; return for each its commit or its error. Call it once.
 
-        Those that failed may be tried again, in units of work of their own.
+        Those that failed may be tried again in new units of work.
         """
         outcomes = self._aggregates.events.append_each([new for _, new in self._drafts])
         for (work, new), outcome in zip(self._drafts, outcomes, strict=True):
