@@ -97,20 +97,20 @@ class Timers:
         The read models may be behind: what counts is what the instances know. ``trust`` takes
         those as they were last seen, since the commit finds out where that is wrong.
         """
-        why = {
+        metadata = {
             AggregateRef(timer.workflow, timer.id): Metadata(
                 correlation_id=timer.correlation_id, causation_id=timer.event_id
             )
             for timer in due
         }
         if trust:
-            self._aggregates.preload((self._instances, ref.id) for ref in why)
+            self._aggregates.preload((self._instances, ref.id) for ref in metadata)
         work = UnitOfWork(self._aggregates, trust=trust)
-        instances = [work.find(self._instances, ref.id) for ref in why]
+        instances = [work.find(self._instances, ref.id) for ref in metadata]
         for instance in instances:
             instance.fire(now)
         if any(instance.changes for instance in instances):
-            work.commit(metadata=why)
+            work.commit(metadata=metadata)
         elif work.trusted:
             return self._fire(due, now, trust=False)
         return len(work.events)
