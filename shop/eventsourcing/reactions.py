@@ -10,8 +10,6 @@ from itertools import chain, repeat, zip_longest
 from typing import Any, NamedTuple
 from uuid import UUID, uuid5
 
-import msgspec
-
 from shop.eventsourcing.aggregate import Aggregate
 from shop.eventsourcing.aggregates import Aggregates
 from shop.eventsourcing.command import Command, CommandPayload
@@ -24,8 +22,8 @@ from shop.eventsourcing.errors import (
     StoreError,
 )
 from shop.eventsourcing.event import AggregateRef, Event, EventData, Metadata
-from shop.eventsourcing.fold import Progress
-from shop.eventsourcing.model import ModelStore
+from shop.eventsourcing.follower import Progress, write_checkpoint
+from shop.eventsourcing.model import Collection, ModelStore
 from shop.eventsourcing.retry import ConflictRetry
 from shop.eventsourcing.store import EventStore, Query
 from shop.eventsourcing.unit_of_work import Draft, Pipeline, UnitOfWork
@@ -39,7 +37,7 @@ _PATIENCE = 10.0
 
 
 class Reactions:
-    """Has a workflow react to the events of the log. Thread-safe.
+    """Has a workflow react to the events of the log: a :class:`Follower`. Thread-safe.
 
     Each instance handles the events of a batch one after the other. Several instances handle one
     event each together: they decide on their cached states, and one append stores the outcomes.
@@ -51,6 +49,9 @@ class Reactions:
     have it done again. The checkpoint only saves work.
     """
 
+    shape = "workflow"  # always: new code does not ask for old events again
+    collections: tuple[Collection, ...] = ()
+
     def __init__(
         self,
         workflow: Workflow[Any],
@@ -61,6 +62,8 @@ class Reactions:
         *,
         batch: int = 200,
     ) -> None:
+        self.name = workflow.name
+        self.event_names = workflow.event_names
         self._workflow = workflow
         self._events = events
         self._models = models
@@ -73,9 +76,7 @@ class Reactions:
 
         When no event up to ``to`` concerns the workflow, nothing is written.
         """
-        query = Query(
-            names=self._workflow.event_names, after=progress.position, to=to, limit=self._batch
-        )
+        query = Query(names=self.event_names, after=progress.position, to=to, limit=self._batch)
         events = list(self._events.read(query))
         if not events:
             return Progress(progress.committed, to)
@@ -84,18 +85,12 @@ class Reactions:
         for event in events:
             id = self._workflow.instance_of(event)
             if id is not None:
-                commit_id = uuid5(event.id, str(AggregateRef(self._workflow.name, id)))
+                commit_id = uuid5(event.id, str(AggregateRef(self.name, id)))
                 by_instance[id].append(_Delivery(id, event, now, commit_id))
         for turn in zip_longest(*by_instance.values()):
             self._handle_all([delivery for delivery in turn if delivery is not None])
         reached = events[-1].position if len(events) == self._batch else to
-        return self.commit(Progress(progress.committed, reached))
-
-    def commit(self, progress: Progress) -> Progress:
-        """Write a checkpoint: every event up to its position was handled."""
-        checkpoint = msgspec.structs.replace(progress.committed, position=progress.position)
-        self._models.commit(progress.committed, checkpoint)
-        return Progress(checkpoint, progress.position)
+        return write_checkpoint(self._models, Progress(progress.committed, reached))
 
     def _handle_all(self, deliveries: Sequence[_Delivery]) -> None:
         """Have several instances handle one event each, with as few appends as possible."""

@@ -8,8 +8,8 @@ from uuid import UUID
 import msgspec
 
 from shop.eventsourcing.errors import CheckpointMovedError, ProjectionError
-from shop.eventsourcing.fold import Fold, Progress
-from shop.eventsourcing.follower import Follower
+from shop.eventsourcing.fold import Fold
+from shop.eventsourcing.follower import Follower, Progress, write_checkpoint
 from shop.eventsourcing.model import Checkpoint, Collection, Filter, ModelStore, StoredModel
 from shop.eventsourcing.projection import Projection
 from shop.eventsourcing.store import EventStore
@@ -18,25 +18,25 @@ ProgressListener = Callable[[int, int], None]
 """Told the position reached, and the one to reach."""
 
 
-def claim_generation(projection: Follower, models: ModelStore, store: UUID) -> Checkpoint:
+def claim_generation(follower: Follower, models: ModelStore, store: UUID) -> Checkpoint:
     """The checkpoint of new, empty models, in a generation that nobody else writes to.
 
     It stands beside the live one, in the place of the last one that was claimed, whose owner's
     next commit therefore fails. Raises :class:`CheckpointMovedError` where somebody else claims
     one at the same moment.
     """
-    models.prepare(projection.collections)
-    last = models.checkpoint(_shadow_of(projection))
-    live = models.checkpoint(projection.name)
+    models.prepare(follower.collections)
+    last = models.checkpoint(_shadow_of(follower.name))
+    live = models.checkpoint(follower.name)
     generation = 1 + max(c.generation if c else 0 for c in (live, last))
-    claimed = Checkpoint(_shadow_of(projection), generation, 0, projection.shape, store)
+    claimed = Checkpoint(_shadow_of(follower.name), generation, 0, follower.shape, store)
     models.commit(last, claimed)
     return claimed
 
 
-def _shadow_of(projection: Follower) -> str:
+def _shadow_of(name: str) -> str:
     """The name of the checkpoint beside the live one."""
-    return f"{projection.name}~shadow"
+    return f"{name}~shadow"
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -65,7 +65,7 @@ class Shadow:
         self._collections = projection.collections
         self._displaced = self._generation_beside()
         identity = events.info().identity
-        self._progress = Progress(claim_generation(projection, models, identity), 0)
+        self._progress = Progress(claim_generation(self._fold, models, identity), 0)
 
     def __enter__(self) -> Shadow:
         return self
@@ -108,7 +108,7 @@ class Shadow:
             live = self._live()
             self.catch_up(self._events.head())
             # Also where nothing was left to fold, this fails when another shadow took the place.
-            self._progress = self._fold.commit(self._progress)
+            self._progress = write_checkpoint(self._models, self._progress)
             own = self._progress.committed
             try:
                 self._models.commit(
@@ -131,7 +131,7 @@ class Shadow:
         It is not deleted before the end: its owner, if there is one, may be about to promote it.
         """
         self._live()
-        earlier = self._models.checkpoint(_shadow_of(self._projection))
+        earlier = self._models.checkpoint(_shadow_of(self._projection.name))
         return earlier.generation if earlier else 0
 
     def _discard(self, *generations: int) -> None:

@@ -14,8 +14,8 @@ from shop.eventsourcing.bus import EventBus
 from shop.eventsourcing.errors import CheckpointMovedError, ProjectionError
 from shop.eventsourcing.event import Event, EventData
 from shop.eventsourcing.failures import Failure, Failures
-from shop.eventsourcing.fold import Fold, FoldError, Progress
-from shop.eventsourcing.follower import Follower, Steps
+from shop.eventsourcing.fold import Fold, FoldError
+from shop.eventsourcing.follower import Follower, Progress, write_checkpoint
 from shop.eventsourcing.model import Checkpoint, ModelStore
 from shop.eventsourcing.projection import Projection
 from shop.eventsourcing.rebuild import claim_generation
@@ -77,7 +77,6 @@ class LogRunner:
     def __init__(
         self,
         follower: Follower,
-        steps: Steps,
         events: EventStore,
         models: ModelStore,
         bus: EventBus,
@@ -93,7 +92,6 @@ class LogRunner:
         self._models = models
         self._schedule = schedule
         self._on_failure = on_failure
-        self._steps = steps
         self._progress: Progress | None = None
         self._changed = threading.Condition()
         self._position = 0
@@ -234,13 +232,13 @@ class LogRunner:
         if progress is None or (refresh and self._moved(progress)):
             progress = self._begin()
         elif refresh and progress.position > progress.committed.position:
-            progress = self._steps.commit(progress)
+            progress = write_checkpoint(self._models, progress)
         while True:
             self._note(progress)
             if progress.position >= head or self._paused or stopping.is_set():
                 break
             try:
-                progress = self._steps.advance(progress, head)
+                progress = self._follower.advance(progress, head)
             except FoldError as error:
                 self._note(error.progress)
                 if self._moved(error.progress):
@@ -375,7 +373,6 @@ class ProjectionRunner(LogRunner):
         on_failure: Callable[[str, BaseException], None] | None = None,
     ) -> None:
         super().__init__(
-            projection,
             Fold(projection, events, models),
             events,
             models,

@@ -37,7 +37,6 @@ import msgspec
 
 from shop.eventsourcing.command import CommandPayload
 from shop.eventsourcing.event import Event, EventData
-from shop.eventsourcing.model import Collection
 from shop.eventsourcing.workflow_instance import (
     CommandRefused,
     CommandRequested,
@@ -133,16 +132,6 @@ class Workflow(Generic[I]):
         """The wire names of the events that it reacts to, those of its own instances included."""
         own = (TimerFired, CommandRequested, CommandRefused, Retried)
         return frozenset(self._reactions) | {cls.wire.name for cls in own}
-
-    @property
-    def shape(self) -> str:
-        """Always the same: new code does not ask for old events again."""
-        return "workflow"
-
-    @property
-    def collections(self) -> tuple[Collection, ...]:
-        """None: it writes no models."""
-        return ()
 
     def instance_of(self, event: Event[EventData]) -> UUID | None:
         """The id of the instance that an event is for; ``None`` where it is for none."""

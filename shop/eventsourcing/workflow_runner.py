@@ -51,7 +51,7 @@ class WorkflowRunner:
         self._aggregates = aggregates
         reactions = Reactions(workflow, events, models, aggregates, commands)
         self._reactions = LogRunner(
-            workflow, reactions, events, models, bus, kind="workflow", schedule=schedule
+            reactions, events, models, bus, kind="workflow", schedule=schedule
         )
         timers = Timers(workflow, events, models, aggregates)
         self._timers = TimerThread(workflow, timers, bus, listing, poll=schedule.poll)

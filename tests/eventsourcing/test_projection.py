@@ -25,7 +25,8 @@ from shop.eventsourcing import (
     StoreUnavailableError,
     handles,
 )
-from shop.eventsourcing.fold import Fold, Progress
+from shop.eventsourcing.fold import Fold
+from shop.eventsourcing.follower import Progress
 from shop.eventsourcing.model import Checkpoint
 from tests.eventsourcing.bank import (
     Account,
