@@ -224,7 +224,7 @@ class LogRunner:
 
     def _doubtful(self) -> int:
         """How many events so far were told of by others, or were lost."""
-        return self._bell.hearsay + self._bell.lost
+        return self._bell.remote + self._bell.lost
 
     def _catch_up(self, stopping: threading.Event, told: int, *, refresh: bool) -> None:
         head = told or self._events.head()
