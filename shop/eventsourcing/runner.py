@@ -10,9 +10,9 @@ from enum import StrEnum
 
 import msgspec
 
+from shop.eventsourcing.announcements import Announcements
 from shop.eventsourcing.bus import EventBus
 from shop.eventsourcing.errors import CheckpointMovedError, ProjectionError
-from shop.eventsourcing.event import Event, EventData
 from shop.eventsourcing.failures import Failure, Failures
 from shop.eventsourcing.fold import Fold, FoldError
 from shop.eventsourcing.follower import Follower, Progress, write_checkpoint
@@ -87,7 +87,6 @@ class LogRunner:
     ) -> None:
         self._follower = follower
         self._kind = kind
-        self._names = follower.event_names
         self._events = events
         self._models = models
         self._schedule = schedule
@@ -97,14 +96,14 @@ class LogRunner:
         self._position = 0
         self._current = False
         self._paused = False
-        self._asked = threading.Event()
-        self._ran = 0.0
         self._waits_ended = False
         self._failures = Failures(f"{kind} {follower.name}", longest=30.0)
-        self._bell = bus.subscribe()
-        self._told = 0
-        self._doubts = 0
-        self._thread = BackgroundThread(f"{kind}-{follower.name}", self._run, on_stop=self._end)
+        self._announcements = Announcements(
+            bus, follower.event_names, self._pass_over, pace=schedule.pace
+        )
+        self._thread = BackgroundThread(
+            f"{kind}-{follower.name}", self._run, on_stop=self._announcements.close
+        )
 
     @property
     def name(self) -> str:
@@ -163,7 +162,7 @@ class LogRunner:
         """Go on after a pause; after a failure, try again at once."""
         with self._changed:
             self._paused = False
-        self._ask()
+        self._announcements.request()
 
     def wait_for(self, position: int, timeout: float) -> bool:
         """Wait until a position is reached, at most ``timeout`` seconds.
@@ -172,10 +171,8 @@ class LogRunner:
         """
         if self._position >= position:
             return True
-        if (
-            self._failures.current is None
-        ):  # it tries again in its own time, however many wait for it
-            self._ask()
+        if self._failures.current is None:  # after a failure, nobody who waits hurries it
+            self._announcements.request()
         with self._changed:
             self._changed.wait_for(lambda: self._waits_ended or self._position >= position, timeout)
             return self._position >= position
@@ -186,48 +183,28 @@ class LogRunner:
             self._waits_ended = True
             self._changed.notify_all()
 
-    def _ask(self) -> None:
-        """Have the thread look into the store now, whatever it waits for."""
-        with self._changed:
-            self._asked.set()
-        self._bell.wake()
-
-    def _end(self) -> None:
-        self._bell.close()
-        self._asked.set()
-
     def _run(self, stopping: threading.Event) -> None:
         waited_in_vain = False
-        while not stopping.is_set() and not self._bell.closed:
-            told = self._take_told()
-            self._ran = time.monotonic()
+        while not stopping.is_set() and not self._announcements.closed:
+            announced = self._announcements.begin_run()
             try:
                 if not self._paused:
-                    self._catch_up(stopping, told, refresh=waited_in_vain)
+                    self._catch_up(stopping, announced, refresh=waited_in_vain)
                     self._failures.end()
             except CheckpointMovedError:
                 self._progress = None
                 continue
             except Exception as error:  # noqa: BLE001 - the thread outlives it, `status` shows it
-                self._wait(self._fail(error), for_events=False)
+                self._announcements.wait_for_request(self._fail(error))
                 continue
             waited_in_vain = not self._await_event()
 
-    def _take_told(self) -> int:
-        """Up to where this process was told of events since the last time; 0 to ask the store."""
-        with self._changed:
-            asked = self._asked.is_set()
-            self._asked.clear()
-        told, self._told = self._told, 0
-        known, self._doubts = self._doubts, self._doubtful()
-        return told if not asked and self._doubts == known else 0
+    def _catch_up(self, stopping: threading.Event, announced: int | None, *, refresh: bool) -> None:
+        """Advance to the position that was announced, or to the end of the log.
 
-    def _doubtful(self) -> int:
-        """How many events so far were told of by others, or were lost."""
-        return self._bell.remote + self._bell.lost
-
-    def _catch_up(self, stopping: threading.Event, told: int, *, refresh: bool) -> None:
-        head = told or self._events.head()
+        ``refresh`` compares the checkpoint with the stored one, and writes it where it lies behind.
+        """
+        head = self._events.head() if announced is None else announced
         progress = self._progress
         if progress is None or (refresh and self._moved(progress)):
             progress = self._begin()
@@ -295,6 +272,19 @@ class LogRunner:
             self._position = progress.position
             self._changed.notify_all()
 
+    def _pass_over(self, first: int, last: int) -> bool:
+        """Move past events that do not concern the follower; whether it stood before the first."""
+        progress = self._progress
+        if (
+            progress is None
+            or self._paused
+            or self._failures.current is not None
+            or progress.position != first - 1
+        ):
+            return False
+        self._note(Progress(progress.committed, last))
+        return True
+
     def _fail(self, error: Exception) -> float:
         """Tell of a failure; returns the seconds to wait before the next try."""
         event = error.event if isinstance(error, FoldError) else None
@@ -306,54 +296,17 @@ class LogRunner:
 
     def _await_event(self) -> bool:
         """Wait as the schedule says. False when the poll interval went by without an event."""
-        schedule = self._schedule
+        schedule, announcements = self._schedule, self._announcements
         if schedule.every is not None:
-            self._wait(schedule.every, for_events=False)
+            announcements.wait_for_request(schedule.every)
             return False
-        if not self._wait(schedule.poll, for_events=True):
-            return self._asked.is_set()
+        if not announcements.wait_for_event(schedule.poll):
+            return announcements.requested
         if schedule.debounce:
             latest = time.monotonic() + 10 * schedule.debounce
-            while time.monotonic() < latest and self._wait(schedule.debounce, for_events=True):
+            while time.monotonic() < latest and announcements.wait_for_event(schedule.debounce):
                 pass
         return True
-
-    def _wait(self, seconds: float, *, for_events: bool) -> bool:
-        """Wait until asked to run or, if wished, for an event of concern. True for an event."""
-        until = time.monotonic() + seconds
-        while not self._asked.is_set() and not self._bell.closed:
-            left = until - time.monotonic()
-            if left <= 0:
-                return False
-            taken = self._bell.take(left)
-            if for_events and taken:
-                self._asked.wait(self._ran + self._schedule.pace - time.monotonic())
-                self._ran = time.monotonic()
-                if self._concerned(taken + self._bell.take(0)):
-                    return True
-        return False
-
-    def _concerned(self, events: list[Event[EventData]]) -> bool:
-        """Take note of events that the bus told of. Moves past them if they concern nobody here.
-
-        Positions have no gaps, so this needs no look into the store, and what this process stored
-        can be read. But what another process says might be wrong, or of another store.
-        """
-        first, last = events[0].position, events[-1].position
-        progress = self._progress
-        if (
-            progress is None
-            or self._paused
-            or self._failures.current is not None
-            or self._doubtful() != self._doubts
-            or first != progress.position + 1
-            or last - first != len(events) - 1
-            or any(event.name in self._names for event in events)
-        ):
-            self._told = last
-            return True
-        self._note(Progress(progress.committed, last))
-        return False
 
 
 class ProjectionRunner(LogRunner):
