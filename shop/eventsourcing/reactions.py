@@ -24,11 +24,22 @@ from shop.eventsourcing.errors import (
 from shop.eventsourcing.event import AggregateRef, Event, EventData, Metadata
 from shop.eventsourcing.follower import Progress, write_checkpoint
 from shop.eventsourcing.model import Collection, ModelStore
+from shop.eventsourcing.repository import Repository
 from shop.eventsourcing.retry import ConflictRetry
 from shop.eventsourcing.store import EventStore, Query
 from shop.eventsourcing.unit_of_work import Draft, Pipeline, UnitOfWork
 from shop.eventsourcing.workflow import Workflow
-from shop.eventsourcing.workflow_instance import CommandRequested, Retried, WorkflowInstance
+from shop.eventsourcing.workflow_instance import (
+    CommandRefused,
+    CommandRequested,
+    Deferred,
+    Parked,
+    Phase,
+    PhaseChanged,
+    Resumed,
+    Retried,
+    WorkflowInstance,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +102,14 @@ class Reactions:
             self._handle_all([delivery for delivery in turn if delivery is not None])
         reached = events[-1].position if len(events) == self._batch else to
         return write_checkpoint(self._models, Progress(progress.committed, reached))
+
+    def retry(self, id: UUID) -> None:
+        """Have a parked instance try again: :meth:`advance` does it when it meets the request.
+
+        Raises :class:`CommandRejected` when the instance is not parked, and
+        :class:`AggregateNotFoundError` when it never began.
+        """
+        Repository(self._aggregates, self._workflow.instances).use(id, _request_retry)
 
     def _handle_all(self, deliveries: Sequence[_Delivery]) -> None:
         """Have several instances handle one event each, with as few appends as possible."""
@@ -224,8 +243,8 @@ class Reactions:
         work = UnitOfWork(self._aggregates)
         instance = work.find(self._workflow.instances, delivery.instance_id)
         if not instance.exists:
-            instance.begin()
-        instance.park(event, error)
+            instance.record(PhaseChanged(Phase.RUNNING))
+        instance.record(Parked(event.id, event.name, f"{type(error).__name__}: {error}"))
         logger.error(
             "%s is parked, as it failed on event %s (%s) at position %d",
             instance.ref,
@@ -240,14 +259,15 @@ class Reactions:
         """Have an instance record the outcome of an event. Whether there is anything to store."""
         event = delivery.event
         if instance.parked and not delivery.waited:
-            instance.defer(event)
+            if event.id not in instance.waiting:
+                instance.record(Deferred(event.id))
             return True
         if isinstance(event.data, CommandRequested):
             self._carry_out(instance, event, event.data)
         elif not instance.ended and (instance.exists or self._workflow.begins(event)):
             self._workflow.react(event, instance, delivery.now)
         if delivery.waited:
-            instance.resume(event)
+            instance.record(Resumed(event.id, waiting=len(instance.waiting) - 1))
         return bool(instance.changes) or self._has_handler(instance, event)
 
     def _has_handler(self, instance: WorkflowInstance, event: Event[EventData]) -> bool:
@@ -269,9 +289,12 @@ class Reactions:
         try:
             self._commands.dispatch(command, timeout=_PATIENCE)
         except CommandRejected as refusal:
-            instance.refuse(requested, refusal.code, refusal.detail)
+            code, detail = refusal.code, refusal.detail
         except AggregateNotFoundError as error:
-            instance.refuse(requested, "not-found", str(error))
+            code, detail = "not-found", str(error)
+        else:
+            return
+        instance.record(CommandRefused(command.id, requested.command, code, detail))
 
     def _command(
         self, instance: WorkflowInstance, event: Event[EventData], requested: CommandRequested
@@ -285,6 +308,15 @@ class Reactions:
             causation_id=event.id,
             actor=str(instance.ref),
         )
+
+
+def _request_retry(instance: WorkflowInstance) -> None:
+    if not instance.exists:
+        raise AggregateNotFoundError(instance.ref)
+    if not instance.parked:
+        raise CommandRejected("not-parked", f"{instance.ref} is not parked")
+    if not instance.retrying:
+        instance.record(Retried())
 
 
 class _Delivery(NamedTuple):

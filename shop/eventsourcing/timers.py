@@ -21,7 +21,7 @@ from shop.eventsourcing.store import EventStore
 from shop.eventsourcing.threads import BackgroundThread
 from shop.eventsourcing.unit_of_work import UnitOfWork
 from shop.eventsourcing.workflow import Workflow
-from shop.eventsourcing.workflow_instance import TimerSet
+from shop.eventsourcing.workflow_instance import TimerFired, TimerSet
 from shop.eventsourcing.workflow_list import Timer, WorkflowList
 
 _PATIENCE = 10.0
@@ -108,7 +108,9 @@ class Timers:
         work = UnitOfWork(self._aggregates, trust=trust)
         instances = [work.find(self._instances, ref.id) for ref in metadata]
         for instance in instances:
-            instance.fire(now)
+            for name, at in list(instance.timers.items()):
+                if at <= now:
+                    instance.record(TimerFired(name))
         if any(instance.changes for instance in instances):
             work.commit(metadata=metadata)
         elif work.trusted:

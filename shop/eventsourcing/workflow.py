@@ -40,6 +40,8 @@ from shop.eventsourcing.event import Event, EventData
 from shop.eventsourcing.workflow_instance import (
     CommandRefused,
     CommandRequested,
+    Phase,
+    PhaseChanged,
     Retried,
     TimerFired,
     WorkflowInstance,
@@ -163,7 +165,7 @@ class Workflow(Generic[I]):
         if handler is None:
             raise WorkflowError(missing)
         if not instance.exists:
-            instance.begin()
+            instance.record(PhaseChanged(Phase.RUNNING))
         handler(self, event, instance, now)
 
 

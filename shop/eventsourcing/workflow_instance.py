@@ -15,7 +15,6 @@ import msgspec
 
 from shop.eventsourcing.aggregate import Aggregate, applies
 from shop.eventsourcing.command import CommandPayload
-from shop.eventsourcing.errors import AggregateNotFoundError, CommandRejected
 from shop.eventsourcing.event import Event, EventData, event
 
 
@@ -114,8 +113,8 @@ class Resumed(EventData, frozen=True):
 class WorkflowInstance(Aggregate):
     """Base of the instances of workflows: subclass it, decorated with ``@aggregate(name)``.
 
-    The subclass may have state and events of its own, as any aggregate. Handlers call the methods
-    down to :meth:`asked_for`; those after it are the runtime's.
+    The subclass may have state and events of its own, as any aggregate. The methods are for the
+    handlers: what only the runtime may say, such as that a timer fired, it records itself.
     """
 
     phase: Phase | None = None
@@ -186,44 +185,6 @@ class WorkflowInstance(Aggregate):
     def asked_for(self, event: Event[EventData]) -> bool:
         """Whether the event came of a command that this workflow requested."""
         return event.metadata.actor == str(self.ref)
-
-    def begin(self) -> None:
-        """Be running from now on."""
-        self._change(Phase.RUNNING, "")
-
-    def fire(self, now: datetime) -> None:
-        """Let all timers fire whose time has come."""
-        for timer in [timer for timer, due in self.timers.items() if due <= now]:
-            self.record(TimerFired(timer))
-
-    def refuse(self, requested: CommandRequested, code: str, detail: str) -> None:
-        """Take note that a command was refused."""
-        self.record(CommandRefused(requested.command_id, requested.command, code, detail))
-
-    def park(self, trigger: Event[EventData], error: Exception) -> None:
-        """Stand still, having failed on a trigger."""
-        self.record(Parked(trigger.id, trigger.name, f"{type(error).__name__}: {error}"))
-
-    def defer(self, trigger: Event[EventData]) -> None:
-        """Leave a trigger for later."""
-        if trigger.id not in self.waiting:
-            self.record(Deferred(trigger.id))
-
-    def retry(self) -> None:
-        """Try again. Raises :class:`CommandRejected` where it does not stand still.
-
-        And :class:`AggregateNotFoundError` where it never began.
-        """
-        if not self.exists:
-            raise AggregateNotFoundError(self.ref)
-        if not self.parked:
-            raise CommandRejected("not-parked", f"{self.ref} is not parked")
-        if not self.retrying:
-            self.record(Retried())
-
-    def resume(self, trigger: Event[EventData]) -> None:
-        """A trigger that had waited was seen to."""
-        self.record(Resumed(trigger.id, len(self.waiting) - 1))
 
     def _change(self, phase: Phase, reason: str) -> None:
         if phase in _FINAL:
