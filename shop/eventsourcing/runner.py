@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
 from enum import StrEnum
 
 import msgspec
@@ -69,8 +68,8 @@ class LogRunner:
     """Owns the thread of one follower of the log.
 
     The thread catches up with the log and then follows it. When that fails on an event, it stops
-    before it, skips nothing, and tries again with backoff; ``status`` and ``on_failure`` tell.
-    It ends with ``close``, and when the bus is closed. All methods may be called by any thread.
+    before it, skips nothing, and tries again with backoff; ``status`` and the log tell. It ends
+    with ``close``, and when the bus is closed. All methods may be called by any thread.
     ``kind`` says what it is, for people.
     """
 
@@ -83,14 +82,12 @@ class LogRunner:
         *,
         kind: str,
         schedule: Schedule = Schedule(),
-        on_failure: Callable[[str, BaseException], None] | None = None,
     ) -> None:
         self._follower = follower
         self._kind = kind
         self._events = events
         self._models = models
         self._schedule = schedule
-        self._on_failure = on_failure
         self._progress: Progress | None = None
         self._changed = threading.Condition()
         self._position = 0
@@ -289,10 +286,7 @@ class LogRunner:
         """Tell of a failure; returns the seconds to wait before the next try."""
         event = error.event if isinstance(error, FoldError) else None
         cause = error.__cause__ if isinstance(error, FoldError) else None
-        delay = self._failures.add(error, cause=cause or error, event=event)
-        if self._on_failure is not None:
-            self._on_failure(self.name, error)
-        return delay
+        return self._failures.add(error, cause=cause or error, event=event)
 
     def _await_event(self) -> bool:
         """Wait as the schedule says. False when the poll interval went by without an event."""
@@ -323,7 +317,6 @@ class ProjectionRunner(LogRunner):
         bus: EventBus,
         *,
         schedule: Schedule = Schedule(),
-        on_failure: Callable[[str, BaseException], None] | None = None,
     ) -> None:
         super().__init__(
             Fold(projection, events, models),
@@ -332,6 +325,5 @@ class ProjectionRunner(LogRunner):
             bus,
             kind="projection",
             schedule=schedule,
-            on_failure=on_failure,
         )
         self.projection = projection
