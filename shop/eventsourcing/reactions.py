@@ -30,6 +30,7 @@ from shop.eventsourcing.store import EventStore, Query
 from shop.eventsourcing.unit_of_work import Draft, Pipeline, UnitOfWork
 from shop.eventsourcing.workflow import Workflow
 from shop.eventsourcing.workflow_instance import (
+    CONFLICT_TIMEOUT,
     CommandRefused,
     CommandRequested,
     Deferred,
@@ -43,8 +44,7 @@ from shop.eventsourcing.workflow_instance import (
 
 logger = logging.getLogger(__name__)
 
-_PATIENCE = 10.0
-"""Seconds for which conflicting writes are tried again."""
+_BATCH = 200
 
 
 class Reactions:
@@ -70,8 +70,6 @@ class Reactions:
         models: ModelStore,
         aggregates: Aggregates,
         commands: CommandBus,
-        *,
-        batch: int = 200,
     ) -> None:
         self.name = workflow.name
         self.event_names = workflow.event_names
@@ -80,14 +78,13 @@ class Reactions:
         self._models = models
         self._aggregates = aggregates
         self._commands = commands
-        self._batch = batch
 
     def advance(self, progress: Progress, to: int) -> Progress:
         """React to at most one batch of the events up to the position ``to``.
 
         When no event up to ``to`` concerns the workflow, nothing is written.
         """
-        query = Query(names=self.event_names, after=progress.position, to=to, limit=self._batch)
+        query = Query(names=self.event_names, after=progress.position, to=to, limit=_BATCH)
         events = list(self._events.read(query))
         if not events:
             return Progress(progress.committed, to)
@@ -100,7 +97,7 @@ class Reactions:
                 by_instance[id].append(_Delivery(id, event, now, commit_id))
         for turn in zip_longest(*by_instance.values()):
             self._handle_all([delivery for delivery in turn if delivery is not None])
-        reached = events[-1].position if len(events) == self._batch else to
+        reached = events[-1].position if len(events) == _BATCH else to
         return write_checkpoint(self._models, Progress(progress.committed, reached))
 
     def retry(self, id: UUID) -> None:
@@ -204,7 +201,7 @@ class Reactions:
         commit_id = delivery.commit_id
         # A command is carried out before a commit could find out that a cached state is old.
         trust = not isinstance(delivery.event.data, CommandRequested)
-        retry = ConflictRetry(timeout=_PATIENCE)
+        retry = ConflictRetry(timeout=CONFLICT_TIMEOUT)
         for attempt in retry:
             with attempt:
                 work = self._decide(delivery, trust=trust and retry.attempts == 1)
@@ -287,7 +284,7 @@ class Reactions:
             return
         command = self._command(instance, event, requested)
         try:
-            self._commands.dispatch(command, timeout=_PATIENCE)
+            self._commands.dispatch(command, timeout=CONFLICT_TIMEOUT)
         except CommandRejected as refusal:
             code, detail = refusal.code, refusal.detail
         except AggregateNotFoundError as error:

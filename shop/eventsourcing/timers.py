@@ -21,11 +21,10 @@ from shop.eventsourcing.store import EventStore
 from shop.eventsourcing.threads import BackgroundThread
 from shop.eventsourcing.unit_of_work import UnitOfWork
 from shop.eventsourcing.workflow import Workflow
-from shop.eventsourcing.workflow_instance import TimerFired, TimerSet
+from shop.eventsourcing.workflow_instance import CONFLICT_TIMEOUT, TimerFired, TimerSet
 from shop.eventsourcing.workflow_list import Timer, WorkflowList
 
-_PATIENCE = 10.0
-"""Seconds for which conflicting writes are tried again."""
+_BATCH = 200
 
 
 class Look(msgspec.Struct, frozen=True):
@@ -54,8 +53,6 @@ class Timers:
         events: EventStore,
         models: ModelStore,
         aggregates: Aggregates,
-        *,
-        batch: int = 200,
     ) -> None:
         self._instances = workflow.instances
         self._own = {"workflow": workflow.name}
@@ -64,7 +61,6 @@ class Timers:
         self._prepared = False
         self._reader = ModelReader(models, WorkflowList.name)
         self._aggregates = aggregates
-        self._batch = batch
 
     def fire(self) -> Look:
         """Fire at most one batch of the timers that are due by the store's clock.
@@ -80,8 +76,8 @@ class Timers:
             return Look(now)
         if earliest[0].time > now:
             return Look(now, earliest[0].time)
-        due = [timer for timer in self._earliest(self._batch) if timer.time <= now]
-        retry = ConflictRetry(timeout=_PATIENCE)
+        due = [timer for timer in self._earliest(_BATCH) if timer.time <= now]
+        retry = ConflictRetry(timeout=CONFLICT_TIMEOUT)
         for attempt in retry:
             with attempt:
                 fired = self._fire(due, now, trust=retry.attempts == 1)

@@ -17,6 +17,9 @@ from shop.eventsourcing.aggregate import Aggregate, applies
 from shop.eventsourcing.command import CommandPayload
 from shop.eventsourcing.event import Event, EventData, event
 
+CONFLICT_TIMEOUT = 10.0
+"""Seconds for which the runtime tries a change of instances again that meets conflicting writes."""
+
 
 class Phase(StrEnum):
     """How far a workflow has come. The last three are final: it reacts to nothing any more."""
