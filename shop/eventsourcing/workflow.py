@@ -36,6 +36,7 @@ from uuid import UUID
 import msgspec
 
 from shop.eventsourcing.command import CommandPayload
+from shop.eventsourcing.errors import EventSourcingError
 from shop.eventsourcing.event import Event, EventData
 from shop.eventsourcing.workflow_instance import (
     CommandRefused,
@@ -98,7 +99,7 @@ def when_refused(*commands: type[CommandPayload]) -> Callable[[F], F]:
     return mark
 
 
-class WorkflowError(Exception):
+class WorkflowError(EventSourcingError):
     """A workflow does not say what to do."""
 
 
