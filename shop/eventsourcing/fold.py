@@ -47,9 +47,9 @@ class Fold:
     def advance(self, progress: Progress, to: int) -> Progress:
         """Fold at most one batch of the events up to the position ``to``.
 
-        Models and checkpoint are committed together. Where nothing up to ``to`` concerns the
-        projection, nothing is written. Raises :class:`FoldError` from what a handler raised, after
-        committing what came before.
+        Models and checkpoint are committed together. When no event up to ``to`` concerns the
+        projection, nothing is written. When a handler raises, what came before its event is
+        committed, and :class:`FoldError` is raised from the handler's error.
         """
         query = Query(names=self.event_names, after=progress.position, to=to, limit=self._batch)
         events = list(self._events.read(query))

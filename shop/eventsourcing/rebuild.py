@@ -15,15 +15,15 @@ from shop.eventsourcing.projection import Projection
 from shop.eventsourcing.store import EventStore
 
 ProgressListener = Callable[[int, int], None]
-"""Told the position reached, and the one to reach."""
+"""Called with the position reached, and the one to reach."""
 
 
 def claim_generation(follower: Follower, models: ModelStore, store: UUID) -> Checkpoint:
     """The checkpoint of new, empty models, in a generation that nobody else writes to.
 
-    It stands beside the live one, in the place of the last one that was claimed, whose owner's
-    next commit therefore fails. Raises :class:`CheckpointMovedError` where somebody else claims
-    one at the same moment.
+    It is stored beside the live checkpoint, in the place of the one claimed before: the next commit
+    by the owner of that one fails. Raises :class:`CheckpointMovedError` when somebody else claims a
+    generation at the same moment.
     """
     models.prepare(follower.collections)
     last = models.checkpoint(_shadow_of(follower.name))
@@ -40,7 +40,7 @@ def _shadow_of(name: str) -> str:
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """A model that is not what the log makes of it. ``None`` stands for no such model."""
+    """A model that differs from what the log makes of it. ``None`` stands for no such model."""
 
     collection: str
     id: str
@@ -54,7 +54,7 @@ class Shadow:
     Readers and the projection's own thread go on with the live models. For one thread; a shadow
     that another process begins later takes this one's place, and this one then raises
     :class:`CheckpointMovedError`. Use it in a ``with`` block: it is deleted at the end, unless it
-    became the live one. Raises :class:`ProjectionError` where there are no live models.
+    became the live one. Raises :class:`ProjectionError` when there are no live models.
     """
 
     def __init__(self, projection: Projection, events: EventStore, models: ModelStore) -> None:
@@ -87,11 +87,10 @@ class Shadow:
     def differences(
         self, on_progress: ProgressListener = lambda position, to: None
     ) -> list[Difference]:
-        """Fold the log up to where the live models are, and tell in which the two differ.
+        """Fold the log up to the position of the live models, and return which models differ.
 
-        A model that the live projection changes meanwhile is looked at again further on, with both
-        at the same position. Not to be called after a :meth:`catch_up` that went further than the
-        live models.
+        A model that the live projection changes meanwhile is compared again at a later position,
+        the same for both. Do not call it after a :meth:`catch_up` beyond the live models.
         """
         self.catch_up(self._live().position, on_progress)
         suspects = {
@@ -107,7 +106,7 @@ class Shadow:
         while True:
             live = self._live()
             self.catch_up(self._events.head())
-            # Also where nothing was left to fold, this fails when another shadow took the place.
+            # Even if nothing was left to fold, this fails when another shadow took the place.
             self._progress = write_checkpoint(self._models, self._progress)
             own = self._progress.committed
             try:

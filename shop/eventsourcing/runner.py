@@ -29,9 +29,9 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
 
     Continuously by default: whenever the bus announces an event, and every ``poll`` seconds in
     case an announcement was lost. ``pace`` is the least time from one run to the next: an event
-    after a quiet time is seen to at once, and many are taken together. Nobody who waits for the
-    models waits for that. ``debounce`` waits until no event came for that long, at most ten times
-    that long. ``every`` runs it periodically instead, whatever the bus says.
+    after a quiet time is handled at once, and events in quick succession are handled together.
+    ``wait_for`` ignores ``pace``. ``debounce`` waits until no event has come for that long, at most
+    ten times that long. ``every`` makes it run periodically instead, whatever the bus announces.
     """
 
     poll: float = 1.0
@@ -52,9 +52,9 @@ class FollowerState(StrEnum):
 
 
 class FollowerStatus(msgspec.Struct, frozen=True):
-    """How a projection, or a workflow, gets on.
+    """How a projection, or a workflow, is doing.
 
-    ``current`` tells that it has caught up once since its start.
+    ``current`` means that it has caught up at least once since its start.
     """
 
     name: str
@@ -70,7 +70,7 @@ class LogRunner:
     The thread catches up with the log and then follows it. When that fails on an event, it stops
     before it, skips nothing, and tries again with backoff; ``status`` and the log tell. It ends
     with ``close``, and when the bus is closed. All methods may be called by any thread.
-    ``kind`` says what it is, for people.
+    ``kind`` says in messages what the follower is.
     """
 
     def __init__(
@@ -116,13 +116,13 @@ class LogRunner:
     def committed(self) -> int:
         """The position of the checkpoint that this thread wrote or found last.
 
-        Models at an earlier one are not of its making: another program has begun them anew.
+        Models at an earlier position have been begun anew by another program.
         """
         progress = self._progress
         return progress.committed.position if progress else 0
 
     def status(self) -> FollowerStatus:
-        """How it gets on."""
+        """How the follower is doing."""
         with self._changed:
             failure = self._failures.current
             if not self._thread.alive:
@@ -151,7 +151,7 @@ class LogRunner:
         self._thread.stop()
 
     def pause(self) -> None:
-        """Stand still until :meth:`resume`, but for a batch under way."""
+        """Stand still until :meth:`resume`; a batch under way is finished."""
         with self._changed:
             self._paused = True
 
@@ -168,7 +168,7 @@ class LogRunner:
         """
         if self._position >= position:
             return True
-        if self._failures.current is None:  # after a failure, nobody who waits hurries it
+        if self._failures.current is None:  # else the backoff decides when it runs again
             self._announcements.request()
         with self._changed:
             self._changed.wait_for(lambda: self._waits_ended or self._position >= position, timeout)
@@ -199,7 +199,8 @@ class LogRunner:
     def _catch_up(self, stopping: threading.Event, announced: int | None, *, refresh: bool) -> None:
         """Advance to the position that was announced, or to the end of the log.
 
-        ``refresh`` compares the checkpoint with the stored one, and writes it where it lies behind.
+        ``refresh`` also looks whether the stored checkpoint was moved by somebody else, and writes
+        one for events that were passed over.
         """
         head = self._events.head() if announced is None else announced
         progress = self._progress
@@ -222,7 +223,7 @@ class LogRunner:
         self._current = self._current or progress.position >= head
 
     def _begin(self) -> Progress:
-        """Where to go on: the stored checkpoint, or the beginning where it does not apply."""
+        """Where to go on: at the stored checkpoint, or at the beginning if that does not apply."""
         name, shape = self.name, self._follower.shape
         identity = self._events.info().identity
         self._models.prepare(self._follower.collections)
@@ -245,7 +246,7 @@ class LogRunner:
             return Progress(stored, stored.position)
         if self._current:
             self._disown()
-            # It was this process's a moment ago: to take it back would be a tug of war.
+            # This process ran it a moment ago: to take it back would be a tug of war.
             raise ProjectionError(f"{name} was taken over by another program: {reasons[0]}")
         logger.warning("%s %s begins anew: %s", self._kind, name, "; ".join(reasons))
         claimed = claim_generation(self._follower, self._models, identity)
@@ -258,7 +259,7 @@ class LogRunner:
         return self._models.checkpoint(self.name) != progress.committed
 
     def _disown(self) -> None:
-        """Forget the position: the models that others read now are not of this thread's making."""
+        """Forget the position: the models that are read now were made by another program."""
         self._progress = None
         with self._changed:
             self._position = 0
@@ -270,7 +271,7 @@ class LogRunner:
             self._changed.notify_all()
 
     def _pass_over(self, first: int, last: int) -> bool:
-        """Move past events that do not concern the follower; whether it stood before the first."""
+        """Move from just before the first of these positions to the last; whether it did."""
         progress = self._progress
         if (
             progress is None
@@ -283,7 +284,7 @@ class LogRunner:
         return True
 
     def _fail(self, error: Exception) -> float:
-        """Tell of a failure; returns the seconds to wait before the next try."""
+        """Record a failure; returns the seconds to wait before the next try."""
         event = error.event if isinstance(error, FoldError) else None
         cause = error.__cause__ if isinstance(error, FoldError) else None
         return self._failures.add(error, cause=cause or error, event=event)
@@ -306,7 +307,7 @@ class LogRunner:
 class ProjectionRunner(LogRunner):
     """Owns the thread of one projection, which keeps its models up to date.
 
-    As :class:`LogRunner`; where a handler fails, the models stay as they were before that event.
+    As :class:`LogRunner`; when a handler fails, the models stay as they were before that event.
     """
 
     def __init__(

@@ -44,7 +44,7 @@ class PhaseChanged(EventData, frozen=True):
 
 @event("workflow.timer_set")
 class TimerSet(EventData, frozen=True):
-    """A workflow wants to be told when a time has come. It replaces its timer of that name."""
+    """A workflow set a timer, in the place of its earlier one of that name, if there was one."""
 
     timer: str
     due: datetime
@@ -52,7 +52,7 @@ class TimerSet(EventData, frozen=True):
 
 @event("workflow.timer_cancelled")
 class TimerCancelled(EventData, frozen=True):
-    """A workflow no longer wants to be told."""
+    """A workflow cancelled a timer."""
 
     timer: str
 
@@ -107,7 +107,7 @@ class Retried(EventData, frozen=True):
 
 @event("workflow.resumed")
 class Resumed(EventData, frozen=True):
-    """A trigger that had to wait was seen to. ``waiting`` is how many still have to."""
+    """A trigger that had waited was handled. ``waiting`` is how many still wait."""
 
     trigger_id: UUID
     waiting: int
@@ -123,13 +123,13 @@ class WorkflowInstance(Aggregate):
     phase: Phase | None = None
     """``None`` before it has begun."""
     reason: str = ""
-    """Why it is in that phase, as told with it."""
+    """Why it is in that phase, as the handler said."""
     timers: dict[str, datetime] = {}
     """When each timer that is set is due."""
     waiting: list[UUID] = []
-    """Ids of the events that wait to be seen to; the first is the one it failed on."""
+    """Ids of the events that wait to be handled; the first is the one it failed on."""
     retrying: bool = False
-    """Whether somebody wants what waits to be tried again."""
+    """Whether somebody asked that the waiting events be tried again."""
     refused: list[UUID] = []
     """Ids of commands that were refused."""
 
@@ -144,7 +144,7 @@ class WorkflowInstance(Aggregate):
         return bool(self.waiting)
 
     def set_timer(self, timer: str, due: datetime) -> None:
-        """Be told when that time has come by the store's clock, unless cancelled before.
+        """Have the handler of the timer called when that time has come by the store's clock.
 
         A timer of the same name is replaced. Raises ``ValueError`` for a time without a time zone.
         """
@@ -154,15 +154,15 @@ class WorkflowInstance(Aggregate):
             self.record(TimerSet(timer, due.astimezone(UTC)))
 
     def cancel_timer(self, timer: str) -> None:
-        """Do not be told any more, if the timer is set."""
+        """Cancel a timer, if it is set."""
         if timer in self.timers:
             self.record(TimerCancelled(timer))
 
     def request(self, payload: CommandPayload, aggregate_id: UUID | None = None) -> UUID:
         """Have a command carried out, once; return its id.
 
-        ``aggregate_id`` may be left out where the command creates its aggregate. A refusal comes
-        to the handler marked with ``@when_refused``.
+        ``aggregate_id`` may be left out when the command creates its aggregate. A refusal calls
+        the handler marked with ``@when_refused``.
         """
         command_id = uuid5(self.id, f"{self.kind} {self.version + 1}")
         fields = msgspec.to_builtins(payload)
@@ -182,7 +182,7 @@ class WorkflowInstance(Aggregate):
         self._change(Phase.COMPENSATED, reason)
 
     def fail(self, reason: str) -> None:
-        """End, without having come to a good end and without having undone everything."""
+        """End, neither completed nor with everything undone."""
         self._change(Phase.FAILED, reason)
 
     def asked_for(self, event: Event[EventData]) -> bool:

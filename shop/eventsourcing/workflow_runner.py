@@ -20,7 +20,7 @@ from shop.eventsourcing.workflow import Workflow
 
 
 class WorkflowRunnerStatus(msgspec.Struct, frozen=True):
-    """How the threads of a workflow get on."""
+    """How the threads of a workflow are doing."""
 
     reactions: FollowerStatus
     timers: TimerStatus
@@ -60,7 +60,7 @@ class WorkflowRunner:
         return self.workflow.name
 
     def status(self) -> WorkflowRunnerStatus:
-        """How it gets on."""
+        """How the workflow is doing."""
         return WorkflowRunnerStatus(self._runner.status(), self._timers.status())
 
     def start(self) -> None:
@@ -94,7 +94,7 @@ class WorkflowRunner:
     def retry(self, id: UUID) -> None:
         """Have a parked instance try again, wherever the workflow runs.
 
-        Raises :class:`~shop.eventsourcing.errors.CommandRejected` where it is not parked, and
-        :class:`~shop.eventsourcing.errors.AggregateNotFoundError` where it never began.
+        Raises :class:`~shop.eventsourcing.errors.CommandRejected` when it is not parked, and
+        :class:`~shop.eventsourcing.errors.AggregateNotFoundError` when it never began.
         """
         self._reactions.retry(id)
