@@ -108,7 +108,7 @@ class Announcements:
         return self._subscription.take(left)
 
     def _irrelevant(self, events: list[Event[EventData]]) -> bool:
-        """Whether the log has just these events from the first to the last, and none concerns us.
+        """Whether none of these events concerns the follower, and the log has no others between.
 
         ``False`` when that is not certain.
         """

@@ -120,8 +120,9 @@ class Reactions:
     ) -> Sequence[_Delivery]:
         """Store the outcomes of several deliveries by one append, and handle alone what fails.
 
-        Returns the deliveries that are left for the next call. Without ``look``, those are also
-        the ones that need aggregates nobody has loaded: they are loaded now, all at once.
+        Returns the deliveries left for the next call: those that concern what another one changes
+        and, without ``look``, those that need aggregates which are not in the cache. These
+        aggregates are then loaded, all at once.
         """
         pipeline = Pipeline(self._aggregates)
         unseen: list[tuple[type[Aggregate], UUID]] = []
@@ -181,8 +182,8 @@ class Reactions:
     def _handle_retried(self, retried: _Delivery) -> None:
         """Have a parked instance handle the events that wait, until it fails again.
 
-        It has failed when the first event that waits is still the one tried last. Only a later
-        retry tries that again.
+        It has failed when the event that waits first is still the one tried last. That one is
+        tried again only by a later retry.
         """
         tried: UUID | None = None
         while True:
@@ -215,9 +216,9 @@ class Reactions:
     def _decide(self, delivery: _Delivery, *, trust: bool) -> UnitOfWork | None:
         """Record the outcome of a delivery; ``None`` when there is nothing to store.
 
-        ``trust`` decides on the cached state of the instance, and on the fresh one when the cached
-        one leads to a failure, or to nothing for want of an instance. In all other cases the
-        commit finds out that the cached state is out of date.
+        ``trust`` decides on the cached state of the instance, and again on the fresh one when the
+        handler fails or when, by the cache, there is no instance. Otherwise the commit finds out
+        when the cached state is out of date.
         """
         work = UnitOfWork(self._aggregates, trust=trust)
         instance = work.find(self._workflow.instances, delivery.instance_id)

@@ -1,4 +1,4 @@
-"""Projections in their threads. Several processes and crashes: test_runner_processes.py."""
+"""Projections in their threads. Several processes and crashes: test_runner_takeover.py."""
 
 from __future__ import annotations
 
