@@ -21,6 +21,7 @@ from shop.bootstrap import PROJECTIONS, event_registry, open_backend, open_event
 from shop.domain.payment_workflow import PaymentWorkflow
 from shop.eventsourcing import AggregateRef, EventStore, ProjectionRunner, Query
 from shop.eventsourcing.model import Checkpoint
+from shop.eventsourcing.reactions import Reactions
 from tests.real.mongodb import MongoServer
 from tests.real.postgres import PostgresServer
 
@@ -141,7 +142,7 @@ def _project(url: str) -> None:
                 raise TimeoutError(f"{runner.name} did not catch up: {runner.status()}")
             runner.close(_PATIENCE)
         flow = PaymentWorkflow(deadline=1.0)
-        begun = Checkpoint(flow.name, 1, head, flow.shape, store.info().identity)
+        begun = Checkpoint(flow.name, 1, head, Reactions.shape, store.info().identity)
         backend.models.commit(None, begun)
 
 

@@ -35,7 +35,8 @@ from shop.eventsourcing import (
     WorkflowInstance,
     WorkflowList,
 )
-from shop.eventsourcing.fold import Fold, Progress
+from shop.eventsourcing.fold import Fold
+from shop.eventsourcing.follower import Follower, Progress
 from shop.eventsourcing.model import Checkpoint, Collection, Reading, StoredModel
 from shop.eventsourcing.reactions import Reactions
 from shop.eventsourcing.timers import Timers
@@ -225,11 +226,11 @@ class Node:
 
     def react(self) -> None:
         """Have the workflow react to what it has not seen yet, in one batch."""
-        self.reactions.advance(self._begin(self.workflow.name, self.workflow.shape), self.head)
+        self.reactions.advance(self._begin(self.reactions), self.head)
 
     def show(self) -> None:
         """Have the read models follow."""
-        self._listing.advance(self._begin(WorkflowList.name, WorkflowList().shape), self.head)
+        self._listing.advance(self._begin(self._listing), self.head)
 
     def fire(self) -> int:
         """Fire what is due, as far as the read models know; return how many timers that were."""
@@ -262,9 +263,9 @@ class Node:
         """All events of a kind in the log."""
         return [event.data for event in self.events.read(Query(names=[kind.wire.name]))]
 
-    def _begin(self, name: str, shape: str) -> Progress:
-        known = self.models.checkpoint(name)
+    def _begin(self, follower: Follower) -> Progress:
+        known = self.models.checkpoint(follower.name)
         if known is None:
-            known = Checkpoint(name, 1, 0, shape, self.events.info().identity)
+            known = Checkpoint(follower.name, 1, 0, follower.shape, self.events.info().identity)
             self.models.commit(None, known)
         return Progress(known, known.position)

@@ -64,10 +64,10 @@ class Subscription(Protocol):
         ...
 
     @property
-    def hearsay(self) -> int:
-        """How many of the events taken so far, or lost, were said by other processes to be stored.
+    def remote(self) -> int:
+        """How many of the events taken so far, or lost, were announced by other processes.
 
-        Whoever relies on what such an event says looks into the store.
+        Nobody here has verified that such an event is stored: the store tells.
         """
         ...
 
@@ -132,6 +132,6 @@ class EventBus(Protocol):
 class LocalBus(EventBus, Protocol):
     """The bus within a process, to which a bus between processes hands what it receives."""
 
-    def publish(self, events: Sequence[Event[EventData]], *, hearsay: bool = False) -> None:
-        """As :meth:`EventBus.publish`; ``hearsay`` tells that another process published them."""
+    def publish(self, events: Sequence[Event[EventData]], *, remote: bool = False) -> None:
+        """As :meth:`EventBus.publish`; ``remote`` tells that another process published them."""
         ...

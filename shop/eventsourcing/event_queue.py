@@ -27,8 +27,8 @@ class EventQueue:
         self._woken = False
         self._closed = False
         self._lost = 0
-        self._hearsay = 0
-        self._hearsay_taken = 0
+        self._remote = 0
+        self._remote_taken = 0
 
     @property
     def lost(self) -> int:
@@ -36,9 +36,9 @@ class EventQueue:
         return self._lost
 
     @property
-    def hearsay(self) -> int:
-        """As :attr:`Subscription.hearsay`."""
-        return self._hearsay_taken
+    def remote(self) -> int:
+        """As :attr:`Subscription.remote`."""
+        return self._remote_taken
 
     @property
     def closed(self) -> bool:
@@ -50,11 +50,11 @@ class EventQueue:
         """How many more events find room."""
         return self._capacity - len(self._queue)
 
-    def put(self, events: Sequence[Event[EventData]], *, hearsay: bool = False) -> None:
+    def put(self, events: Sequence[Event[EventData]], *, remote: bool = False) -> None:
         """Queue what there is room for and count the rest as lost. Never waits."""
         with self._filled:
-            if hearsay:
-                self._hearsay += len(events)
+            if remote:
+                self._remote += len(events)
             room = self.room
             self._queue.extend(events[:room])
             self._lost += max(0, len(events) - room)
@@ -65,7 +65,7 @@ class EventQueue:
         with self._filled:
             self._filled.wait_for(lambda: self._queue or self._woken or self._closed, timeout)
             self._woken = False
-            self._hearsay_taken = self._hearsay
+            self._remote_taken = self._remote
             taken = list(self._queue)
             self._queue.clear()
             return taken

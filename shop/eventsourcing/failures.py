@@ -1,4 +1,4 @@
-"""What comes of the failures of a thread that tries again: a status, the log, and a pause."""
+"""The failures of a thread that tries again: kept for its status, logged, and waited after."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """Why a thread stands still. There is an event where its handler is what failed."""
+    """Why a thread stands still. An event is named when it was its handler that failed."""
 
     error: str
     since: datetime
@@ -29,19 +29,19 @@ class Failure(msgspec.Struct, frozen=True):
 class Failures:
     """Keeps and logs what a thread fails on. For that thread; any other may read ``current``.
 
-    ``who`` is the thread, for people. Pauses last ``longest`` seconds at most.
+    ``who`` names the thread in messages. Pauses last at most ``longest`` seconds.
     """
 
     def __init__(self, who: str, *, longest: float) -> None:
         self._who = who
         self._backoff = Backoff(first=0.1, most=longest)
         self.current: Failure | None = None
-        """What the last try failed on; ``None`` when it did not."""
+        """What the last try failed on; ``None`` when it succeeded."""
 
     def add(
         self, error: Exception, *, cause: BaseException, event: Event[EventData] | None = None
     ) -> float:
-        """Take note of a failed try. Returns how many seconds to wait before the next."""
+        """Record a failed try. Returns how many seconds to wait before the next."""
         known = self.current
         self.current = Failure(
             error=f"{type(cause).__name__}: {cause}",
@@ -51,7 +51,7 @@ class Failures:
             event_id=event.id if event else None,
             event_name=event.name if event else None,
         )
-        # A server that is away is nobody's bug; of others one traceback will do.
+        # A server that is away is nobody's bug; for other failures, one traceback is enough.
         away = isinstance(error, StoreUnavailableError | OutcomeUnknownError)
         logger.error(
             "%s failed (attempt %d): %s",
@@ -63,7 +63,7 @@ class Failures:
         return self._backoff.next_delay()
 
     def end(self) -> None:
-        """Take note of a try that did not fail."""
+        """Record a try that succeeded."""
         if self.current is not None:
             logger.info("%s goes on", self._who)
         self.current = None

@@ -8,20 +8,10 @@ import msgspec
 
 from shop.eventsourcing.errors import ProjectionError, StoreError
 from shop.eventsourcing.event import Event, EventData
-from shop.eventsourcing.model import Checkpoint, ModelSession, ModelStore
+from shop.eventsourcing.follower import Progress
+from shop.eventsourcing.model import ModelSession, ModelStore
 from shop.eventsourcing.projection import Projection
 from shop.eventsourcing.store import EventStore, Query
-
-
-class Progress(msgspec.Struct, frozen=True):
-    """How far a fold has come.
-
-    ``committed`` is the checkpoint in the model store. ``position`` may lie beyond it, when no
-    event in between concerned the projection.
-    """
-
-    committed: Checkpoint
-    position: int
 
 
 class FoldError(ProjectionError):
@@ -37,13 +27,19 @@ class FoldError(ProjectionError):
 
 
 class Fold:
-    """Moves the models of one projection along the log. Stateless and thread-safe."""
+    """Moves the models of one projection along the log: a :class:`Follower`.
+
+    Stateless and thread-safe.
+    """
 
     def __init__(
         self, projection: Projection, events: EventStore, models: ModelStore, *, batch: int = 500
     ) -> None:
+        self.name = projection.name
+        self.event_names = projection.event_names
+        self.shape = projection.shape
+        self.collections = projection.collections
         self._projection = projection
-        self._names = projection.event_names
         self._events = events
         self._models = models
         self._batch = batch
@@ -51,22 +47,16 @@ class Fold:
     def advance(self, progress: Progress, to: int) -> Progress:
         """Fold at most one batch of the events up to the position ``to``.
 
-        Models and checkpoint are committed together. Where nothing up to ``to`` concerns the
-        projection, nothing is written. Raises :class:`FoldError` from what a handler raised, after
-        committing what came before.
+        Models and checkpoint are committed together. When no event up to ``to`` concerns the
+        projection, nothing is written. When a handler raises, what came before its event is
+        committed, and :class:`FoldError` is raised from the handler's error.
         """
-        query = Query(names=self._names, after=progress.position, to=to, limit=self._batch)
+        query = Query(names=self.event_names, after=progress.position, to=to, limit=self._batch)
         events = list(self._events.read(query))
         if not events:
             return Progress(progress.committed, to)
         reached = events[-1].position if len(events) == self._batch else to
         return self._fold(progress, events, reached)
-
-    def commit(self, progress: Progress) -> Progress:
-        """Write a checkpoint for a position at which no model changed."""
-        checkpoint = msgspec.structs.replace(progress.committed, position=progress.position)
-        self._models.commit(progress.committed, checkpoint)
-        return Progress(checkpoint, progress.position)
 
     def _fold(
         self, progress: Progress, events: Sequence[Event[EventData]], reached: int
@@ -74,13 +64,13 @@ class Fold:
         committed = progress.committed
         session = ModelSession(
             self._models,
-            self._projection.name,
+            self.name,
             committed.generation,
             models=self._projection.models,
         )
         if len(events) > 1:
             ids = frozenset(id for event in events for id in self._projection.model_ids(event))
-            session.preload(self._projection.collections, ids)
+            session.preload(self.collections, ids)
         for event in self._projection.relevant(events):
             session.position = event.position
             try:

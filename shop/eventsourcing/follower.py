@@ -4,16 +4,28 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from shop.eventsourcing.fold import Progress
-from shop.eventsourcing.model import Collection
+import msgspec
+
+from shop.eventsourcing.model import Checkpoint, Collection, ModelStore
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far a follower has come.
+
+    ``committed`` is the checkpoint in the model store. ``position`` may lie beyond it, when no
+    event in between concerned the follower.
+    """
+
+    committed: Checkpoint
+    position: int
 
 
 class Follower(Protocol):
-    """Who follows the log: a projection, or a workflow, which has no collections."""
+    """Moves along the log, batch by batch, and does something about the events."""
 
     @property
     def name(self) -> str:
-        """It names the checkpoint."""
+        """The name of its checkpoint."""
         ...
 
     @property
@@ -23,22 +35,21 @@ class Follower(Protocol):
 
     @property
     def shape(self) -> str:
-        """Another one than the checkpoint's means to begin anew."""
+        """When the checkpoint has another shape, the follower begins anew."""
         ...
 
     @property
     def collections(self) -> tuple[Collection, ...]:
-        """Where its models are kept."""
+        """Where it keeps models; empty when it has none."""
         ...
-
-
-class Steps(Protocol):
-    """How a follower moves along the log: as :class:`Fold` does, for projections."""
 
     def advance(self, progress: Progress, to: int) -> Progress:
-        """See to some of the events up to the position ``to``."""
+        """Handle at most one batch of the events up to the position ``to``."""
         ...
 
-    def commit(self, progress: Progress) -> Progress:
-        """Write a checkpoint for a position that was reached without one."""
-        ...
+
+def write_checkpoint(models: ModelStore, progress: Progress) -> Progress:
+    """Write a checkpoint for the position that a follower has reached, and no models."""
+    checkpoint = msgspec.structs.replace(progress.committed, position=progress.position)
+    models.commit(progress.committed, checkpoint)
+    return Progress(checkpoint, progress.position)

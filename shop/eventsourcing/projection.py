@@ -26,7 +26,6 @@ from uuid import UUID
 
 from shop.eventsourcing.aggregate import Aggregate, shape_of
 from shop.eventsourcing.aggregates import Aggregates
-from shop.eventsourcing.errors import ProjectionError
 from shop.eventsourcing.event import Event, EventData
 from shop.eventsourcing.model import Collection, ModelSession, ReadModel
 
@@ -132,11 +131,19 @@ class AggregateProjection(Projection):
     Simple where a model shows what aggregates know, and dearer than handling events one by one:
     each batch loads the aggregates that it concerns.
 
-    A subclass has ``name``, ``version`` and ``models`` as any projection, of models one class;
+    A subclass has ``name``, ``version`` and ``models`` as any projection, with one class of models;
     ``aggregates``, a tuple of aggregate classes; and defines :meth:`project`.
     """
 
     aggregates: ClassVar[tuple[type[Aggregate], ...]]
+
+    @classmethod
+    def _check(cls) -> None:
+        super()._check()
+        if len(cls.models) != 1:
+            raise ValueError(
+                f"{cls.__qualname__}.models is one class of read models, not {cls.models!r}"
+            )
 
     def __init__(self, source: Aggregates) -> None:
         self._source = source
@@ -162,8 +169,6 @@ class AggregateProjection(Projection):
 
     def apply(self, event: Event[EventData], models: ModelSession) -> None:
         """Derive the model of the event's id."""
-        if len(self.models) != 1:
-            raise ProjectionError(f"{self.name} derives one class of models, not {self.models}")
         id = event.aggregate.id
         loaded = [self._source.load(cls, id, position=event.position) for cls in self.aggregates]
         model = self.project(id, *loaded)

@@ -1,4 +1,4 @@
-"""The reactions of a workflow to the log: each trigger seen to once, each command carried out."""
+"""The reactions of a workflow to the log: each event handled once, each command done once."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from datetime import datetime
 from itertools import chain, repeat, zip_longest
 from typing import Any, NamedTuple
 from uuid import UUID, uuid5
-
-import msgspec
 
 from shop.eventsourcing.aggregate import Aggregate
 from shop.eventsourcing.aggregates import Aggregates
@@ -24,27 +22,46 @@ from shop.eventsourcing.errors import (
     StoreError,
 )
 from shop.eventsourcing.event import AggregateRef, Event, EventData, Metadata
-from shop.eventsourcing.fold import Progress
-from shop.eventsourcing.model import ModelStore
+from shop.eventsourcing.follower import Progress, write_checkpoint
+from shop.eventsourcing.model import Collection, ModelStore
+from shop.eventsourcing.repository import Repository
 from shop.eventsourcing.retry import ConflictRetry
 from shop.eventsourcing.store import EventStore, Query
 from shop.eventsourcing.unit_of_work import Draft, Pipeline, UnitOfWork
 from shop.eventsourcing.workflow import Workflow
-from shop.eventsourcing.workflow_instance import CommandRequested, Retried, WorkflowInstance
+from shop.eventsourcing.workflow_instance import (
+    CONFLICT_TIMEOUT,
+    CommandRefused,
+    CommandRequested,
+    Deferred,
+    Parked,
+    Phase,
+    PhaseChanged,
+    Resumed,
+    Retried,
+    WorkflowInstance,
+)
 
 logger = logging.getLogger(__name__)
 
-_PATIENCE = 10.0
-"""Seconds for which conflicting writes are tried again."""
+_BATCH = 200
 
 
 class Reactions:
-    """Has a workflow react to the events of the log. Thread-safe.
+    """Has a workflow react to the events of the log: a :class:`Follower`. Thread-safe.
 
-    Whatever it does is done once, whoever else does it at the same time or did it before: each
-    trigger by its commit id, each command by its command id. So what a crash interrupted is simply
-    done again, and the checkpoint only saves work.
+    Each instance handles the events of a batch one after the other. Several instances handle one
+    event each together: they decide on their cached states, and one append stores the outcomes.
+    After a conflict or a failure, an instance handles its event alone, on its fresh state. When
+    the handler fails even so, the instance is parked.
+
+    An outcome is stored under a commit id that derives from the event, and a command has an id of
+    its own. So everything is done once, although other processes may do the same and a crash may
+    have it done again. The checkpoint only saves work.
     """
+
+    shape = "workflow"  # always: new code does not ask for old events again
+    collections: tuple[Collection, ...] = ()
 
     def __init__(
         self,
@@ -53,262 +70,270 @@ class Reactions:
         models: ModelStore,
         aggregates: Aggregates,
         commands: CommandBus,
-        *,
-        batch: int = 200,
     ) -> None:
+        self.name = workflow.name
+        self.event_names = workflow.event_names
         self._workflow = workflow
         self._events = events
         self._models = models
         self._aggregates = aggregates
         self._commands = commands
-        self._batch = batch
 
     def advance(self, progress: Progress, to: int) -> Progress:
         """React to at most one batch of the events up to the position ``to``.
 
-        Each instance meets its events one after the other, and several instances meet one each
-        at a time. Where no event up to ``to`` concerns the workflow, nothing is written.
+        When no event up to ``to`` concerns the workflow, nothing is written.
         """
-        query = Query(
-            names=self._workflow.event_names, after=progress.position, to=to, limit=self._batch
-        )
+        query = Query(names=self.event_names, after=progress.position, to=to, limit=_BATCH)
         events = list(self._events.read(query))
         if not events:
             return Progress(progress.committed, to)
         now = self._events.now()
-        by_instance: defaultdict[UUID, list[_Trigger]] = defaultdict(list)
+        by_instance: defaultdict[UUID, list[_Delivery]] = defaultdict(list)
         for event in events:
             id = self._workflow.instance_of(event)
             if id is not None:
-                by_instance[id].append(_Trigger(id, event))
+                commit_id = uuid5(event.id, str(AggregateRef(self.name, id)))
+                by_instance[id].append(_Delivery(id, event, now, commit_id))
         for turn in zip_longest(*by_instance.values()):
-            self._see_to_all([trigger for trigger in turn if trigger is not None], now)
-        reached = events[-1].position if len(events) == self._batch else to
-        return self.commit(Progress(progress.committed, reached))
+            self._handle_all([delivery for delivery in turn if delivery is not None])
+        reached = events[-1].position if len(events) == _BATCH else to
+        return write_checkpoint(self._models, Progress(progress.committed, reached))
 
-    def commit(self, progress: Progress) -> Progress:
-        """Write a checkpoint: every event up to its position was seen to."""
-        checkpoint = msgspec.structs.replace(progress.committed, position=progress.position)
-        self._models.commit(progress.committed, checkpoint)
-        return Progress(checkpoint, progress.position)
+    def retry(self, id: UUID) -> None:
+        """Have a parked instance try again: :meth:`advance` does it when it meets the request.
 
-    def _see_to_all(self, triggers: Sequence[_Trigger], now: datetime) -> None:
-        """Have several instances see to one event each, with as few appends as may be."""
+        Raises :class:`CommandRejected` when the instance is not parked, and
+        :class:`AggregateNotFoundError` when it never began.
+        """
+        Repository(self._aggregates, self._workflow.instances).use(id, _request_retry)
+
+    def _handle_all(self, deliveries: Sequence[_Delivery]) -> None:
+        """Have several instances handle one event each, with as few appends as possible."""
         for look in chain(repeat(False, LOOKS), repeat(True)):
-            if not triggers:
+            if not deliveries:
                 break
-            triggers = self._see_to_some(triggers, now, look=look)
+            deliveries = self._handle_together(deliveries, look=look)
 
-    def _see_to_some(
-        self, triggers: Sequence[_Trigger], now: datetime, *, look: bool
-    ) -> Sequence[_Trigger]:
-        """Have those see to their events who can do so together, and those who must do so alone.
+    def _handle_together(
+        self, deliveries: Sequence[_Delivery], *, look: bool
+    ) -> Sequence[_Delivery]:
+        """Store the outcomes of several deliveries by one append, and handle alone what fails.
 
-        Returns what is left. Without ``look`` that are those, too, who missed what has been looked
-        for since.
+        Returns the deliveries left for the next call: those that concern what another one changes
+        and, without ``look``, those that need aggregates which are not in the cache. These
+        aggregates are then loaded, all at once.
         """
         pipeline = Pipeline(self._aggregates)
         unseen: list[tuple[type[Aggregate], UUID]] = []
-        added: list[_Trigger] = []
-        later: list[_Trigger] = []
-        alone: list[_Trigger] = []
-        for trigger in triggers:
-            if isinstance(trigger.event.data, Retried):
-                alone.append(trigger)  # it takes several commits
+        added: list[_Delivery] = []
+        later: list[_Delivery] = []
+        alone: list[_Delivery] = []
+        for delivery in deliveries:
+            if isinstance(delivery.event.data, Retried):
+                alone.append(delivery)  # it takes several commits
                 continue
             work = pipeline.work(look=look)
             draft, failed = None, False
             try:
-                draft = self._draft(trigger, now, work)
-            except Exception:  # noqa: BLE001 - it may rest on what is so no longer
+                draft = self._draft(delivery, work)
+            except Exception:  # noqa: BLE001 - the cached states may be out of date
                 failed = True
             if work.unseen:
                 unseen += work.unseen
-                later.append(trigger)
+                later.append(delivery)
             elif failed:
-                alone.append(trigger)
+                alone.append(delivery)
             elif draft is not None:
-                (added if pipeline.add(draft) else later).append(trigger)
-        for trigger, outcome in zip(added, pipeline.commit(), strict=True):
+                (added if pipeline.add(draft) else later).append(delivery)
+        for delivery, outcome in zip(added, pipeline.commit(), strict=True):
             if isinstance(outcome, Exception):
-                alone.append(trigger)
-        for trigger in alone:
-            self._see_to(trigger, now)
+                alone.append(delivery)
+        for delivery in alone:
+            self._handle_alone(delivery)
         self._aggregates.preload(unseen)
         return later
 
-    def _draft(self, trigger: _Trigger, now: datetime, work: UnitOfWork) -> Draft | None:
-        """What a pipeline is to store for a trigger; ``None`` where that is nothing.
+    def _draft(self, delivery: _Delivery, work: UnitOfWork) -> Draft | None:
+        """The outcome of a delivery, for a pipeline; ``None`` when there is nothing to store.
 
-        Raises what keeps the trigger from being seen to together with others.
+        Raises when the delivery has to be handled alone.
         """
-        id, event = trigger
-        instance = work.find(self._workflow.instances, id)
+        event = delivery.event
+        instance = work.find(self._workflow.instances, delivery.instance_id)
         if isinstance(event.data, CommandRequested) and not instance.parked:
             if event.data.command_id in instance.refused:
                 return None
             # The instance is guarded with it: nobody has recorded a refusal meanwhile.
             return self._commands.draft(self._command(instance, event, event.data), work)
-        if not self._record(instance, event, now, waited=False):
+        if not self._record_outcome(instance, delivery):
             if not instance.exists:
                 raise AggregateNotFoundError(instance.ref)  # it may have begun since
             return None
-        commit_id = self._commit_id(trigger)
-        return Draft(work, commit_id, commit_id.bytes, _why(event))
+        commit_id = delivery.commit_id
+        return Draft(work, commit_id, commit_id.bytes, delivery.metadata)
 
-    def _see_to(self, trigger: _Trigger, now: datetime) -> None:
-        id, event = trigger
-        if isinstance(event.data, Retried):
-            self._try_again(id, event, now)
+    def _handle_alone(self, delivery: _Delivery) -> None:
+        if isinstance(delivery.event.data, Retried):
+            self._handle_retried(delivery)
         else:
-            self._take(id, event, now, self._commit_id(trigger))
+            self._handle_with_retries(delivery)
 
-    def _commit_id(self, trigger: _Trigger) -> UUID:
-        return uuid5(trigger.event.id, str(AggregateRef(self._workflow.name, trigger.id)))
+    def _handle_retried(self, retried: _Delivery) -> None:
+        """Have a parked instance handle the events that wait, until it fails again.
 
-    def _try_again(self, id: UUID, retried: Event[EventData], now: datetime) -> None:
-        """See to what waits at a parked instance, until it fails again.
-
-        What was tried for this retry and waits still has failed: a later retry is about it then.
+        It has failed when the event that waits first is still the one tried last. That one is
+        tried again only by a later retry.
         """
         tried: UUID | None = None
         while True:
-            instance = self._aggregates.load(self._workflow.instances, id)
+            instance = self._aggregates.load(self._workflow.instances, retried.instance_id)
             if not instance.retrying or instance.waiting[0] == tried:
                 return
-            tried = first = instance.waiting[0]
-            for trigger in self._events.read(Query(ids=[first])):
-                self._take(id, trigger, now, uuid5(retried.id, str(first)), waited=True)
+            tried = instance.waiting[0]
+            commit_id = uuid5(retried.event.id, str(tried))
+            for event in self._events.read(Query(ids=[tried])):
+                self._handle_with_retries(
+                    retried._replace(event=event, commit_id=commit_id, waited=True)
+                )
 
-    def _take(
-        self,
-        id: UUID,
-        trigger: Event[EventData],
-        now: datetime,
-        commit_id: UUID,
-        *,
-        waited: bool = False,
-    ) -> None:
-        """Have one instance react to one trigger, and store what comes of it.
-
-        ``waited`` tells that the instance is parked and this is the first of what waits.
-        """
-        why = _why(trigger)
-        retry = ConflictRetry(timeout=_PATIENCE)
+    def _handle_with_retries(self, delivery: _Delivery) -> None:
+        """Have an instance handle an event and store the outcome, again after each conflict."""
+        commit_id = delivery.commit_id
+        # A command is carried out before a commit could find out that a cached state is old.
+        trust = not isinstance(delivery.event.data, CommandRequested)
+        retry = ConflictRetry(timeout=CONFLICT_TIMEOUT)
         for attempt in retry:
             with attempt:
-                # Not for a command: it is carried out before the commit could find out.
-                trust = retry.attempts == 1 and not isinstance(trigger.data, CommandRequested)
-                work = self._decide(id, trigger, now, trust=trust, waited=waited)
+                work = self._decide(delivery, trust=trust and retry.attempts == 1)
                 if work is not None:
-                    # Another process may have come to something else, at another time: the
-                    # first to store it has decided. The digest only tells whose commit it is.
-                    work.commit(commit_id=commit_id, digest=commit_id.bytes, metadata=why)
+                    # Another process may come to another outcome, at another time. The first one
+                    # stored counts: so the digest is no hash of the outcome.
+                    work.commit(
+                        commit_id=commit_id, digest=commit_id.bytes, metadata=delivery.metadata
+                    )
 
-    def _decide(
-        self, id: UUID, trigger: Event[EventData], now: datetime, *, trust: bool, waited: bool
-    ) -> UnitOfWork | None:
-        """Record what comes of a trigger; ``None`` where nothing is to be stored.
+    def _decide(self, delivery: _Delivery, *, trust: bool) -> UnitOfWork | None:
+        """Record the outcome of a delivery; ``None`` when there is nothing to store.
 
-        ``trust`` takes the instance as it was last seen: the commit finds out where that is wrong.
+        ``trust`` decides on the cached state of the instance, and again on the fresh one when the
+        handler fails or when, by the cache, there is no instance. Otherwise the commit finds out
+        when the cached state is out of date.
         """
         work = UnitOfWork(self._aggregates, trust=trust)
-        instance = work.find(self._workflow.instances, id)
+        instance = work.find(self._workflow.instances, delivery.instance_id)
         try:
-            if self._record(instance, trigger, now, waited=waited):
+            if self._record_outcome(instance, delivery):
                 return work
         except (StoreError, CommandTimeoutError, OutcomeUnknownError):
             raise  # no fault of the workflow's: it is tried again
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the log and the instance tell
             if work.trusted:
-                return self._decide(id, trigger, now, trust=False, waited=waited)
-            work = UnitOfWork(self._aggregates)
-            instance = work.find(self._workflow.instances, id)
-            if not instance.exists:
-                instance.begin()
-            instance.park(trigger, error)
-            logger.error(
-                "%s is parked, as it failed on event %s (%s) at position %d",
-                instance.ref,
-                trigger.id,
-                trigger.name,
-                trigger.position,
-                exc_info=error,
-            )
-            return work
+                return self._decide(delivery, trust=False)
+            return self._park(delivery, error)
         if work.trusted and not instance.exists:
-            return self._decide(id, trigger, now, trust=False, waited=waited)
+            return self._decide(delivery, trust=False)
         return None
 
-    def _record(
-        self, instance: WorkflowInstance, trigger: Event[EventData], now: datetime, *, waited: bool
-    ) -> bool:
-        """Have an instance record what comes of a trigger. Whether there is anything to store."""
-        if instance.parked and not waited:
-            instance.defer(trigger)
+    def _park(self, delivery: _Delivery, error: Exception) -> UnitOfWork:
+        """Record that an instance stands still from now on, as it failed on an event."""
+        event = delivery.event
+        work = UnitOfWork(self._aggregates)
+        instance = work.find(self._workflow.instances, delivery.instance_id)
+        if not instance.exists:
+            instance.record(PhaseChanged(Phase.RUNNING))
+        instance.record(Parked(event.id, event.name, f"{type(error).__name__}: {error}"))
+        logger.error(
+            "%s is parked, as it failed on event %s (%s) at position %d",
+            instance.ref,
+            event.id,
+            event.name,
+            event.position,
+            exc_info=error,
+        )
+        return work
+
+    def _record_outcome(self, instance: WorkflowInstance, delivery: _Delivery) -> bool:
+        """Have an instance record the outcome of an event. Whether there is anything to store."""
+        event = delivery.event
+        if instance.parked and not delivery.waited:
+            if event.id not in instance.waiting:
+                instance.record(Deferred(event.id))
             return True
-        self._react(instance, trigger, now)
-        if waited:
-            instance.resume(trigger)
-        return bool(instance.changes) or self._is_handled(instance, trigger)
+        if isinstance(event.data, CommandRequested):
+            self._carry_out(instance, event, event.data)
+        elif not instance.ended and (instance.exists or self._workflow.begins(event)):
+            self._workflow.react(event, instance, delivery.now)
+        if delivery.waited:
+            instance.record(Resumed(event.id, waiting=len(instance.waiting) - 1))
+        return bool(instance.changes) or self._has_handler(instance, event)
 
-    def _is_handled(self, instance: WorkflowInstance, trigger: Event[EventData]) -> bool:
-        """Whether the trigger is for a handler: then it is remembered though nothing was recorded.
+    def _has_handler(self, instance: WorkflowInstance, event: Event[EventData]) -> bool:
+        """Whether a handler was called: that is stored even when the handler recorded nothing.
 
-        A command is remembered by its own id.
+        For a command it is not: the command is stored under an id of its own.
         """
         return (
-            instance.exists
-            and not instance.ended
-            and not isinstance(trigger.data, CommandRequested)
+            instance.exists and not instance.ended and not isinstance(event.data, CommandRequested)
         )
 
-    def _react(self, instance: WorkflowInstance, trigger: Event[EventData], now: datetime) -> None:
-        if isinstance(trigger.data, CommandRequested):
-            self._carry_out(instance, trigger, trigger.data)
-        elif not instance.ended and (instance.exists or self._workflow.begins(trigger)):
-            self._workflow.react(trigger, instance, now)
-
     def _carry_out(
-        self,
-        instance: WorkflowInstance,
-        trigger: Event[EventData],
-        requested: CommandRequested,
+        self, instance: WorkflowInstance, event: Event[EventData], requested: CommandRequested
     ) -> None:
         """Carry out a command, unless it was refused before; record a refusal."""
         if requested.command_id in instance.refused:
             return
-        command = self._command(instance, trigger, requested)
+        command = self._command(instance, event, requested)
         try:
-            self._commands.dispatch(command, timeout=_PATIENCE)
+            self._commands.dispatch(command, timeout=CONFLICT_TIMEOUT)
         except CommandRejected as refusal:
-            instance.refuse(requested, refusal.code, refusal.detail)
+            code, detail = refusal.code, refusal.detail
         except AggregateNotFoundError as error:
-            instance.refuse(requested, "not-found", str(error))
+            code, detail = "not-found", str(error)
+        else:
+            return
+        instance.record(CommandRefused(command.id, requested.command, code, detail))
 
     def _command(
-        self, instance: WorkflowInstance, trigger: Event[EventData], requested: CommandRequested
+        self, instance: WorkflowInstance, event: Event[EventData], requested: CommandRequested
     ) -> Command[CommandPayload]:
         payload = self._commands.registry.convert(requested.command, 1, requested.payload)
         return Command.new(
             payload,
             requested.aggregate_id,
             id=requested.command_id,
-            correlation_id=trigger.metadata.correlation_id,
-            causation_id=trigger.id,
+            correlation_id=event.metadata.correlation_id,
+            causation_id=event.id,
             actor=str(instance.ref),
         )
 
 
-class _Trigger(NamedTuple):
-    """An event, and the id of the instance that it is for."""
+def _request_retry(instance: WorkflowInstance) -> None:
+    if not instance.exists:
+        raise AggregateNotFoundError(instance.ref)
+    if not instance.parked:
+        raise CommandRejected("not-parked", f"{instance.ref} is not parked")
+    if not instance.retrying:
+        instance.record(Retried())
 
-    id: UUID
+
+class _Delivery(NamedTuple):
+    """An event for an instance to handle.
+
+    ``now`` is the time that the handler gets, and ``commit_id`` the id under which the outcome is
+    stored. ``waited`` means that the instance is parked and the event is the first that waits.
+    """
+
+    instance_id: UUID
     event: Event[EventData]
+    now: datetime
+    commit_id: UUID
+    waited: bool = False
 
-
-def _why(trigger: Event[EventData]) -> Metadata:
-    """What the events of a reaction say about why they happened."""
-    return Metadata(
-        correlation_id=trigger.metadata.correlation_id or trigger.id, causation_id=trigger.id
-    )
+    @property
+    def metadata(self) -> Metadata:
+        """What the events of the outcome say about why they happened."""
+        cause = self.event
+        return Metadata(
+            correlation_id=cause.metadata.correlation_id or cause.id, causation_id=cause.id
+        )

@@ -8,39 +8,39 @@ from uuid import UUID
 import msgspec
 
 from shop.eventsourcing.errors import CheckpointMovedError, ProjectionError
-from shop.eventsourcing.fold import Fold, Progress
-from shop.eventsourcing.follower import Follower
+from shop.eventsourcing.fold import Fold
+from shop.eventsourcing.follower import Follower, Progress, write_checkpoint
 from shop.eventsourcing.model import Checkpoint, Collection, Filter, ModelStore, StoredModel
 from shop.eventsourcing.projection import Projection
 from shop.eventsourcing.store import EventStore
 
 ProgressListener = Callable[[int, int], None]
-"""Told the position reached, and the one to reach."""
+"""Called with the position reached, and the one to reach."""
 
 
-def claim_generation(projection: Follower, models: ModelStore, store: UUID) -> Checkpoint:
+def claim_generation(follower: Follower, models: ModelStore, store: UUID) -> Checkpoint:
     """The checkpoint of new, empty models, in a generation that nobody else writes to.
 
-    It stands beside the live one, in the place of the last one that was claimed, whose owner's
-    next commit therefore fails. Raises :class:`CheckpointMovedError` where somebody else claims
-    one at the same moment.
+    It is stored beside the live checkpoint, in the place of the one claimed before: the next commit
+    by the owner of that one fails. Raises :class:`CheckpointMovedError` when somebody else claims a
+    generation at the same moment.
     """
-    models.prepare(projection.collections)
-    last = models.checkpoint(_shadow_of(projection))
-    live = models.checkpoint(projection.name)
+    models.prepare(follower.collections)
+    last = models.checkpoint(_shadow_of(follower.name))
+    live = models.checkpoint(follower.name)
     generation = 1 + max(c.generation if c else 0 for c in (live, last))
-    claimed = Checkpoint(_shadow_of(projection), generation, 0, projection.shape, store)
+    claimed = Checkpoint(_shadow_of(follower.name), generation, 0, follower.shape, store)
     models.commit(last, claimed)
     return claimed
 
 
-def _shadow_of(projection: Follower) -> str:
+def _shadow_of(name: str) -> str:
     """The name of the checkpoint beside the live one."""
-    return f"{projection.name}~shadow"
+    return f"{name}~shadow"
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """A model that is not what the log makes of it. ``None`` stands for no such model."""
+    """A model that differs from what the log makes of it. ``None`` stands for no such model."""
 
     collection: str
     id: str
@@ -54,7 +54,7 @@ class Shadow:
     Readers and the projection's own thread go on with the live models. For one thread; a shadow
     that another process begins later takes this one's place, and this one then raises
     :class:`CheckpointMovedError`. Use it in a ``with`` block: it is deleted at the end, unless it
-    became the live one. Raises :class:`ProjectionError` where there are no live models.
+    became the live one. Raises :class:`ProjectionError` when there are no live models.
     """
 
     def __init__(self, projection: Projection, events: EventStore, models: ModelStore) -> None:
@@ -65,7 +65,7 @@ class Shadow:
         self._collections = projection.collections
         self._displaced = self._generation_beside()
         identity = events.info().identity
-        self._progress = Progress(claim_generation(projection, models, identity), 0)
+        self._progress = Progress(claim_generation(self._fold, models, identity), 0)
 
     def __enter__(self) -> Shadow:
         return self
@@ -87,11 +87,10 @@ class Shadow:
     def differences(
         self, on_progress: ProgressListener = lambda position, to: None
     ) -> list[Difference]:
-        """Fold the log up to where the live models are, and tell in which the two differ.
+        """Fold the log up to the position of the live models, and return which models differ.
 
-        A model that the live projection changes meanwhile is looked at again further on, with both
-        at the same position. Not to be called after a :meth:`catch_up` that went further than the
-        live models.
+        A model that the live projection changes meanwhile is compared again at a later position,
+        the same for both. Do not call it after a :meth:`catch_up` beyond the live models.
         """
         self.catch_up(self._live().position, on_progress)
         suspects = {
@@ -107,8 +106,8 @@ class Shadow:
         while True:
             live = self._live()
             self.catch_up(self._events.head())
-            # Also where nothing was left to fold, this fails when another shadow took the place.
-            self._progress = self._fold.commit(self._progress)
+            # Even if nothing was left to fold, this fails when another shadow took the place.
+            self._progress = write_checkpoint(self._models, self._progress)
             own = self._progress.committed
             try:
                 self._models.commit(
@@ -131,7 +130,7 @@ class Shadow:
         It is not deleted before the end: its owner, if there is one, may be about to promote it.
         """
         self._live()
-        earlier = self._models.checkpoint(_shadow_of(self._projection))
+        earlier = self._models.checkpoint(_shadow_of(self._projection.name))
         return earlier.generation if earlier else 0
 
     def _discard(self, *generations: int) -> None:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
 from enum import StrEnum
 
 import msgspec
 
+from shop.eventsourcing.announcements import Announcements
 from shop.eventsourcing.bus import EventBus
 from shop.eventsourcing.errors import CheckpointMovedError, ProjectionError
-from shop.eventsourcing.event import Event, EventData
 from shop.eventsourcing.failures import Failure, Failures
-from shop.eventsourcing.fold import Fold, FoldError, Progress
-from shop.eventsourcing.follower import Follower, Steps
+from shop.eventsourcing.fold import Fold, FoldError
+from shop.eventsourcing.follower import Follower, Progress, write_checkpoint
 from shop.eventsourcing.model import Checkpoint, ModelStore
 from shop.eventsourcing.projection import Projection
 from shop.eventsourcing.rebuild import claim_generation
@@ -30,9 +29,9 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
 
     Continuously by default: whenever the bus announces an event, and every ``poll`` seconds in
     case an announcement was lost. ``pace`` is the least time from one run to the next: an event
-    after a quiet time is seen to at once, and many are taken together. Nobody who waits for the
-    models waits for that. ``debounce`` waits until no event came for that long, at most ten times
-    that long. ``every`` runs it periodically instead, whatever the bus says.
+    after a quiet time is handled at once, and events in quick succession are handled together.
+    ``wait_for`` ignores ``pace``. ``debounce`` waits until no event has come for that long, at most
+    ten times that long. ``every`` makes it run periodically instead, whatever the bus announces.
     """
 
     poll: float = 1.0
@@ -53,9 +52,9 @@ class FollowerState(StrEnum):
 
 
 class FollowerStatus(msgspec.Struct, frozen=True):
-    """How a projection, or a workflow, gets on.
+    """How a projection, or a workflow, is doing.
 
-    ``current`` tells that it has caught up once since its start.
+    ``current`` means that it has caught up at least once since its start.
     """
 
     name: str
@@ -69,44 +68,39 @@ class LogRunner:
     """Owns the thread of one follower of the log.
 
     The thread catches up with the log and then follows it. When that fails on an event, it stops
-    before it, skips nothing, and tries again with backoff; ``status`` and ``on_failure`` tell.
-    It ends with ``close``, and when the bus is closed. All methods may be called by any thread.
-    ``kind`` says what it is, for people.
+    before it, skips nothing, and tries again with backoff; ``status`` and the log tell. It ends
+    with ``close``, and when the bus is closed. All methods may be called by any thread.
+    ``kind`` says in messages what the follower is.
     """
 
     def __init__(
         self,
         follower: Follower,
-        steps: Steps,
         events: EventStore,
         models: ModelStore,
         bus: EventBus,
         *,
         kind: str,
         schedule: Schedule = Schedule(),
-        on_failure: Callable[[str, BaseException], None] | None = None,
     ) -> None:
         self._follower = follower
         self._kind = kind
-        self._names = follower.event_names
         self._events = events
         self._models = models
         self._schedule = schedule
-        self._on_failure = on_failure
-        self._steps = steps
         self._progress: Progress | None = None
         self._changed = threading.Condition()
         self._position = 0
         self._current = False
         self._paused = False
-        self._asked = threading.Event()
-        self._ran = 0.0
         self._waits_ended = False
         self._failures = Failures(f"{kind} {follower.name}", longest=30.0)
-        self._bell = bus.subscribe()
-        self._told = 0
-        self._doubts = 0
-        self._thread = BackgroundThread(f"{kind}-{follower.name}", self._run, on_stop=self._end)
+        self._announcements = Announcements(
+            bus, follower.event_names, self._pass_over, pace=schedule.pace
+        )
+        self._thread = BackgroundThread(
+            f"{kind}-{follower.name}", self._run, on_stop=self._announcements.close
+        )
 
     @property
     def name(self) -> str:
@@ -122,13 +116,13 @@ class LogRunner:
     def committed(self) -> int:
         """The position of the checkpoint that this thread wrote or found last.
 
-        Models at an earlier one are not of its making: another program has begun them anew.
+        Models at an earlier position have been begun anew by another program.
         """
         progress = self._progress
         return progress.committed.position if progress else 0
 
     def status(self) -> FollowerStatus:
-        """How it gets on."""
+        """How the follower is doing."""
         with self._changed:
             failure = self._failures.current
             if not self._thread.alive:
@@ -157,7 +151,7 @@ class LogRunner:
         self._thread.stop()
 
     def pause(self) -> None:
-        """Stand still until :meth:`resume`, but for a batch under way."""
+        """Stand still until :meth:`resume`; a batch under way is finished."""
         with self._changed:
             self._paused = True
 
@@ -165,7 +159,7 @@ class LogRunner:
         """Go on after a pause; after a failure, try again at once."""
         with self._changed:
             self._paused = False
-        self._ask()
+        self._announcements.request()
 
     def wait_for(self, position: int, timeout: float) -> bool:
         """Wait until a position is reached, at most ``timeout`` seconds.
@@ -174,10 +168,8 @@ class LogRunner:
         """
         if self._position >= position:
             return True
-        if (
-            self._failures.current is None
-        ):  # it tries again in its own time, however many wait for it
-            self._ask()
+        if self._failures.current is None:  # else the backoff decides when it runs again
+            self._announcements.request()
         with self._changed:
             self._changed.wait_for(lambda: self._waits_ended or self._position >= position, timeout)
             return self._position >= position
@@ -188,59 +180,40 @@ class LogRunner:
             self._waits_ended = True
             self._changed.notify_all()
 
-    def _ask(self) -> None:
-        """Have the thread look into the store now, whatever it waits for."""
-        with self._changed:
-            self._asked.set()
-        self._bell.wake()
-
-    def _end(self) -> None:
-        self._bell.close()
-        self._asked.set()
-
     def _run(self, stopping: threading.Event) -> None:
         waited_in_vain = False
-        while not stopping.is_set() and not self._bell.closed:
-            told = self._take_told()
-            self._ran = time.monotonic()
+        while not stopping.is_set() and not self._announcements.closed:
+            announced = self._announcements.begin_run()
             try:
                 if not self._paused:
-                    self._catch_up(stopping, told, refresh=waited_in_vain)
+                    self._catch_up(stopping, announced, refresh=waited_in_vain)
                     self._failures.end()
             except CheckpointMovedError:
                 self._progress = None
                 continue
             except Exception as error:  # noqa: BLE001 - the thread outlives it, `status` shows it
-                self._wait(self._fail(error), for_events=False)
+                self._announcements.wait_for_request(self._fail(error))
                 continue
             waited_in_vain = not self._await_event()
 
-    def _take_told(self) -> int:
-        """Up to where this process was told of events since the last time; 0 to ask the store."""
-        with self._changed:
-            asked = self._asked.is_set()
-            self._asked.clear()
-        told, self._told = self._told, 0
-        known, self._doubts = self._doubts, self._doubtful()
-        return told if not asked and self._doubts == known else 0
+    def _catch_up(self, stopping: threading.Event, announced: int | None, *, refresh: bool) -> None:
+        """Advance to the position that was announced, or to the end of the log.
 
-    def _doubtful(self) -> int:
-        """How many events so far were told of by others, or were lost."""
-        return self._bell.hearsay + self._bell.lost
-
-    def _catch_up(self, stopping: threading.Event, told: int, *, refresh: bool) -> None:
-        head = told or self._events.head()
+        ``refresh`` also looks whether the stored checkpoint was moved by somebody else, and writes
+        one for events that were passed over.
+        """
+        head = self._events.head() if announced is None else announced
         progress = self._progress
         if progress is None or (refresh and self._moved(progress)):
             progress = self._begin()
         elif refresh and progress.position > progress.committed.position:
-            progress = self._steps.commit(progress)
+            progress = write_checkpoint(self._models, progress)
         while True:
             self._note(progress)
             if progress.position >= head or self._paused or stopping.is_set():
                 break
             try:
-                progress = self._steps.advance(progress, head)
+                progress = self._follower.advance(progress, head)
             except FoldError as error:
                 self._note(error.progress)
                 if self._moved(error.progress):
@@ -250,7 +223,7 @@ class LogRunner:
         self._current = self._current or progress.position >= head
 
     def _begin(self) -> Progress:
-        """Where to go on: the stored checkpoint, or the beginning where it does not apply."""
+        """Where to go on: at the stored checkpoint, or at the beginning if that does not apply."""
         name, shape = self.name, self._follower.shape
         identity = self._events.info().identity
         self._models.prepare(self._follower.collections)
@@ -273,7 +246,7 @@ class LogRunner:
             return Progress(stored, stored.position)
         if self._current:
             self._disown()
-            # It was this process's a moment ago: to take it back would be a tug of war.
+            # This process ran it a moment ago: to take it back would be a tug of war.
             raise ProjectionError(f"{name} was taken over by another program: {reasons[0]}")
         logger.warning("%s %s begins anew: %s", self._kind, name, "; ".join(reasons))
         claimed = claim_generation(self._follower, self._models, identity)
@@ -286,7 +259,7 @@ class LogRunner:
         return self._models.checkpoint(self.name) != progress.committed
 
     def _disown(self) -> None:
-        """Forget the position: the models that others read now are not of this thread's making."""
+        """Forget the position: the models that are read now were made by another program."""
         self._progress = None
         with self._changed:
             self._position = 0
@@ -297,71 +270,44 @@ class LogRunner:
             self._position = progress.position
             self._changed.notify_all()
 
-    def _fail(self, error: Exception) -> float:
-        """Tell of a failure; returns the seconds to wait before the next try."""
-        event = error.event if isinstance(error, FoldError) else None
-        cause = error.__cause__ if isinstance(error, FoldError) else None
-        delay = self._failures.add(error, cause=cause or error, event=event)
-        if self._on_failure is not None:
-            self._on_failure(self.name, error)
-        return delay
-
-    def _await_event(self) -> bool:
-        """Wait as the schedule says. False when the poll interval went by without an event."""
-        schedule = self._schedule
-        if schedule.every is not None:
-            self._wait(schedule.every, for_events=False)
-            return False
-        if not self._wait(schedule.poll, for_events=True):
-            return self._asked.is_set()
-        if schedule.debounce:
-            latest = time.monotonic() + 10 * schedule.debounce
-            while time.monotonic() < latest and self._wait(schedule.debounce, for_events=True):
-                pass
-        return True
-
-    def _wait(self, seconds: float, *, for_events: bool) -> bool:
-        """Wait until asked to run or, if wished, for an event of concern. True for an event."""
-        until = time.monotonic() + seconds
-        while not self._asked.is_set() and not self._bell.closed:
-            left = until - time.monotonic()
-            if left <= 0:
-                return False
-            taken = self._bell.take(left)
-            if for_events and taken:
-                self._asked.wait(self._ran + self._schedule.pace - time.monotonic())
-                self._ran = time.monotonic()
-                if self._concerned(taken + self._bell.take(0)):
-                    return True
-        return False
-
-    def _concerned(self, events: list[Event[EventData]]) -> bool:
-        """Take note of events that the bus told of. Moves past them if they concern nobody here.
-
-        Positions have no gaps, so this needs no look into the store, and what this process stored
-        can be read. But what another process says might be wrong, or of another store.
-        """
-        first, last = events[0].position, events[-1].position
+    def _pass_over(self, first: int, last: int) -> bool:
+        """Move from just before the first of these positions to the last; whether it did."""
         progress = self._progress
         if (
             progress is None
             or self._paused
             or self._failures.current is not None
-            or self._doubtful() != self._doubts
-            or first != progress.position + 1
-            or last - first != len(events) - 1
-            or any(event.name in self._names for event in events)
+            or progress.position != first - 1
         ):
-            self._told = last
-            return True
+            return False
         self._note(Progress(progress.committed, last))
-        return False
+        return True
+
+    def _fail(self, error: Exception) -> float:
+        """Record a failure; returns the seconds to wait before the next try."""
+        event = error.event if isinstance(error, FoldError) else None
+        cause = error.__cause__ if isinstance(error, FoldError) else None
+        return self._failures.add(error, cause=cause or error, event=event)
+
+    def _await_event(self) -> bool:
+        """Wait as the schedule says. False when the poll interval went by without an event."""
+        schedule, announcements = self._schedule, self._announcements
+        if schedule.every is not None:
+            announcements.wait_for_request(schedule.every)
+            return False
+        if not announcements.wait_for_event(schedule.poll):
+            return announcements.requested
+        if schedule.debounce:
+            latest = time.monotonic() + 10 * schedule.debounce
+            while time.monotonic() < latest and announcements.wait_for_event(schedule.debounce):
+                pass
+        return True
 
 
 class ProjectionRunner(LogRunner):
     """Owns the thread of one projection, which keeps its models up to date.
 
-    As :class:`LogRunner`; where a handler fails, the models stay as they were before that event.
+    As :class:`LogRunner`; when a handler fails, the models stay as they were before that event.
     """
 
     def __init__(
@@ -372,16 +318,13 @@ class ProjectionRunner(LogRunner):
         bus: EventBus,
         *,
         schedule: Schedule = Schedule(),
-        on_failure: Callable[[str, BaseException], None] | None = None,
     ) -> None:
         super().__init__(
-            projection,
             Fold(projection, events, models),
             events,
             models,
             bus,
             kind="projection",
             schedule=schedule,
-            on_failure=on_failure,
         )
         self.projection = projection

@@ -12,9 +12,8 @@ logger = logging.getLogger(__name__)
 class BackgroundThread:
     """A named daemon thread that runs one function until it is asked to stop.
 
-    The function gets the event that says stop, and returns soon after it is set. What it raises is
-    logged, kept in ``failure`` and handed to ``on_failure``: the thread is over then, and its owner
-    knows. All methods may be called by any thread.
+    The function gets the event that says stop, and returns soon after it is set. What it raises
+    ends the thread and is logged. All methods may be called by any thread.
     """
 
     def __init__(
@@ -23,13 +22,10 @@ class BackgroundThread:
         run: Callable[[threading.Event], None],
         *,
         on_stop: Callable[[], None] | None = None,
-        on_failure: Callable[[BaseException], None] | None = None,
     ) -> None:
         self.name = name
-        self.failure: BaseException | None = None
         self._run = run
         self._on_stop = on_stop
-        self._on_failure = on_failure
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._guarded, name=name, daemon=True)
 
@@ -67,8 +63,5 @@ class BackgroundThread:
     def _guarded(self) -> None:
         try:
             self._run(self._stopping)
-        except BaseException as error:  # the last frame of the thread: nobody else could see it
-            self.failure = error
+        except BaseException:  # the last frame of the thread: nobody else could see it
             logger.exception("thread %s failed", self.name)
-            if self._on_failure is not None:
-                self._on_failure(error)

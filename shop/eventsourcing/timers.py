@@ -21,18 +21,17 @@ from shop.eventsourcing.store import EventStore
 from shop.eventsourcing.threads import BackgroundThread
 from shop.eventsourcing.unit_of_work import UnitOfWork
 from shop.eventsourcing.workflow import Workflow
-from shop.eventsourcing.workflow_instance import TimerSet
+from shop.eventsourcing.workflow_instance import CONFLICT_TIMEOUT, TimerFired, TimerSet
 from shop.eventsourcing.workflow_list import Timer, WorkflowList
 
-_PATIENCE = 10.0
-"""Seconds for which conflicting writes are tried again."""
+_BATCH = 200
 
 
 class Look(msgspec.Struct, frozen=True):
     """What a look at the timers found, at a time by the store's clock.
 
-    ``due`` is when the earliest one is or was due, ``None`` where none is set. Where it was due,
-    ``position`` is that of the log once it, and others, had fired.
+    ``due`` is when the earliest timer is or was due, ``None`` when none is set. If it was due,
+    ``position`` is the end of the log after it and others had fired.
     """
 
     now: datetime
@@ -42,10 +41,10 @@ class Look(msgspec.Struct, frozen=True):
 
 
 class Timers:
-    """Fires the timers of one workflow. Thread-safe, and not alone: other processes may do so too.
+    """Fires the timers of one workflow. Thread-safe; several processes may do it at once.
 
-    That a timer fires once rests on the versions of the instances: who is too late finds that the
-    timer is not set any more.
+    Each timer fires once, since its instance records that in a commit. A second process meets a
+    conflict, and then finds that the timer is no longer set.
     """
 
     def __init__(
@@ -54,8 +53,6 @@ class Timers:
         events: EventStore,
         models: ModelStore,
         aggregates: Aggregates,
-        *,
-        batch: int = 200,
     ) -> None:
         self._instances = workflow.instances
         self._own = {"workflow": workflow.name}
@@ -64,7 +61,6 @@ class Timers:
         self._prepared = False
         self._reader = ModelReader(models, WorkflowList.name)
         self._aggregates = aggregates
-        self._batch = batch
 
     def fire(self) -> Look:
         """Fire at most one batch of the timers that are due by the store's clock.
@@ -80,8 +76,8 @@ class Timers:
             return Look(now)
         if earliest[0].time > now:
             return Look(now, earliest[0].time)
-        due = [timer for timer in self._earliest(self._batch) if timer.time <= now]
-        retry = ConflictRetry(timeout=_PATIENCE)
+        due = [timer for timer in self._earliest(_BATCH) if timer.time <= now]
+        retry = ConflictRetry(timeout=CONFLICT_TIMEOUT)
         for attempt in retry:
             with attempt:
                 fired = self._fire(due, now, trust=retry.attempts == 1)
@@ -94,33 +90,35 @@ class Timers:
     def _fire(self, due: Sequence[Timer], now: datetime, *, trust: bool) -> int:
         """Have the instances of these timers record that they fired, in one commit.
 
-        The read models may be behind: what counts is what the instances know. ``trust`` takes
-        those as they were last seen, since the commit finds out where that is wrong.
+        The read models may be behind, so the instances decide which timers fire. ``trust`` decides
+        on their cached states: the commit finds out when one is out of date.
         """
-        why = {
+        metadata = {
             AggregateRef(timer.workflow, timer.id): Metadata(
                 correlation_id=timer.correlation_id, causation_id=timer.event_id
             )
             for timer in due
         }
         if trust:
-            self._aggregates.preload((self._instances, ref.id) for ref in why)
+            self._aggregates.preload((self._instances, ref.id) for ref in metadata)
         work = UnitOfWork(self._aggregates, trust=trust)
-        instances = [work.find(self._instances, ref.id) for ref in why]
+        instances = [work.find(self._instances, ref.id) for ref in metadata]
         for instance in instances:
-            instance.fire(now)
+            for name, at in list(instance.timers.items()):
+                if at <= now:
+                    instance.record(TimerFired(name))
         if any(instance.changes for instance in instances):
-            work.commit(metadata=why)
+            work.commit(metadata=metadata)
         elif work.trusted:
             return self._fire(due, now, trust=False)
         return len(work.events)
 
 
 class TimerStatus(msgspec.Struct, frozen=True):
-    """How the thread of a workflow's timers gets on.
+    """How the thread of a workflow's timers is doing.
 
-    ``due`` is when the earliest timer was due when it looked last, ``None`` without one; ``late``
-    by how many seconds that was over then; ``fired`` how many timers it has fired.
+    At its last look, ``due`` was when the earliest timer is or was due, ``None`` without one, and
+    ``late`` for how many seconds it had been due. ``fired`` is how many timers it has fired.
     """
 
     state: FollowerState
@@ -133,9 +131,9 @@ class TimerStatus(msgspec.Struct, frozen=True):
 class TimerThread:
     """Owns the thread that fires the timers of one workflow.
 
-    It sleeps until the earliest one is due, at most ``poll`` seconds, and less when the bus tells
-    of an earlier one. When that fails it tries again with backoff; ``status`` tells. ``listing``
-    keeps the models in which the timers are found. All methods may be called by any thread.
+    It sleeps until the earliest timer is due, at most ``poll`` seconds, and less when the bus
+    announces an earlier one. After a failure it tries again with backoff; ``status`` tells.
+    ``listing`` keeps the models that list the timers. All methods may be called by any thread.
     """
 
     def __init__(
@@ -160,7 +158,7 @@ class TimerThread:
         )
 
     def status(self) -> TimerStatus:
-        """How it gets on."""
+        """How the thread is doing."""
         failure, look = self._failures.current, self._look
         state = FollowerState.FAILED if failure else FollowerState.RUNNING
         if not self._thread.alive:
@@ -200,10 +198,10 @@ class TimerThread:
                 self._listing.wait_for(position, self._poll)
 
     def _sleep(self, began: float, look: Look) -> int | None:
-        """Sleep until the next timer is due, or one that is set meanwhile.
+        """Sleep until the next timer is due, or an earlier one that is set meanwhile.
 
-        Returns the position of the last that was set, if any was. Timers that the models told of
-        though they had fired are no reason to look again before the time.
+        Returns the position of the last timer set meanwhile, else that of the look. A timer still
+        listed although it fired does not shorten the sleep.
         """
 
         def when(due: datetime) -> float:

@@ -17,7 +17,7 @@ _SELDOM = 0.5
 
 
 class ModelProgress(Protocol):
-    """How far the models of a projection have come, whoever keeps them up to date. Thread-safe."""
+    """How far the models of a projection have come, in this process or another. Thread-safe."""
 
     @property
     def projection(self) -> Projection:
@@ -31,7 +31,7 @@ class ModelProgress(Protocol):
 
     @property
     def committed(self) -> int:
-        """Models at an earlier position than this one have been begun anew by somebody else."""
+        """Models at an earlier position than this one have been begun anew by another program."""
         ...
 
     def status(self) -> FollowerStatus:
@@ -73,12 +73,12 @@ class ModelWatch:
 
     @property
     def position(self) -> int:
-        """As :attr:`ModelProgress.position`, when it was last looked at."""
+        """As :attr:`ModelProgress.position`, as of the last look at the checkpoint."""
         return self._seen[1]
 
     @property
     def committed(self) -> int:
-        """As :attr:`ModelProgress.committed`, when it was last looked at."""
+        """As :attr:`ModelProgress.committed`, as of the last look at the checkpoint."""
         return self._seen[0]
 
     def status(self) -> FollowerStatus:
@@ -91,8 +91,8 @@ class ModelWatch:
     def wait_for(self, position: int, timeout: float) -> bool:
         """As :meth:`ModelProgress.wait_for`.
 
-        An event rings the bell, and soon afterwards the models will have it: so looks follow each
-        other closely at first, and then ever less often.
+        Models reach an event soon after it is announced: so looks at the checkpoint follow each
+        other closely after an announcement, and then ever less often.
         """
         until = time.monotonic() + timeout
         if self._look(position):
@@ -112,9 +112,10 @@ class ModelWatch:
         self._ended.set()
 
     def _look(self, wanted: int) -> bool:
-        """Look at the checkpoint; whether the models have reached the position.
+        """Look at the checkpoint; whether the models have reached the position ``wanted``.
 
-        They have also where no event up to it concerns them, which the checkpoint tells later.
+        Also true when no event up to ``wanted`` concerns the projection, before the checkpoint
+        moves.
         """
         checkpoint = self._models.checkpoint(self._projection.name)
         committed = reached = checkpoint.position if checkpoint else 0

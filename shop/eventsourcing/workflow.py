@@ -1,7 +1,7 @@
 """Workflows (process managers): what is to happen when something else has happened.
 
 A workflow has an instance, an event-sourced aggregate, for each thing that it looks after. Its
-handlers are told of events and record on the instance what they want; the runtime does it::
+handlers get events and record on the instance what they want done; the runtime does it::
 
     @aggregate("demo.reminder")
     class Reminder(WorkflowInstance):
@@ -19,11 +19,11 @@ handlers are told of events and record on the instance what they want; the runti
             reminder.request(Remind(), reminder.id)
             reminder.complete()
 
-Each event is seen to once by each instance, in the order of the log, whichever process does it;
-each command is carried out once; each timer fires once. A handler decides on the event, the
-instance and the time alone, and may be called several times until one call's outcome is stored.
-One that raises has its instance parked: that stands still, with what comes for it waiting, until
-it is retried. The others go on.
+Each instance handles each of its events once, in the order of the log; each command is carried out
+once; each timer fires once: even if several processes run the workflow. A handler decides on the
+event, the instance and the time alone, and may be called several times until the outcome of one
+call is stored. When a handler raises, its instance is parked: it stands still, and its events wait,
+until it is retried. Other instances go on.
 """
 
 from __future__ import annotations
@@ -36,11 +36,13 @@ from uuid import UUID
 import msgspec
 
 from shop.eventsourcing.command import CommandPayload
+from shop.eventsourcing.errors import EventSourcingError
 from shop.eventsourcing.event import Event, EventData
-from shop.eventsourcing.model import Collection
 from shop.eventsourcing.workflow_instance import (
     CommandRefused,
     CommandRequested,
+    Phase,
+    PhaseChanged,
     Retried,
     TimerFired,
     WorkflowInstance,
@@ -49,7 +51,7 @@ from shop.eventsourcing.workflow_instance import (
 I = TypeVar("I", bound=WorkflowInstance)  # noqa: E741 - as the other type variables here
 F = TypeVar("F", bound=Callable[..., None])
 Correlation = Callable[[Event[Any]], UUID | None]
-"""Tells which instance an event is for; ``None`` for none."""
+"""Returns the id of the instance that an event is for; ``None`` for none."""
 
 
 class _Reaction(msgspec.Struct, frozen=True):
@@ -65,8 +67,8 @@ def reacts_to(
 ) -> Callable[[F], F]:
     """Mark a method of a workflow as the handler of events.
 
-    They are for the instance whose id ``by`` tells, by default that of the event's aggregate.
-    Where there is none yet, ``begins`` makes it; other events are then no concern of the workflow.
+    ``by`` returns the id of the instance that handles an event, by default that of the event's
+    aggregate. If there is no such instance yet, ``begins`` makes it; without, the event is ignored.
     """
 
     def mark(method: F) -> F:
@@ -97,8 +99,8 @@ def when_refused(*commands: type[CommandPayload]) -> Callable[[F], F]:
     return mark
 
 
-class WorkflowError(Exception):
-    """A workflow does not say what to do."""
+class WorkflowError(EventSourcingError):
+    """A workflow has no handler for a timer or a refusal."""
 
 
 class Workflow(Generic[I]):
@@ -106,8 +108,8 @@ class Workflow(Generic[I]):
 
     A subclass has the class variable ``instances``, its class of instances, and methods marked with
     :func:`reacts_to`, :func:`when_due` and :func:`when_refused`. All get the event, the instance,
-    and the time by the store's clock. A new program may react to further events: to those that
-    come from then on.
+    and the time by the store's clock. A new version of the program may react to further events,
+    but only to those that come from then on.
     """
 
     instances: type[I]
@@ -134,32 +136,22 @@ class Workflow(Generic[I]):
         own = (TimerFired, CommandRequested, CommandRefused, Retried)
         return frozenset(self._reactions) | {cls.wire.name for cls in own}
 
-    @property
-    def shape(self) -> str:
-        """Always the same: new code does not ask for old events again."""
-        return "workflow"
-
-    @property
-    def collections(self) -> tuple[Collection, ...]:
-        """None: it writes no models."""
-        return ()
-
     def instance_of(self, event: Event[EventData]) -> UUID | None:
-        """The id of the instance that an event is for; ``None`` where it is for none."""
+        """The id of the instance that an event is for; ``None`` when it is for none."""
         reaction = self._reactions.get(event.name)
         if reaction is not None:
             return reaction.correlation(event)
         return event.aggregate.id if event.aggregate.name == self.name else None
 
     def begins(self, event: Event[EventData]) -> bool:
-        """Whether the event makes an instance where there is none."""
+        """Whether the event makes an instance when there is none yet."""
         reaction = self._reactions.get(event.name)
         return reaction is not None and reaction.begins
 
     def react(self, event: Event[EventData], instance: I, now: datetime) -> None:
-        """Call the handler of an event. Raises what that raises.
+        """Call the handler of an event. Raises what the handler raises.
 
-        Where there is none for a timer or a refusal, raises :class:`WorkflowError`.
+        Raises :class:`WorkflowError` when a timer or a refusal has no handler.
         """
         match event.data:
             case TimerFired(timer):
@@ -174,7 +166,7 @@ class Workflow(Generic[I]):
         if handler is None:
             raise WorkflowError(missing)
         if not instance.exists:
-            instance.begin()
+            instance.record(PhaseChanged(Phase.RUNNING))
         handler(self, event, instance, now)
 
 

@@ -15,8 +15,10 @@ import msgspec
 
 from shop.eventsourcing.aggregate import Aggregate, applies
 from shop.eventsourcing.command import CommandPayload
-from shop.eventsourcing.errors import AggregateNotFoundError, CommandRejected
 from shop.eventsourcing.event import Event, EventData, event
+
+CONFLICT_TIMEOUT = 10.0
+"""Seconds for which the runtime tries a change of instances again that meets conflicting writes."""
 
 
 class Phase(StrEnum):
@@ -42,7 +44,7 @@ class PhaseChanged(EventData, frozen=True):
 
 @event("workflow.timer_set")
 class TimerSet(EventData, frozen=True):
-    """A workflow wants to be told when a time has come. It replaces its timer of that name."""
+    """A workflow set a timer, in the place of its earlier one of that name, if there was one."""
 
     timer: str
     due: datetime
@@ -50,7 +52,7 @@ class TimerSet(EventData, frozen=True):
 
 @event("workflow.timer_cancelled")
 class TimerCancelled(EventData, frozen=True):
-    """A workflow no longer wants to be told."""
+    """A workflow cancelled a timer."""
 
     timer: str
 
@@ -105,7 +107,7 @@ class Retried(EventData, frozen=True):
 
 @event("workflow.resumed")
 class Resumed(EventData, frozen=True):
-    """A trigger that had to wait was seen to. ``waiting`` is how many still have to."""
+    """A trigger that had waited was handled. ``waiting`` is how many still wait."""
 
     trigger_id: UUID
     waiting: int
@@ -114,20 +116,20 @@ class Resumed(EventData, frozen=True):
 class WorkflowInstance(Aggregate):
     """Base of the instances of workflows: subclass it, decorated with ``@aggregate(name)``.
 
-    The subclass may have state and events of its own, as any aggregate. Handlers call the methods
-    down to :meth:`asked_for`; those after it are the runtime's.
+    The subclass may have state and events of its own, as any aggregate. The methods are for the
+    handlers: what only the runtime may say, such as that a timer fired, it records itself.
     """
 
     phase: Phase | None = None
     """``None`` before it has begun."""
     reason: str = ""
-    """Why it is in that phase, as told with it."""
+    """Why it is in that phase, as the handler said."""
     timers: dict[str, datetime] = {}
     """When each timer that is set is due."""
     waiting: list[UUID] = []
-    """Ids of the events that wait to be seen to; the first is the one it failed on."""
+    """Ids of the events that wait to be handled; the first is the one it failed on."""
     retrying: bool = False
-    """Whether somebody wants what waits to be tried again."""
+    """Whether somebody asked that the waiting events be tried again."""
     refused: list[UUID] = []
     """Ids of commands that were refused."""
 
@@ -142,7 +144,7 @@ class WorkflowInstance(Aggregate):
         return bool(self.waiting)
 
     def set_timer(self, timer: str, due: datetime) -> None:
-        """Be told when that time has come by the store's clock, unless cancelled before.
+        """Have the handler of the timer called when that time has come by the store's clock.
 
         A timer of the same name is replaced. Raises ``ValueError`` for a time without a time zone.
         """
@@ -152,15 +154,15 @@ class WorkflowInstance(Aggregate):
             self.record(TimerSet(timer, due.astimezone(UTC)))
 
     def cancel_timer(self, timer: str) -> None:
-        """Do not be told any more, if the timer is set."""
+        """Cancel a timer, if it is set."""
         if timer in self.timers:
             self.record(TimerCancelled(timer))
 
     def request(self, payload: CommandPayload, aggregate_id: UUID | None = None) -> UUID:
         """Have a command carried out, once; return its id.
 
-        ``aggregate_id`` may be left out where the command creates its aggregate. A refusal comes
-        to the handler marked with ``@when_refused``.
+        ``aggregate_id`` may be left out when the command creates its aggregate. A refusal calls
+        the handler marked with ``@when_refused``.
         """
         command_id = uuid5(self.id, f"{self.kind} {self.version + 1}")
         fields = msgspec.to_builtins(payload)
@@ -180,50 +182,12 @@ class WorkflowInstance(Aggregate):
         self._change(Phase.COMPENSATED, reason)
 
     def fail(self, reason: str) -> None:
-        """End, without having come to a good end and without having undone everything."""
+        """End, neither completed nor with everything undone."""
         self._change(Phase.FAILED, reason)
 
     def asked_for(self, event: Event[EventData]) -> bool:
         """Whether the event came of a command that this workflow requested."""
         return event.metadata.actor == str(self.ref)
-
-    def begin(self) -> None:
-        """Be running from now on."""
-        self._change(Phase.RUNNING, "")
-
-    def fire(self, now: datetime) -> None:
-        """Let all timers fire whose time has come."""
-        for timer in [timer for timer, due in self.timers.items() if due <= now]:
-            self.record(TimerFired(timer))
-
-    def refuse(self, requested: CommandRequested, code: str, detail: str) -> None:
-        """Take note that a command was refused."""
-        self.record(CommandRefused(requested.command_id, requested.command, code, detail))
-
-    def park(self, trigger: Event[EventData], error: Exception) -> None:
-        """Stand still, having failed on a trigger."""
-        self.record(Parked(trigger.id, trigger.name, f"{type(error).__name__}: {error}"))
-
-    def defer(self, trigger: Event[EventData]) -> None:
-        """Leave a trigger for later."""
-        if trigger.id not in self.waiting:
-            self.record(Deferred(trigger.id))
-
-    def retry(self) -> None:
-        """Try again. Raises :class:`CommandRejected` where it does not stand still.
-
-        And :class:`AggregateNotFoundError` where it never began.
-        """
-        if not self.exists:
-            raise AggregateNotFoundError(self.ref)
-        if not self.parked:
-            raise CommandRejected("not-parked", f"{self.ref} is not parked")
-        if not self.retrying:
-            self.record(Retried())
-
-    def resume(self, trigger: Event[EventData]) -> None:
-        """A trigger that had waited was seen to."""
-        self.record(Resumed(trigger.id, len(self.waiting) - 1))
 
     def _change(self, phase: Phase, reason: str) -> None:
         if phase in _FINAL:

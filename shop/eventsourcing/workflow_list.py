@@ -115,8 +115,9 @@ class WorkflowList(Projection):
         others = (pending for pending in entry.timers if pending.timer != timer)
         _put(models, ref, entry, timers=(*others, PendingTimer(timer, event.data.due)))
         due = (event.data.due - _EPOCH) // timedelta(microseconds=1)
-        why = event.metadata.correlation_id
-        models.put(_timer_id(ref, timer), Timer(ref.name, ref.id, timer, due, event.id, why))
+        correlation = event.metadata.correlation_id
+        model = Timer(ref.name, ref.id, timer, due, event.id, correlation)
+        models.put(_timer_id(ref, timer), model)
 
     @handles(TimerCancelled, TimerFired)
     def timer_gone(

@@ -13,7 +13,6 @@ from shop.eventsourcing.bus import EventBus
 from shop.eventsourcing.command_bus import CommandBus
 from shop.eventsourcing.model import ModelStore
 from shop.eventsourcing.reactions import Reactions
-from shop.eventsourcing.repository import Repository
 from shop.eventsourcing.runner import FollowerStatus, LogRunner, ProjectionRunner, Schedule
 from shop.eventsourcing.store import EventStore
 from shop.eventsourcing.timers import Timers, TimerStatus, TimerThread
@@ -21,7 +20,7 @@ from shop.eventsourcing.workflow import Workflow
 
 
 class WorkflowRunnerStatus(msgspec.Struct, frozen=True):
-    """How the threads of a workflow get on."""
+    """How the threads of a workflow are doing."""
 
     reactions: FollowerStatus
     timers: TimerStatus
@@ -48,10 +47,9 @@ class WorkflowRunner:
         schedule: Schedule = Schedule(),
     ) -> None:
         self.workflow = workflow
-        self._aggregates = aggregates
-        reactions = Reactions(workflow, events, models, aggregates, commands)
-        self._reactions = LogRunner(
-            workflow, reactions, events, models, bus, kind="workflow", schedule=schedule
+        self._reactions = Reactions(workflow, events, models, aggregates, commands)
+        self._runner = LogRunner(
+            self._reactions, events, models, bus, kind="workflow", schedule=schedule
         )
         timers = Timers(workflow, events, models, aggregates)
         self._timers = TimerThread(workflow, timers, bus, listing, poll=schedule.poll)
@@ -62,18 +60,18 @@ class WorkflowRunner:
         return self.workflow.name
 
     def status(self) -> WorkflowRunnerStatus:
-        """How it gets on."""
-        return WorkflowRunnerStatus(self._reactions.status(), self._timers.status())
+        """How the workflow is doing."""
+        return WorkflowRunnerStatus(self._runner.status(), self._timers.status())
 
     def start(self) -> None:
         """Start the threads. Once."""
-        self._reactions.start()
+        self._runner.start()
         self._timers.start()
 
     def stop(self) -> None:
         """Ask the threads to stop, without waiting for them."""
         self._timers.stop()
-        self._reactions.stop()
+        self._runner.stop()
 
     def close(self, timeout: float) -> bool:
         """Stop at the end of what is under way; wait at most ``timeout`` seconds. Idempotent.
@@ -82,7 +80,7 @@ class WorkflowRunner:
         """
         self.stop()
         until = time.monotonic() + timeout
-        parts = (self._timers.close, self._reactions.close)
+        parts = (self._timers.close, self._runner.close)
         stragglers = [close for close in parts if not close(max(0.0, until - time.monotonic()))]
         return not stragglers
 
@@ -91,12 +89,12 @@ class WorkflowRunner:
 
         At most ``timeout`` seconds; returns whether it has.
         """
-        return self._reactions.wait_for(position, timeout)
+        return self._runner.wait_for(position, timeout)
 
     def retry(self, id: UUID) -> None:
         """Have a parked instance try again, wherever the workflow runs.
 
-        Raises :class:`~shop.eventsourcing.errors.CommandRejected` where it is not parked, and
-        :class:`~shop.eventsourcing.errors.AggregateNotFoundError` where it never began.
+        Raises :class:`~shop.eventsourcing.errors.CommandRejected` when it is not parked, and
+        :class:`~shop.eventsourcing.errors.AggregateNotFoundError` when it never began.
         """
-        Repository(self._aggregates, self.workflow.instances).use(id, lambda flow: flow.retry())
+        self._reactions.retry(id)

@@ -56,7 +56,7 @@ def test_other_processes_hear_of_it_and_this_one_once(new_bus: NewBus) -> None:
     heard = list(islice(there, 50))
     assert heard == published
     assert here.take(1) == published
-    assert (here.hearsay, there.hearsay) == (0, 50)
+    assert (here.remote, there.remote) == (0, 50)
     other.publish(stored(stream(note(), 1)))  # comes after whatever else would come
     assert len(here.take(5)) == 1
 

@@ -235,10 +235,10 @@ def test_what_others_said_is_told_no_sooner_than_it_is_taken() -> None:
         own, others = stored(stream(note(), 2))
         bus.publish([own])
         assert subscription.take(0) == [own]
-        bus.publish([others], hearsay=True)
-        assert subscription.hearsay == 0
+        bus.publish([others], remote=True)
+        assert subscription.remote == 0
         assert subscription.take(0) == [others]
-        assert subscription.hearsay == 1
+        assert subscription.remote == 1
 
 
 def test_a_queue_has_room_for_one_at_least(bus: EventBus) -> None:

@@ -13,9 +13,10 @@ import threading
 from collections.abc import Sequence
 
 from shop.eventsourcing import Event, EventData
-from shop.eventsourcing.fold import Fold, Progress
+from shop.eventsourcing.fold import Fold
+from shop.eventsourcing.follower import Progress
 from shop.eventsourcing.model import Checkpoint, ModelSession, ModelStore, StoredModel
-from shop.eventsourcing.runner import ProjectionRunner
+from shop.eventsourcing.runner import LogRunner
 from tests.eventsourcing.bank import Balances
 from tests.eventsourcing.conftest import Stores
 
@@ -66,8 +67,8 @@ def main(url: str, moment: str, position: str) -> None:
             let_die(stores.models, before=int(position))
         case "after-a-commit":
             let_die(stores.models, after=int(position))
-    runner = ProjectionRunner(projection, stores.events, stores.models, stores.bus)
-    runner._steps = SmallSteps(projection, stores.events, stores.models)  # a batch is fixed
+    steps = SmallSteps(projection, stores.events, stores.models)
+    runner = LogRunner(steps, stores.events, stores.models, stores.bus, kind="projection")
     runner.start()
     threading.Event().wait(30)
 

@@ -333,7 +333,7 @@ class TestParking:
         assert names(node, ADA)[2:] == ["parked", "deferred"]
 
         workflow.broken = False
-        Repository(node.aggregates, Reminder).use(ADA, Reminder.retry)
+        node.reactions.retry(ADA)
         node.settle()
         assert names(node, ADA)[4:] == [
             "retried",
@@ -353,7 +353,7 @@ class TestParking:
         node.do(Open("Nobody"), ADA)
         node.settle()
         workflow.broken = False
-        Repository(node.aggregates, Reminder).use(ADA, Reminder.retry)
+        node.reactions.retry(ADA)
         node.settle()
         entry = node.entry(ADA)
         assert entry is not None
@@ -368,7 +368,7 @@ class TestParking:
         node.do(Open("Ada"), ADA)
         node.do(Deposit(7), ADA)
         node.settle()
-        Repository(node.aggregates, Reminder).use(ADA, Reminder.retry)
+        node.reactions.retry(ADA)
         node.settle()
         workflow.broken = False
         head = node.head
@@ -382,10 +382,9 @@ class TestParking:
         workflow.broken = True
         node.do(Open("Ada"), ADA)
         node.settle()
-        retry = Repository(node.aggregates, Reminder).use
-        retry(ADA, Reminder.retry)
+        node.reactions.retry(ADA)
         node.settle()
-        retry(ADA, Reminder.retry)
+        node.reactions.retry(ADA)
         workflow.broken = False
         # It meets the first retry again, which has been seen to though the second waits.
         again = stage.node(workflow, MemoryModelStore())
@@ -397,7 +396,7 @@ class TestParking:
         node.do(Open("Ada"), ADA)
         node.settle()
         with pytest.raises(CommandRejected, match="not-parked"):
-            Repository(node.aggregates, Reminder).use(ADA, Reminder.retry)
+            node.reactions.retry(ADA)
 
     def test_a_timer_of_a_parked_one_fires_and_waits(
         self, stage: Stage, node: Node, workflow: Reminders
@@ -411,7 +410,7 @@ class TestParking:
         node.settle()
         workflow.broken = False
         assert names(node, ADA)[2:] == ["parked", "timer_fired", "deferred"]
-        Repository(node.aggregates, Reminder).use(ADA, Reminder.retry)
+        node.reactions.retry(ADA)
         node.settle()
         assert node.instance(ADA).phase == Phase.COMPENSATED
         assert balance(node, ADA) == 8
@@ -436,7 +435,7 @@ class TestParking:
         assert entry.failure.error == "RuntimeError: a mistake in the handler"
         assert entry.phase == Phase.COMPENSATING
 
-        Repository(node.aggregates, Reminder).use(ADA, Reminder.retry)
+        node.reactions.retry(ADA)
         node.settle()
         assert balance(node, ADA) == 8
         assert node.instance(ADA).phase == Phase.COMPENSATED

@@ -28,12 +28,12 @@ class MemoryEventBus:
         self._turns = count()
         self._closed = False
 
-    def publish(self, events: Sequence[Event[EventData]], *, hearsay: bool = False) -> None:
+    def publish(self, events: Sequence[Event[EventData]], *, remote: bool = False) -> None:
         """As :meth:`LocalBus.publish`."""
         for queue, names in self._subscribers:
             wanted = [event for event in events if event.name in names]
             if wanted:
-                queue.put(wanted, hearsay=hearsay)
+                queue.put(wanted, remote=remote)
         for members in self._groups.values():
             for event in events:
                 wanting = [member.queue for member in members if event.name in member.names]
@@ -41,7 +41,7 @@ class MemoryEventBus:
                     turn = next(self._turns) % len(wanting)
                     in_turn = wanting[turn:] + wanting[:turn]
                     chosen = next((queue for queue in in_turn if queue.room), in_turn[0])
-                    chosen.put([event], hearsay=hearsay)
+                    chosen.put([event], remote=remote)
 
     def subscribe(self, *names: str, group: str = "", capacity: int = 1024) -> EventQueue:
         """As :meth:`EventBus.subscribe`."""

@@ -104,7 +104,7 @@ class NatsEventBus:
         with self._lock:
             listens = self._closed or self._listening is not None
         if not listens:
-            hearing = _Hearing(self._read, partial(self._local.publish, hearsay=True))
+            hearing = _Hearing(self._read, partial(self._local.publish, remote=True))
             listening = self._connection.listen(f"{self._subject}>", hearing.hear)
             with self._lock:
                 surplus = self._listening is not None
@@ -209,7 +209,7 @@ class NatsEventBus:
             queue.close()
             return queue
         connection.wait_connected(1.0 if self._connection.connected else 0.0)
-        hearing = _Hearing(self._read, partial(queue.put, hearsay=True))
+        hearing = _Hearing(self._read, partial(queue.put, remote=True))
         listenings.extend(
             connection.listen(self._subject + pattern, hearing.hear, group=group)
             for pattern in names.patterns or (">",)
