@@ -19,6 +19,7 @@ from shop.eventsourcing.model import (
     Prepared,
     Reading,
     StoredModel,
+    check_filter,
 )
 
 Key = tuple[int, str]
@@ -124,6 +125,7 @@ class MemoryModelStore:
         generation: int | None = None,
     ) -> Reading[list[StoredModel]]:
         """As :meth:`ModelStore.find`."""
+        check_filter(collection, filter)
         with self._lock:
             position, shelf = self._reading(projection, collection.name, generation)
             return Reading(position, shelf.find(filter))
@@ -138,7 +140,7 @@ class MemoryModelStore:
         with self._lock:
             self._check_open()
             current = self._checkpoints.get(checkpoint.projection)
-            if current != expected:
+            if _place(current) != _place(expected):
                 raise CheckpointMovedError(checkpoint.projection)
             written = {model.collection for model in models}
             shelves = {name: self._shelf(name, checkpoint.generation) for name in written}
@@ -178,6 +180,10 @@ class MemoryModelStore:
     def _check_open(self) -> None:
         if self._closed:
             raise StoreClosedError("the model store is closed")
+
+
+def _place(checkpoint: Checkpoint | None) -> tuple[int, int] | None:
+    return None if checkpoint is None else (checkpoint.generation, checkpoint.position)
 
 
 def _as_json(value: IndexValue) -> Any:

@@ -31,6 +31,7 @@ from shop.eventsourcing.model import (
     Prepared,
     Reading,
     StoredModel,
+    check_filter,
 )
 
 T = TypeVar("T")
@@ -97,6 +98,7 @@ class MongoModelStore:
         generation: int | None = None,
     ) -> Reading[list[StoredModel]]:
         """As :meth:`ModelStore.find`."""
+        check_filter(collection, filter)
         self._prepared.check(collection.name)
 
         def look(live: int) -> list[StoredModel]:

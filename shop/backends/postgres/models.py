@@ -10,7 +10,7 @@ import msgspec
 
 from shop.backends.postgres.connections import Connection
 from shop.backends.postgres.database import Database
-from shop.backends.postgres.names import Names, checked
+from shop.backends.postgres.names import Names
 from shop.eventsourcing.errors import CheckpointMovedError
 from shop.eventsourcing.model import (
     Checkpoint,
@@ -20,6 +20,7 @@ from shop.eventsourcing.model import (
     Prepared,
     Reading,
     StoredModel,
+    check_filter,
 )
 
 _DISCARD_AT_ONCE = 1000
@@ -85,6 +86,7 @@ class PostgresModelStore:
         generation: int | None = None,
     ) -> Reading[list[StoredModel]]:
         """As :meth:`ModelStore.find`."""
+        check_filter(collection, filter)
         conditions = [f"{_column(name)} = %({_column(name)})s" for name in filter.equal]
         values: dict[str, Any] = {_column(k): _key(v) for k, v in filter.equal.items()}
         if filter.ids is not None:
@@ -224,7 +226,7 @@ def _row(model: StoredModel, indexes: Sequence[str]) -> dict[str, Any]:
 def _definition(names: Names, collection: Collection) -> dict[str, str]:
     """The table and the indexes of a collection: what makes each, by their names."""
     table = names.models(collection.name)
-    local = f"{names.prefix}{names.part(f'model_{checked(collection.name)}')}"
+    local = f"{names.prefix}{names.part(f'model_{collection.name}')}"
     columns = [f'{_column(name)} text COLLATE "C"' for name in collection.indexes]
     statements = {
         local: f'CREATE TABLE IF NOT EXISTS {table} (generation bigint, id text COLLATE "C",'
@@ -244,7 +246,7 @@ def _definition(names: Names, collection: Collection) -> dict[str, str]:
 
 
 def _column(name: str) -> str:
-    return f"by_{checked(name)}"
+    return f"by_{name}"
 
 
 def _key(value: IndexValue | None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +10,7 @@ from uuid import UUID
 import msgspec
 
 from shop.backends.sqlite.database import Database
-from shop.eventsourcing.errors import CheckpointMovedError, ProjectionError
+from shop.eventsourcing.errors import CheckpointMovedError
 from shop.eventsourcing.model import (
     Checkpoint,
     Collection,
@@ -20,9 +19,9 @@ from shop.eventsourcing.model import (
     Prepared,
     Reading,
     StoredModel,
+    check_filter,
 )
 
-_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _DISCARD_AT_ONCE = 1000
 _WRITE_AT_ONCE = 100
 
@@ -81,6 +80,7 @@ class SqliteModelStore:
         generation: int | None = None,
     ) -> Reading[list[StoredModel]]:
         """As :meth:`ModelStore.find`."""
+        check_filter(collection, filter)
         conditions = [f"{_field(name)} IS ?" for name in filter.equal]
         parameters = [_as_json(value) for value in filter.equal.values()]
         if filter.ids is not None:
@@ -226,22 +226,15 @@ def _objects(collection: Collection) -> list[str]:
 
 
 def _table(collection: str) -> str:
-    return f"model_{_checked(collection)}"
+    return f"model_{collection}"
 
 
 def _index(table: str, field: str) -> str:
-    return f"{table}_by_{_checked(field)}"
+    return f"{table}_by_{field}"
 
 
 def _field(name: str) -> str:
-    return f"json_extract(data, '$.{_checked(name)}')"
-
-
-def _checked(name: str) -> str:
-    """The name, which becomes a part of a statement."""
-    if not _NAME.fullmatch(name):
-        raise ProjectionError(f"{name!r} must consist of lower-case letters, digits and _")
-    return name
+    return f"json_extract(data, '$.{name}')"
 
 
 def _as_json(value: IndexValue) -> Any:
