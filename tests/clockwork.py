@@ -128,7 +128,7 @@ class Frail(DelegatingStore):
             return super().append_each(commits)
 
 
-class FrailModels:
+class FrailModels(ModelStore):
     """The same for read models and checkpoints."""
 
     def __init__(self, models: ModelStore, fuse: Fuse) -> None:

@@ -16,6 +16,7 @@ from shop.eventsourcing.model import (
     Collection,
     Filter,
     IndexValue,
+    ModelStore,
     Prepared,
     Reading,
     StoredModel,
@@ -86,7 +87,7 @@ class _Shelf:
             yield self._keys_by_value[pair]
 
 
-class MemoryModelStore:
+class MemoryModelStore(ModelStore):
     """Models and checkpoints in dicts, under one lock."""
 
     def __init__(self) -> None:
@@ -97,13 +98,11 @@ class MemoryModelStore:
         self._closed = False
 
     def prepare(self, collections: Sequence[Collection]) -> None:
-        """As :meth:`ModelStore.prepare`."""
         with self._lock:
             self._check_open()
             self._prepared.add(collections)
 
     def checkpoint(self, projection: str) -> Checkpoint | None:
-        """As :meth:`ModelStore.checkpoint`."""
         with self._lock:
             self._check_open()
             return self._checkpoints.get(projection)
@@ -111,7 +110,6 @@ class MemoryModelStore:
     def get(
         self, projection: str, collection: str, id: str, *, generation: int | None = None
     ) -> Reading[StoredModel | None]:
-        """As :meth:`ModelStore.get`."""
         with self._lock:
             position, shelf = self._reading(projection, collection, generation)
             return Reading(position, shelf.get(id))
@@ -124,7 +122,6 @@ class MemoryModelStore:
         *,
         generation: int | None = None,
     ) -> Reading[list[StoredModel]]:
-        """As :meth:`ModelStore.find`."""
         check_filter(collection, filter)
         with self._lock:
             position, shelf = self._reading(projection, collection.name, generation)
@@ -136,7 +133,6 @@ class MemoryModelStore:
         checkpoint: Checkpoint,
         models: Sequence[StoredModel] = (),
     ) -> None:
-        """As :meth:`ModelStore.commit`."""
         with self._lock:
             self._check_open()
             current = self._checkpoints.get(checkpoint.projection)
@@ -149,7 +145,6 @@ class MemoryModelStore:
             self._checkpoints[checkpoint.projection] = checkpoint
 
     def discard(self, collections: Sequence[str], generation: int) -> None:
-        """As :meth:`ModelStore.discard`."""
         with self._lock:
             self._check_open()
             self._prepared.check(*collections)
@@ -157,7 +152,7 @@ class MemoryModelStore:
                 self._shelves.pop((collection, generation), None)
 
     def close(self) -> None:
-        """As :meth:`ModelStore.close`; the models are gone."""
+        """Drop the models; idempotent."""
         with self._lock:
             self._closed = True
 

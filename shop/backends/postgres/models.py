@@ -17,6 +17,7 @@ from shop.eventsourcing.model import (
     Collection,
     Filter,
     IndexValue,
+    ModelStore,
     Prepared,
     Reading,
     StoredModel,
@@ -30,7 +31,7 @@ _LONGEST_KEY = 500
 _encode = msgspec.json.encode
 
 
-class PostgresModelStore:
+class PostgresModelStore(ModelStore):
     """Models and checkpoints in a database, which it closes with itself if it owns it.
 
     A commit is one transaction. It is not waited for until it is on disk: when the server crashes,
@@ -45,7 +46,6 @@ class PostgresModelStore:
         self._prepared = Prepared()
 
     def prepare(self, collections: Sequence[Collection]) -> None:
-        """As :meth:`ModelStore.prepare`."""
         objects = {
             name: statement
             for collection in collections
@@ -62,7 +62,6 @@ class PostgresModelStore:
         self._prepared.add(collections)
 
     def checkpoint(self, projection: str) -> Checkpoint | None:
-        """As :meth:`ModelStore.checkpoint`."""
         rows = self._database.read(
             f"SELECT generation, position, shape, store FROM {self._checkpoints}"
             " WHERE projection = %s",
@@ -73,7 +72,6 @@ class PostgresModelStore:
     def get(
         self, projection: str, collection: str, id: str, *, generation: int | None = None
     ) -> Reading[StoredModel | None]:
-        """As :meth:`ModelStore.get`."""
         found = self._select(projection, collection, generation, ["id = %(id)s"], {"id": id}, "ASC")
         return Reading(found.position, found.value[0] if found.value else None)
 
@@ -85,7 +83,6 @@ class PostgresModelStore:
         *,
         generation: int | None = None,
     ) -> Reading[list[StoredModel]]:
-        """As :meth:`ModelStore.find`."""
         check_filter(collection, filter)
         conditions = [f"{_column(name)} = %({_column(name)})s" for name in filter.equal]
         values: dict[str, Any] = {_column(k): _key(v) for k, v in filter.equal.items()}
@@ -106,7 +103,6 @@ class PostgresModelStore:
         checkpoint: Checkpoint,
         models: Sequence[StoredModel] = (),
     ) -> None:
-        """As :meth:`ModelStore.commit`."""
         with self._database.transaction() as connection:
             self._move(connection, expected, checkpoint)
             for collection in {model.collection for model in models}:
@@ -114,7 +110,7 @@ class PostgresModelStore:
                 self._write(connection, collection, checkpoint.generation, own)
 
     def discard(self, collections: Sequence[str], generation: int) -> None:
-        """As :meth:`ModelStore.discard`, in small transactions."""
+        """Delete a generation in small transactions: others can write in between."""
         self._prepared.check(*collections)
         for collection in collections:
             table = self._names.models(collection)
@@ -128,7 +124,6 @@ class PostgresModelStore:
                     ).rowcount
 
     def close(self) -> None:
-        """As :meth:`ModelStore.close`."""
         if self._owns_database:
             self._database.close()
 

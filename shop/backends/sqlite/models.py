@@ -16,6 +16,7 @@ from shop.eventsourcing.model import (
     Collection,
     Filter,
     IndexValue,
+    ModelStore,
     Prepared,
     Reading,
     StoredModel,
@@ -26,7 +27,7 @@ _DISCARD_AT_ONCE = 1000
 _WRITE_AT_ONCE = 100
 
 
-class SqliteModelStore:
+class SqliteModelStore(ModelStore):
     """Models and checkpoints in a database file, which it closes with itself if it owns it.
 
     A commit is one transaction.
@@ -38,7 +39,6 @@ class SqliteModelStore:
         self._prepared = Prepared()
 
     def prepare(self, collections: Sequence[Collection]) -> None:
-        """As :meth:`ModelStore.prepare`."""
         statements = [
             statement for collection in collections for statement in _definition(collection)
         ]
@@ -54,7 +54,6 @@ class SqliteModelStore:
         self._prepared.add(collections)
 
     def checkpoint(self, projection: str) -> Checkpoint | None:
-        """As :meth:`ModelStore.checkpoint`."""
         rows = self._database.read(
             "SELECT generation, position, shape, store FROM checkpoints WHERE projection = ?",
             (projection,),
@@ -67,7 +66,6 @@ class SqliteModelStore:
     def get(
         self, projection: str, collection: str, id: str, *, generation: int | None = None
     ) -> Reading[StoredModel | None]:
-        """As :meth:`ModelStore.get`."""
         found = self._select(projection, collection, generation, "m.id = ?", [id], "")
         return Reading(found.position, found.value[0] if found.value else None)
 
@@ -79,7 +77,6 @@ class SqliteModelStore:
         *,
         generation: int | None = None,
     ) -> Reading[list[StoredModel]]:
-        """As :meth:`ModelStore.find`."""
         check_filter(collection, filter)
         conditions = [f"{_field(name)} IS ?" for name in filter.equal]
         parameters = [_as_json(value) for value in filter.equal.values()]
@@ -105,12 +102,11 @@ class SqliteModelStore:
         checkpoint: Checkpoint,
         models: Sequence[StoredModel] = (),
     ) -> None:
-        """As :meth:`ModelStore.commit`."""
         self._prepared.check(*{model.collection for model in models})
         self._database.write(lambda connection: _commit(connection, expected, checkpoint, models))
 
     def discard(self, collections: Sequence[str], generation: int) -> None:
-        """As :meth:`ModelStore.discard`, in small transactions: others can write in between."""
+        """Delete a generation in small transactions: others can write in between."""
         self._prepared.check(*collections)
         for collection in collections:
             statement = (
@@ -126,7 +122,6 @@ class SqliteModelStore:
                 pass
 
     def close(self) -> None:
-        """As :meth:`ModelStore.close`."""
         if self._owns_database:
             self._database.close()
 
