@@ -76,8 +76,7 @@ class PostgresEventStore(EventStore):
         return outcomes
 
     def _prepared(self, commit: NewCommit) -> Append:
-        prepared = PreparedAppend.of(self._registry, commit)
-        return Append.of(prepared, prepared.kinds - self._known_kinds)
+        return Append.of(PreparedAppend.of(self._registry, commit), self._known_kinds)
 
     def _commit(self, group: Sequence[Entry[Append]]) -> None:
         """Commit a group together, or each alone where the server cannot take one of them.
@@ -110,9 +109,6 @@ class PostgresEventStore(EventStore):
 
     def read(self, query: Query = Query()) -> Iterator[Event[EventData]]:
         """The matching events. No connection or snapshot is held between two pages."""
-        return self._events(query)
-
-    def _events(self, query: Query) -> Iterator[Event[EventData]]:
         page = plan(query, self._names, self._read)
         while page is not None:
             rows = self._read(page.sql, page.parameters)

@@ -44,7 +44,7 @@ class Append(msgspec.Struct, frozen=True):
     new_kinds: Collection[Kind]
 
     @classmethod
-    def of(cls, prepared: PreparedAppend, new_kinds: Collection[Kind]) -> Append:
+    def of(cls, prepared: PreparedAppend, known_kinds: Collection[Kind]) -> Append:
         """Work out the columns, which needs no database."""
         commit = (prepared.commit_id.bytes, len(prepared.events), prepared.digest)
         rows: list[Row] = [
@@ -66,7 +66,7 @@ class Append(msgspec.Struct, frozen=True):
         ]
         if rows:
             rows[-1] = rows[-1][:-3] + commit
-        return cls(prepared, rows, new_kinds)
+        return cls(prepared, rows, prepared.kinds.difference(known_kinds))
 
 
 def append_all(

@@ -81,14 +81,10 @@ class SqliteEventStore(EventStore):
             return reused
 
     def _prepared(self, commit: NewCommit) -> Append:
-        prepared = PreparedAppend.of(self._registry, commit)
-        return Append.of(prepared, prepared.kinds - self._known_kinds)
+        return Append.of(PreparedAppend.of(self._registry, commit), self._known_kinds)
 
     def read(self, query: Query = Query()) -> Iterator[Event[EventData]]:
         """The matching events. No lock or snapshot is held between two pages."""
-        return self._events(query)
-
-    def _events(self, query: Query) -> Iterator[Event[EventData]]:
         page = plan(query, self._database.read)
         while page is not None:
             rows = self._database.read(page.sql, page.parameters)
