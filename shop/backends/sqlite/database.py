@@ -70,27 +70,10 @@ class Database:
         It fails alone: what it raises is raised here and undoes only its own changes. To that end
         it may run a second time, so it must have no effects outside the database.
         """
-        return cast("T", self.write_with(_run_each, work))
-
-    def write_with(
-        self,
-        handler: Handler[W, T],
-        work: W,
-        *,
-        at_once: Handler[W, T] | None = None,
-    ) -> T:
-        """As :meth:`write`, with the work of concurrent callers done by one call of ``handler``.
-
-        That is fewer statements than each alone would take. Each statement costs more than its
-        time: after it, the thread queues for the interpreter's lock.
-
-        ``at_once`` may do the same in a single statement, which is then a transaction of its own,
-        or else give no outcomes and leave the work to ``handler``.
-        """
-        [outcome] = self.write_each(handler, [work], at_once=at_once)
+        [outcome] = self.write_each(_run_each, [work])
         if isinstance(outcome, Exception):
             raise outcome
-        return outcome
+        return cast("T", outcome)
 
     def write_each(
         self,
@@ -99,7 +82,15 @@ class Database:
         *,
         at_once: Handler[W, T] | None = None,
     ) -> list[T | Exception]:
-        """As :meth:`write_with` for several works, in order; their results or errors."""
+        """As :meth:`write` for several works, in order; their results or errors.
+
+        The work of concurrent callers is done by one call of ``handler``, in fewer statements than
+        each alone would take. Each statement costs more than its time: after it, the thread queues
+        for the interpreter's lock.
+
+        ``at_once`` may do the same in a single statement, which is then a transaction of its own,
+        or else give no outcomes and leave the work to ``handler``.
+        """
         return self._group.submit_each([_Task(handler, work, at_once) for work in works])
 
     def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
