@@ -168,9 +168,6 @@ class FrailModels(ModelStore):
     def discard(self, collections: Sequence[str], generation: int) -> None:
         self._models.discard(collections, generation)
 
-    def close(self) -> None:
-        self._models.close()
-
 
 class Stage:
     """One set of stores, on which any number of processes work, one after the other or at once."""

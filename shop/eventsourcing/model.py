@@ -185,10 +185,6 @@ class ModelStore(Protocol):
         """Delete one generation of models; there may be none."""
         ...
 
-    def close(self) -> None:
-        """Let go of connections and files; idempotent."""
-        ...
-
 
 class Prepared:
     """The collections that a model store has prepared. For backends; any thread may use it."""
@@ -255,7 +251,7 @@ class ModelSession:
 
     Changes are kept here until they are committed with the checkpoint. For one thread. Every
     method raises :class:`ProjectionError` for a class that is not among the projection's
-    ``models``, where those are given.
+    ``models``.
     """
 
     def __init__(
@@ -264,7 +260,7 @@ class ModelSession:
         projection: str,
         generation: int,
         *,
-        models: Sequence[type[ReadModel]] | None = None,
+        models: Sequence[type[ReadModel]],
     ) -> None:
         self._store = store
         self._projection = projection
@@ -341,7 +337,7 @@ class ModelSession:
         return list(self._changed.values())
 
     def _collection(self, cls: type[ReadModel]) -> Collection:
-        if self._models is not None and cls not in self._models:
+        if cls not in self._models:
             raise ProjectionError(
                 f"{cls.__qualname__} is not among the models of {self._projection}"
             )

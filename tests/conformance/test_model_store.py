@@ -396,9 +396,11 @@ def test_a_collection_that_was_not_prepared_is_refused(
     assert store.checkpoint("post") == checkpoint(1)
 
 
-def test_closing_twice_does_nothing(store: ModelStore) -> None:
-    store.close()
-    store.close()
+def test_closing_twice_does_nothing(new_storage: NewStorage) -> None:
+    backend = new_storage().backend()
+    backend.models.prepare([PARCELS])
+    backend.close()
+    backend.close()
 
 
 def test_any_thread_may_read_and_write(store: ModelStore) -> None:

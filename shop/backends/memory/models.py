@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from shop.eventsourcing.errors import CheckpointMovedError, StoreClosedError
+from shop.eventsourcing.errors import CheckpointMovedError
 from shop.eventsourcing.model import (
     Checkpoint,
     Collection,
@@ -95,16 +95,13 @@ class MemoryModelStore(ModelStore):
         self._prepared = Prepared()
         self._checkpoints: dict[str, Checkpoint] = {}
         self._shelves: dict[tuple[str, int], _Shelf] = {}
-        self._closed = False
 
     def prepare(self, collections: Sequence[Collection]) -> None:
         with self._lock:
-            self._check_open()
             self._prepared.add(collections)
 
     def checkpoint(self, projection: str) -> Checkpoint | None:
         with self._lock:
-            self._check_open()
             return self._checkpoints.get(projection)
 
     def get(
@@ -134,7 +131,6 @@ class MemoryModelStore(ModelStore):
         models: Sequence[StoredModel] = (),
     ) -> None:
         with self._lock:
-            self._check_open()
             current = self._checkpoints.get(checkpoint.projection)
             if _place(current) != _place(expected):
                 raise CheckpointMovedError(checkpoint.projection)
@@ -146,20 +142,13 @@ class MemoryModelStore(ModelStore):
 
     def discard(self, collections: Sequence[str], generation: int) -> None:
         with self._lock:
-            self._check_open()
             self._prepared.check(*collections)
             for collection in collections:
                 self._shelves.pop((collection, generation), None)
 
-    def close(self) -> None:
-        """Drop the models; idempotent."""
-        with self._lock:
-            self._closed = True
-
     def _reading(
         self, projection: str, collection: str, generation: int | None
     ) -> tuple[int, _Shelf]:
-        self._check_open()
         checkpoint = self._checkpoints.get(projection)
         if generation is None:
             generation = checkpoint.generation if checkpoint else 0
@@ -171,10 +160,6 @@ class MemoryModelStore(ModelStore):
         if key not in self._shelves:
             self._shelves[key] = _Shelf(indexes)
         return self._shelves[key]
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise StoreClosedError("the model store is closed")
 
 
 def _place(checkpoint: Checkpoint | None) -> tuple[int, int] | None:

@@ -43,11 +43,10 @@ IN_ORDER = "in_order"
 
 
 class MongoModelStore(ModelStore):
-    """Models and checkpoints in a database, which it closes with itself if it owns it."""
+    """Models and checkpoints in a database that it does not own."""
 
-    def __init__(self, database: Database, *, owns_database: bool = False) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._owns_database = owns_database
         self._prepared = Prepared()
 
     def prepare(self, collections: Sequence[Collection]) -> None:
@@ -237,10 +236,6 @@ class MongoModelStore(ModelStore):
         for collection in collections:
             with self._database.using(_name(collection)) as documents:
                 documents.delete_many({"generation": generation})
-
-    def close(self) -> None:
-        if self._owns_database:
-            self._database.close()
 
     def _reading(
         self, projection: str, generation: int | None, look: Callable[[int], T]

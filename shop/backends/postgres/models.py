@@ -32,17 +32,16 @@ _encode = msgspec.json.encode
 
 
 class PostgresModelStore(ModelStore):
-    """Models and checkpoints in a database, which it closes with itself if it owns it.
+    """Models and checkpoints in a database that it does not own.
 
     A commit is one transaction. It is not waited for until it is on disk: when the server crashes,
     models and checkpoint fall back together, and what was lost is folded again.
     """
 
-    def __init__(self, database: Database, *, owns_database: bool = False) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
         self._names = database.names
         self._checkpoints = database.names.table("checkpoints")
-        self._owns_database = owns_database
         self._prepared = Prepared()
 
     def prepare(self, collections: Sequence[Collection]) -> None:
@@ -122,10 +121,6 @@ class PostgresModelStore(ModelStore):
                         f" id FROM {table} WHERE generation = %(generation)s LIMIT %(most)s)",
                         {"generation": generation, "most": _DISCARD_AT_ONCE},
                     ).rowcount
-
-    def close(self) -> None:
-        if self._owns_database:
-            self._database.close()
 
     def _select(
         self,

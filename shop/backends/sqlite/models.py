@@ -28,14 +28,13 @@ _WRITE_AT_ONCE = 100
 
 
 class SqliteModelStore(ModelStore):
-    """Models and checkpoints in a database file, which it closes with itself if it owns it.
+    """Models and checkpoints in a database file that it does not own.
 
     A commit is one transaction.
     """
 
-    def __init__(self, database: Database, *, owns_database: bool = False) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._owns_database = owns_database
         self._prepared = Prepared()
 
     def prepare(self, collections: Sequence[Collection]) -> None:
@@ -120,10 +119,6 @@ class SqliteModelStore(ModelStore):
 
             while self._database.write(delete):
                 pass
-
-    def close(self) -> None:
-        if self._owns_database:
-            self._database.close()
 
     def _select(
         self,
