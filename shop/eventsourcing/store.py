@@ -200,7 +200,7 @@ class EventStore(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of connections and files; idempotent. Appends under way are finished first."""
+        """Let go of connections and files; idempotent. Appends under way have a second to end."""
         ...
 
     def __enter__(self) -> Self:

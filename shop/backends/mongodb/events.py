@@ -20,7 +20,13 @@ from shop.backends.mongodb.documents import (
 from shop.backends.mongodb.log import COMMIT_FIELDS, Log, Work
 from shop.backends.mongodb.query import FIRST_PAGE, PAGE, Plan, needs_kinds, next_size, plan
 from shop.backends.mongodb.schema import BY_HEAD, BY_KIND, BY_POSITION, BY_VERSION
-from shop.eventsourcing.append import Kind, PreparedAppend, settle_each, until_certain
+from shop.eventsourcing.append import (
+    PATIENCE,
+    Kind,
+    PreparedAppend,
+    settle_each,
+    until_certain,
+)
 from shop.eventsourcing.event import AggregateRef, Event, EventData
 from shop.eventsourcing.group_commit import GroupCommit
 from shop.eventsourcing.registry import Registry
@@ -41,6 +47,7 @@ class MongoEventStore(EventStore):
         self._owns_database = owns_database
         self._log = Log(database)
         self._group = GroupCommit(self._log.commit)
+        database.before_close.callback(self._group.close, PATIENCE)
 
     def append_each(self, commits: Sequence[NewCommit]) -> list[Commit | Exception]:
         """Do the appends, each with its own outcome: :class:`StoreError` for more than 16 MB.
@@ -261,6 +268,5 @@ class MongoEventStore(EventStore):
         return kinds
 
     def close(self) -> None:
-        self._group.close()
         if self._owns_database:
             self._database.close()

@@ -19,7 +19,13 @@ from shop.backends.postgres.append import (
 from shop.backends.postgres.connections import Row
 from shop.backends.postgres.database import Database
 from shop.backends.postgres.query import plan
-from shop.eventsourcing.append import Kind, PreparedAppend, settle_each, until_certain
+from shop.eventsourcing.append import (
+    PATIENCE,
+    Kind,
+    PreparedAppend,
+    settle_each,
+    until_certain,
+)
 from shop.eventsourcing.decoding import decode_rows
 from shop.eventsourcing.errors import (
     CommitInDoubtError,
@@ -59,6 +65,7 @@ class PostgresEventStore(EventStore):
         self._owns_database = owns_database
         self._known_kinds: frozenset[Kind] = frozenset()
         self._group = GroupCommit(self._commit)
+        database.before_close.callback(self._group.close, PATIENCE)
 
     def append_each(self, commits: Sequence[NewCommit]) -> list[Commit | Exception]:
         """Do the appends, each with its own outcome.
@@ -164,7 +171,6 @@ class PostgresEventStore(EventStore):
         return StoreInfo(rows[0][0], frozenset((n, v) for _, n, v in rows if n is not None))
 
     def close(self) -> None:
-        self._group.close()
         if self._owns_database:
             self._database.close()
 

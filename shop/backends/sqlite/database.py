@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 from shop.backends.sqlite.errors import translated, translation
 from shop.backends.sqlite.opening import connect, open_file, roll_back
+from shop.eventsourcing.append import PATIENCE
 from shop.eventsourcing.errors import StoreClosedError, StoreError, StoreUnavailableError
 from shop.eventsourcing.group_commit import Entry, GroupCommit
 
@@ -27,8 +28,6 @@ Handler = Callable[[sqlite3.Connection, Sequence[W]], Sequence[T | Exception]]
 """Does several pieces of work in one transaction and gives the outcome of each: a result, or an
 error when that piece wrote nothing. What it raises undoes the whole transaction."""
 
-_PATIENCE = 1.0
-"""Seconds that writes under way have to end when the file is closed."""
 _LOOK = 1.0
 """Seconds from one look at whether the file is still there to the next."""
 
@@ -131,7 +130,7 @@ class Database:
         They may wait for another process's lock, and so have a second for that. Those that need
         longer go on, with the file left open.
         """
-        done = self._group.close(_PATIENCE)
+        done = self._group.close(PATIENCE)
         self._closed = True
         self._close_readers()
         if done:
