@@ -131,9 +131,7 @@ def _look(
     In this order: a commit that is done meanwhile may be missing among the versions and be there
     among the commits, but not the other way round.
     """
-    [(head,)] = connection.execute(
-        f"SELECT coalesce(max(position), 0) FROM {names.events}", binary=True
-    )
+    [(head,)] = connection.execute(names.head, binary=True)
     refs = list({ref for append in appends for ref in append.expected})
     versions = connection.execute(
         "SELECT wanted.number, (SELECT known.version"

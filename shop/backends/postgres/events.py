@@ -126,8 +126,7 @@ class PostgresEventStore(EventStore):
         return self._database.read(sql, parameters)
 
     def head(self) -> int:
-        rows = self._read(f"SELECT coalesce(max(position), 0) FROM {self._names.events}", {})
-        return int(rows[0][0])
+        return int(self._read(self._names.head, {})[0][0])
 
     def now(self) -> datetime:
         """The time by the server's clock."""

@@ -36,6 +36,11 @@ class Names(msgspec.Struct, frozen=True):
         """The table of events."""
         return self.table("events")
 
+    @property
+    def head(self) -> str:
+        """The query for the last position, 0 in an empty log."""
+        return f"SELECT coalesce(max(position), 0) FROM {self.events}"
+
     def table(self, name: str) -> str:
         """A table or function of this program."""
         return f"{self.schema}.{self.prefix}{name}"

@@ -10,11 +10,12 @@ from uuid import UUID
 
 import msgspec
 
-from shop.backends.sqlite.query import microseconds
+from shop.backends.sqlite.query import HEAD
 from shop.eventsourcing.append import Kind, PreparedAppend, decide
 from shop.eventsourcing.errors import EventIdReusedError
 from shop.eventsourcing.event import AggregateRef
 from shop.eventsourcing.store import Commit
+from shop.eventsourcing.times import microseconds
 
 _ROWS_AT_ONCE = 400
 """Rows of one INSERT. SQLite allows a statement some 30,000 parameters."""
@@ -152,7 +153,7 @@ def _look(
     """The head, the versions of all aggregates concerned, and the commits that are known."""
     refs = {ref for append in appends for ref in append.expected}
     ids = {append.commit_id for append in appends}
-    [(head,)] = connection.execute("SELECT coalesce(max(position), 0) FROM events")
+    [(head,)] = connection.execute(HEAD)
     versions = {
         ref: connection.execute(_VERSION, (ref.id.bytes, ref.name)).fetchone()[0] for ref in refs
     }

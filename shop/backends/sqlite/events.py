@@ -20,7 +20,7 @@ from shop.backends.sqlite.append import (
     append_at_once,
 )
 from shop.backends.sqlite.database import Database
-from shop.backends.sqlite.query import plan, time_of
+from shop.backends.sqlite.query import HEAD, plan
 from shop.eventsourcing.append import Kind, PreparedAppend, check_replicas, settle_each
 from shop.eventsourcing.decoding import decode_rows
 from shop.eventsourcing.errors import (
@@ -32,8 +32,8 @@ from shop.eventsourcing.errors import (
 from shop.eventsourcing.event import Event, EventData
 from shop.eventsourcing.registry import Registry
 from shop.eventsourcing.store import Commit, EventStore, NewCommit, Query, StoreInfo
+from shop.eventsourcing.times import time_of
 
-_HEAD = "SELECT coalesce(max(position), 0) FROM events"
 _id_of = partial(convert, type=UUID)  # a third of the time that UUID(bytes=…) takes
 
 
@@ -92,7 +92,7 @@ class SqliteEventStore(EventStore):
             page = page.next(rows)
 
     def head(self) -> int:
-        return int(self._database.read(_HEAD)[0][0])
+        return int(self._database.read(HEAD)[0][0])
 
     def now(self) -> datetime:
         return datetime.now(UTC)  # all processes that share a file share a machine
