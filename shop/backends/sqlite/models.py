@@ -38,17 +38,18 @@ class SqliteModelStore(ModelStore):
         self._prepared = Prepared()
 
     def prepare(self, collections: Sequence[Collection]) -> None:
-        statements = [
-            statement for collection in collections for statement in _definition(collection)
-        ]
+        objects = {
+            name: statement
+            for collection in collections
+            for name, statement in _definition(collection).items()
+        }
 
         def define(connection: sqlite3.Connection) -> None:
-            for statement in statements:
+            for statement in objects.values():
                 connection.execute(statement)
 
-        tables = {row[0] for row in self._database.read("SELECT name FROM sqlite_schema")}
-        needed = {name for collection in collections for name in _objects(collection)}
-        if not needed <= tables:
+        existing = self._database.read("SELECT name FROM sqlite_schema")
+        if not objects.keys() <= {name for (name,) in existing}:
             self._database.write(define)
         self._prepared.add(collections)
 
@@ -194,33 +195,25 @@ def _write(connection: sqlite3.Connection, generation: int, models: Sequence[Sto
         )
 
 
-def _definition(collection: Collection) -> list[str]:
+def _definition(collection: Collection) -> dict[str, str]:
+    """The table and the indexes of a collection: what makes each, by their names."""
     table = _table(collection.name)
-    statements = [
-        f"CREATE TABLE IF NOT EXISTS {table} (generation INTEGER NOT NULL, id TEXT NOT NULL,"
+    statements = {
+        table: f"CREATE TABLE IF NOT EXISTS {table} (generation INTEGER NOT NULL, id TEXT NOT NULL,"
         " rank INTEGER NOT NULL, position INTEGER NOT NULL, data TEXT NOT NULL,"
         " PRIMARY KEY (generation, id))",
-        f"CREATE INDEX IF NOT EXISTS {table}_in_order ON {table} (generation, rank, id)",
-    ]
-    statements += [
-        f"CREATE INDEX IF NOT EXISTS {_index(table, name)} ON {table}"
-        f" (generation, {_field(name)}, rank, id)"
-        for name in collection.indexes
-    ]
+    }
+    for name, indexed in (
+        ("in_order", "generation, rank, id"),
+        *((f"by_{i}", f"generation, {_field(i)}, rank, id") for i in collection.indexes),
+    ):
+        index = f"{table}_{name}"
+        statements[index] = f"CREATE INDEX IF NOT EXISTS {index} ON {table} ({indexed})"
     return statements
-
-
-def _objects(collection: Collection) -> list[str]:
-    table = _table(collection.name)
-    return [table, f"{table}_in_order", *(_index(table, name) for name in collection.indexes)]
 
 
 def _table(collection: str) -> str:
     return f"model_{collection}"
-
-
-def _index(table: str, field: str) -> str:
-    return f"{table}_by_{field}"
 
 
 def _field(name: str) -> str:
