@@ -32,9 +32,8 @@ def run(bench: Bench) -> Iterator[Row]:
         for number in range(1, _ROUNDS + 1):
             for projection in (ProductCatalog(), OrderSummary()):
                 path = bench.directory / f"{projection.name}-{number}.db"
-                models = SqliteModelStore(Database(path), owns_database=True)
-                with closing(models):
-                    pace = _catch_up(projection, events, models)
+                with closing(Database(path)) as models:
+                    pace = _catch_up(projection, events, SqliteModelStore(models))
                 rates.setdefault(projection.name, []).append(pace)
             bench.say(f"project: round {number} of {_ROUNDS}")
     for name, paces in rates.items():

@@ -36,7 +36,7 @@ class MeteredStore(DelegatingStore):
         )
 
     def append_each(self, commits: Sequence[NewCommit]) -> list[Commit | Exception]:
-        """As :meth:`EventStore.append_each`. A replayed commit was counted when it was stored."""
+        """Do the appends and count them. A replayed commit was counted when it was stored."""
         outcomes = super().append_each(commits)
         for outcome in outcomes:
             if isinstance(outcome, ConcurrencyError):

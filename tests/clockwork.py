@@ -129,7 +129,7 @@ class Frail(DelegatingStore):
             return super().append_each(commits)
 
 
-class FrailModels:
+class FrailModels(ModelStore):
     """The same for read models and checkpoints."""
 
     def __init__(self, models: ModelStore, fuse: Fuse) -> None:
@@ -168,9 +168,6 @@ class FrailModels:
 
     def discard(self, collections: Sequence[str], generation: int) -> None:
         self._models.discard(collections, generation)
-
-    def close(self) -> None:
-        self._models.close()
 
 
 class Stage:

@@ -27,6 +27,8 @@ from shop.eventsourcing.store import Commit, NewCommit
 W = TypeVar("W")
 Kind = tuple[str, str, int]
 """Name of an aggregate, name of an event and version of its schema: stores keep a list of these."""
+PATIENCE = 1.0
+"""Seconds that appends under way have to end when their store is closed."""
 
 
 class PreparedAppend(msgspec.Struct, frozen=True):
@@ -157,24 +159,6 @@ def check_replicas(commits: Sequence[Commit], outcomes: Sequence[Commit | Except
             )
 
 
-def sole(outcomes: Sequence[Commit | Exception]) -> Commit:
-    """The commit of a single append. Raises the error, where that is its outcome."""
-    [outcome] = outcomes
-    if isinstance(outcome, Exception):
-        raise outcome
-    return outcome
-
-
-def settle(
-    commit: NewCommit,
-    prepare: Callable[[NewCommit], W],
-    append: Callable[[Sequence[W]], Sequence[Commit | Exception]],
-) -> Commit:
-    """As :func:`settle_each` for one append. Raises the error, where that is its outcome."""
-    outcome = sole(append([prepare(commit)]))
-    return _first(outcome) if outcome.replayed and commit.commit_id is None else outcome
-
-
 def settle_each(
     commits: Sequence[NewCommit],
     prepare: Callable[[NewCommit], W],
@@ -184,24 +168,20 @@ def settle_each(
 
     A commit whose id was made here is never reported as replayed, even if a repeat found it.
     """
-    outcomes: dict[int, Commit | Exception] = {}
-    prepared: dict[int, W] = {}
+    works: list[W] = []
+    refused: dict[int, Exception] = {}
     for n, commit in enumerate(commits):
         try:
-            prepared[n] = prepare(commit)
+            works.append(prepare(commit))
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this one's outcome
-            outcomes[n] = error
-    if prepared:
-        outcomes |= zip(prepared, append(list(prepared.values())), strict=True)
-    for n, outcome in outcomes.items():
-        if commits[n].commit_id is None and isinstance(outcome, Commit) and outcome.replayed:
-            outcomes[n] = _first(outcome)
-    return [outcomes[n] for n in range(len(commits))]
-
-
-def _first(commit: Commit) -> Commit:
-    """The commit as of the first time."""
-    return msgspec.structs.replace(commit, replayed=False)
+            refused[n] = error
+    outcomes = list(append(works)) if works else []
+    for n, refusal in refused.items():
+        outcomes.insert(n, refusal)
+    for n, outcome in enumerate(outcomes):
+        if isinstance(outcome, Commit) and outcome.replayed and commits[n].commit_id is None:
+            outcomes[n] = msgspec.structs.replace(outcome, replayed=False)
+    return outcomes
 
 
 def until_certain(

@@ -20,6 +20,12 @@ from shop.eventsourcing.errors import ProjectionError
 IndexValue = str | int | bool | UUID
 """What a model can be looked up by."""
 
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_LONGEST_NAME = 120
+"""Characters of a collection's name: with database and prefix, MongoDB takes 255 bytes."""
+_LONGEST_FIELD = 60
+"""Characters of an indexed field's name: PostgreSQL has 63 bytes for that of a column."""
+
 
 class ReadModel(msgspec.Struct, frozen=True):
     """Base of read models. ``indexes`` names the fields that models are looked up by.
@@ -37,10 +43,18 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Collection(msgspec.Struct, frozen=True):
-    """Where the models of one class are kept: a name of letters, digits and ``_``, and indexes."""
+    """Where the models of one class are kept: a name, and the fields that have an index.
+
+    Raises ``ValueError`` for a name that :func:`check_name` refuses.
+    """
 
     name: str
     indexes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_name("the name of a collection", self.name)
+        for field in self.indexes:
+            check_name(f"an indexed field of {self.name}", field, longest=_LONGEST_FIELD)
 
     @classmethod
     @cache
@@ -149,7 +163,8 @@ class ModelStore(Protocol):
     ) -> Reading[list[StoredModel]]:
         """The models that match, from the live generation unless another is given.
 
-        In the order of their keys. Deleted ones are not among them.
+        In the order of their keys. Deleted ones are not among them. Raises ``ValueError`` for a
+        filter on a field that is not indexed.
         """
         ...
 
@@ -168,10 +183,6 @@ class ModelStore(Protocol):
 
     def discard(self, collections: Sequence[str], generation: int) -> None:
         """Delete one generation of models; there may be none."""
-        ...
-
-    def close(self) -> None:
-        """Let go of connections and files; idempotent."""
         ...
 
 
@@ -230,7 +241,6 @@ class ModelReader:
         Raises ``ValueError`` for a filter on a field that is not indexed.
         """
         collection = Collection.of(self.projection, cls)
-        check_filter(collection, filter)
         found = self._store.find(self.projection, collection, filter)
         models = [Keyed(stored.key, decode_model(cls, stored)) for stored in found.value]
         return Reading(found.position, models)
@@ -241,7 +251,7 @@ class ModelSession:
 
     Changes are kept here until they are committed with the checkpoint. For one thread. Every
     method raises :class:`ProjectionError` for a class that is not among the projection's
-    ``models``, where those are given.
+    ``models``.
     """
 
     def __init__(
@@ -250,7 +260,7 @@ class ModelSession:
         projection: str,
         generation: int,
         *,
-        models: Sequence[type[ReadModel]] | None = None,
+        models: Sequence[type[ReadModel]],
     ) -> None:
         self._store = store
         self._projection = projection
@@ -293,7 +303,6 @@ class ModelSession:
         """
         collection = self._collection(cls)
         filter = Filter(equal=equal, limit=500)
-        check_filter(collection, filter)
         changed = [key for key in self._changed if key[0] == collection.name]
         seen = set(changed)
         while True:
@@ -328,7 +337,7 @@ class ModelSession:
         return list(self._changed.values())
 
     def _collection(self, cls: type[ReadModel]) -> Collection:
-        if self._models is not None and cls not in self._models:
+        if cls not in self._models:
             raise ProjectionError(
                 f"{cls.__qualname__} is not among the models of {self._projection}"
             )
@@ -360,8 +369,17 @@ def decode_model(cls: type[M], stored: StoredModel) -> M:
     return msgspec.json.decode(stored.data or "null", type=cls)
 
 
+def check_name(what: str, name: object, *, longest: int = _LONGEST_NAME) -> None:
+    """Raise ``ValueError`` for a name that some store cannot give to a collection or an index."""
+    if not (isinstance(name, str) and len(name) <= longest and _NAME.fullmatch(name)):
+        raise ValueError(
+            f"{what} must be up to {longest} lower-case letters, digits and _, beginning with a"
+            f" letter, not {name!r}"
+        )
+
+
 def check_filter(collection: Collection, filter: Filter) -> None:
-    """Raise ``ValueError`` where a filter uses a field without an index."""
+    """Raise ``ValueError`` where a filter uses a field without an index. For backends."""
     missing = sorted(set(filter.equal) - set(collection.indexes))
     if missing:
         raise ValueError(f"{collection.name} has no index on {', '.join(missing)}")

@@ -18,7 +18,6 @@ clock, chance or another service. A rebuild must come to the same models.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, ClassVar, TypeVar
@@ -27,7 +26,7 @@ from uuid import UUID
 from shop.eventsourcing.aggregate import Aggregate, shape_of
 from shop.eventsourcing.aggregates import Aggregates
 from shop.eventsourcing.event import Event, EventData
-from shop.eventsourcing.model import Collection, ModelSession, ReadModel
+from shop.eventsourcing.model import Collection, ModelSession, ReadModel, check_name
 
 F = TypeVar("F", bound=Callable[..., None])
 
@@ -47,7 +46,7 @@ class Projection:
 
     A subclass has these class variables:
 
-    - ``name``: letters, digits and ``_``; it names the checkpoint and the collections
+    - ``name``: lower-case letters, digits and ``_``; it names the checkpoint and the collections
     - ``models``: a tuple of the classes of read models that the handlers write
     - ``version``: 1 at first; raise it when the handlers come to mean something else, and the
       models are built anew
@@ -77,8 +76,7 @@ class Projection:
     def _check(cls) -> None:
         """Raise ``ValueError`` for a class that could not be run."""
         name, models = getattr(cls, "name", None), getattr(cls, "models", None)
-        if not (isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9_]+", name)):
-            raise ValueError(f"{cls.__qualname__}.name is letters, digits and _, not {name!r}")
+        check_name(f"{cls.__qualname__}.name", name)
         if not (
             isinstance(models, tuple)
             and models
@@ -87,6 +85,8 @@ class Projection:
             raise ValueError(
                 f"{cls.__qualname__}.models is a tuple of classes of read models, not {models!r}"
             )
+        for model in models:
+            Collection.of(name, model)  # refuses names that no collection or index can have
         # Where the events come from elsewhere, they are not the handlers'.
         if cls.event_names is Projection.event_names and not cls._handlers:
             raise ValueError(f"{cls.__qualname__} handles no event: mark methods with @handles")

@@ -32,7 +32,7 @@ class PublishingStore(DelegatingStore):
         self._tail = Tail()
 
     def append_each(self, commits: Sequence[NewCommit]) -> list[Commit | Exception]:
-        """As :meth:`EventStore.append_each`; then publish those that were not known already."""
+        """Do the appends, then publish those that were not known already."""
         with self._lock:
             self._ticket += 1
             ticket = self._ticket
@@ -50,12 +50,10 @@ class PublishingStore(DelegatingStore):
                 self._publish_what_is_in_order()
 
     def read(self, query: Query = Query()) -> Iterator[Event[EventData]]:
-        """As :meth:`EventStore.read`."""
         newest = self._tail.find(query)
         return super().read(query) if newest is None else iter(newest)
 
     def close(self) -> None:
-        """As :meth:`EventStore.close`."""
         self._tail = Tail()  # so that a read finds the store closed
         super().close()
 

@@ -42,8 +42,8 @@ class SnapshotStore(Protocol):
         ...
 
 
-class SnapshotCache:
-    """A :class:`SnapshotStore` in memory that forgets what was used least recently."""
+class SnapshotCache(SnapshotStore):
+    """Keeps snapshots in memory, and forgets what was used least recently."""
 
     def __init__(self, *, capacity: int) -> None:
         self._capacity = capacity
@@ -51,7 +51,6 @@ class SnapshotCache:
         self._snapshots: OrderedDict[AggregateRef, Snapshot] = OrderedDict()
 
     def load(self, aggregate: AggregateRef) -> Snapshot | None:
-        """As :meth:`SnapshotStore.load`."""
         with self._lock:
             snapshot = self._snapshots.get(aggregate)
             if snapshot is not None:
@@ -59,7 +58,7 @@ class SnapshotCache:
             return snapshot
 
     def save(self, snapshot: Snapshot) -> None:
-        """As :meth:`SnapshotStore.save`; an older snapshot does not replace a newer one."""
+        """Keep a snapshot, unless a newer one of the aggregate is there."""
         with self._lock:
             known = self._snapshots.get(snapshot.aggregate)
             if known is not None and known.version > snapshot.version:

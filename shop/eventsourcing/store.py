@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
-from types import TracebackType
 from typing import Protocol, Self
 from uuid import UUID
 
@@ -146,9 +145,9 @@ class EventStore(Protocol):
         only remembers its commit id.
 
         The id of an event that is stored already raises :class:`EventIdReusedError`, and data that
-        could not be decoded again :class:`PayloadError`.
+        could not be decoded again :class:`PayloadError`. Stores write :meth:`append_each` alone.
         """
-        ...
+        return sole(self.append_each([NewCommit(events, commit_id, digest, guards)]))
 
     def append_each(self, commits: Sequence[NewCommit]) -> list[Commit | Exception]:
         """Do several appends, one after the other; return for each its commit, or its error.
@@ -201,14 +200,19 @@ class EventStore(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of connections and files; idempotent. Appends under way are finished first."""
+        """Let go of connections and files; idempotent. Appends under way have a second to end."""
         ...
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> Self:
+        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None: ...
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def sole(outcomes: Sequence[Commit | Exception]) -> Commit:
+    """The commit of a single append. Raises the error, where that is its outcome."""
+    [outcome] = outcomes
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome

@@ -9,10 +9,9 @@ from uuid import UUID
 
 from shop.eventsourcing.aggregate import Aggregate
 from shop.eventsourcing.aggregates import Aggregates
-from shop.eventsourcing.append import sole
 from shop.eventsourcing.errors import AggregateNotFoundError, StaleVersionError
 from shop.eventsourcing.event import AggregateRef, Event, EventData, Metadata
-from shop.eventsourcing.store import Commit, NewCommit
+from shop.eventsourcing.store import Commit, NewCommit, sole
 
 A = TypeVar("A", bound=Aggregate)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar
 from uuid import UUID
@@ -13,6 +13,7 @@ import msgspec
 from shop.eventsourcing.event import AggregateRef, Event, EventData
 from shop.eventsourcing.model import ModelSession, ReadModel
 from shop.eventsourcing.projection import Projection, handles
+from shop.eventsourcing.times import microseconds, time_of
 from shop.eventsourcing.workflow_instance import (
     Parked,
     Phase,
@@ -22,8 +23,6 @@ from shop.eventsourcing.workflow_instance import (
     TimerFired,
     TimerSet,
 )
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class WorkflowStatus(StrEnum):
@@ -85,7 +84,7 @@ class Timer(ReadModel, frozen=True):
     @property
     def time(self) -> datetime:
         """When it is due."""
-        return _EPOCH + timedelta(microseconds=self.due)
+        return time_of(self.due)
 
 
 class WorkflowList(Projection):
@@ -114,7 +113,7 @@ class WorkflowList(Projection):
         entry = _entry(models, ref)
         others = (pending for pending in entry.timers if pending.timer != timer)
         _put(models, ref, entry, timers=(*others, PendingTimer(timer, event.data.due)))
-        due = (event.data.due - _EPOCH) // timedelta(microseconds=1)
+        due = microseconds(event.data.due)
         correlation = event.metadata.correlation_id
         model = Timer(ref.name, ref.id, timer, due, event.id, correlation)
         models.put(_timer_id(ref, timer), model)

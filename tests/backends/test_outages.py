@@ -7,6 +7,7 @@ import re
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from uuid import uuid4
 
@@ -14,7 +15,7 @@ import msgspec
 import pytest
 from pymongo.errors import AutoReconnect
 
-from shop.bootstrap import bootstrap, open_event_store
+from shop.bootstrap import bootstrap, open_backend, open_event_store
 from shop.config import Settings
 from shop.domain.product import CreateProduct
 from shop.eventsourcing import (
@@ -30,6 +31,7 @@ from shop.eventsourcing import (
     StoreError,
     StoreUnavailableError,
 )
+from shop.eventsourcing.group_commit import GroupCommit
 from tests.backends.conftest import Start
 from tests.backends.writers import Writers
 from tests.conftest import Eventually
@@ -149,6 +151,23 @@ def test_a_server_that_hangs_is_waited_for_no_longer_than_is_said(
         assert time.monotonic() - began < 6
         server.resume()
         assert store.append(stream(note(), 1)).first == 2
+
+
+def test_appends_under_way_are_finished_when_the_stores_are_closed(
+    server: DatabaseServer, eventually: Eventually
+) -> None:
+    """One is with the server, and the others wait to be sent together."""
+    with closing(open_backend(server.url("shop"))) as backend, ThreadPoolExecutor(5) as pool:
+        store = backend.events(registry())
+        store.append(stream(note(), 1))
+        group: GroupCommit[object] = store._group  # type: ignore[attr-defined]  # of both kinds
+        server.pause()
+        appending = [pool.submit(store.append, stream(note(), 1)) for _ in range(4)]
+        eventually(lambda: len(group._queue) == 3)
+        ending = pool.submit(backend.close)
+        eventually(lambda: group._closed or ending.done())
+        server.resume()
+        assert sorted(append.result().first for append in appending) == [2, 3, 4, 5]
 
 
 def test_a_command_of_which_nobody_can_tell_what_became_is_done_once(

@@ -41,9 +41,9 @@ def test_models_are_found_in_order_by_an_index_without_sorting(
 ) -> None:
     data = msgspec.json.encode(Parcel("Ada")).decode()
     models = [StoredModel(PARCELS.name, str(n), n, n, data) for n in range(100)]
-    database = Database(tmp_path / "models.db")
     statements: list[str] = []
-    with closing(SqliteModelStore(database, owns_database=True)) as store:
+    with closing(Database(tmp_path / "models.db")) as database:
+        store = SqliteModelStore(database)
         store.prepare([PARCELS])
         store.commit(None, Checkpoint("post", 1, 100, "a shape", uuid4()), models)
         note_statements(database, statements)

@@ -42,7 +42,7 @@ def tamper(shop: Shop) -> None:
     """Have the read models say something that the log does not."""
     checkpoint = shop.models.checkpoint("shop_stats")
     assert checkpoint is not None
-    session = ModelSession(shop.models, "shop_stats", checkpoint.generation)
+    session = ModelSession(shop.models, "shop_stats", checkpoint.generation, models=[Stats])
     session.position = checkpoint.position + 1
     session.put(STATS_ID, Stats(total_products=99))
     shop.models.commit(checkpoint, checkpoint, session.changes())

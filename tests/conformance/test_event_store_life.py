@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -18,7 +20,8 @@ from shop.eventsourcing import (
     StoreClosedError,
     event,
 )
-from tests.notebook import AnyEvent, Noted, counted, note, noted, stored, stream
+from tests.conftest import Eventually
+from tests.notebook import AnyEvent, Noted, counted, note, noted, registry, stored, stream
 from tests.stores import NewStorage, Storage
 
 
@@ -65,6 +68,31 @@ def test_a_store_is_closed_at_the_end_of_its_with_block(new_storage: NewStorage)
         store.head()
     with pytest.raises(StoreClosedError):
         store.head()
+
+
+@pytest.mark.parametrize("which", ["store", "backend"])
+def test_what_is_under_way_when_it_is_closed_has_its_true_outcome(
+    durable: Storage, which: str, eventually: Eventually
+) -> None:
+    """What was appended is told so, and what was not raises that the store is closed."""
+    backend = durable.backend()
+    store = backend.events(registry())
+    told: deque[UUID] = deque()
+
+    def append_until_the_end() -> None:
+        while True:
+            told.append(store.append([noted(note(), 1)]).id)
+
+    with ThreadPoolExecutor(8) as pool:
+        appending = [pool.submit(append_until_the_end) for _ in range(8)]
+        try:
+            eventually(lambda: len(told) > 100)
+        finally:
+            (store if which == "store" else backend).close()
+        errors = [type(work.exception(30)) for work in appending]
+
+    assert errors == [StoreClosedError] * 8
+    assert {commit.id for commit in durable.open().commits()} == set(told)
 
 
 def test_everything_is_there_when_a_store_is_opened_again(durable: Storage) -> None:

@@ -111,6 +111,13 @@ class TestCheckpoint:
 
         assert store.checkpoint("post") is None
 
+    def test_it_is_expected_by_generation_and_position_alone(self, store: ModelStore) -> None:
+        store.commit(None, checkpoint(5))
+
+        store.commit(Checkpoint("post", 1, 5, "another shape", uuid4()), checkpoint(6))
+
+        assert store.checkpoint("post") == checkpoint(6)
+
     def test_a_commit_to_where_it_is_already_confirms_it(self, store: ModelStore) -> None:
         store.commit(None, checkpoint(5))
 
@@ -263,6 +270,20 @@ class TestFind:
         assert find(store, equal=equal) == list(found)
         assert find(store, equal=equal, reverse=True) == list(reversed(found))
 
+    def test_by_nothing_but_indexed_fields(self, store: ModelStore) -> None:
+        with pytest.raises(ValueError, match="post_parcel has no index on color, size"):
+            store.find("post", PARCELS, Filter(equal={"size": 1, "owner": "Ada", "color": "red"}))
+
+    def test_by_the_longest_names_that_there_may_be(self, store: ModelStore) -> None:
+        one, other = (59 * "f" + end for end in "ab")
+        collection = Collection(120 * "c", (one, other))
+        model = StoredModel(collection.name, "1", 1, 1, f'{{"{one}":1,"{other}":2}}')
+        store.prepare([collection])
+        fill(store, [model])
+
+        for equal, found in (({one: 1}, [model]), ({other: 2}, [model]), ({one: 2}, [])):
+            assert store.find("post", collection, Filter(equal=equal)).value == found
+
     def test_in_the_order_of_creation(self, store: ModelStore) -> None:
         assert find(store) == list("123456")
         assert find(store, reverse=True) == list("654321")
@@ -375,9 +396,11 @@ def test_a_collection_that_was_not_prepared_is_refused(
     assert store.checkpoint("post") == checkpoint(1)
 
 
-def test_closing_twice_does_nothing(store: ModelStore) -> None:
-    store.close()
-    store.close()
+def test_closing_twice_does_nothing(new_storage: NewStorage) -> None:
+    backend = new_storage().backend()
+    backend.models.prepare([PARCELS])
+    backend.close()
+    backend.close()
 
 
 def test_any_thread_may_read_and_write(store: ModelStore) -> None:

@@ -11,6 +11,7 @@ from shop.eventsourcing import (
     Event,
     Repository,
     Snapshot,
+    SnapshotStore,
     aggregate,
     applies,
 )
@@ -27,7 +28,7 @@ def store(stores: Stores) -> CountingStore:
     return CountingStore(stores.events)
 
 
-class CountingSnapshots:
+class CountingSnapshots(SnapshotStore):
     """Counts what is saved to a snapshot store."""
 
     def __init__(self, stores: Stores) -> None:

@@ -60,7 +60,7 @@ def test_models_may_be_listed_by_a_field_of_theirs(stores: Stores) -> None:
         ordered_by = "due"
 
     stores.models.prepare([Collection.of("diary", Errand)])
-    session = ModelSession(stores.models, "diary", 1)
+    session = ModelSession(stores.models, "diary", 1, models=[Errand])
     for session.position, due in enumerate((30, 10, 20), 1):
         session.put(str(due), Errand(due))
     session.put("10", Errand(25))
@@ -134,7 +134,7 @@ class TestSession:
     @pytest.fixture
     def session(self, store: ModelStore) -> ModelSession:
         fill(store, [stored(str(n), Parcel("Ada", n), created=n, position=n) for n in (1, 2, 3)])
-        session = ModelSession(store, "post", 1)
+        session = ModelSession(store, "post", 1, models=[Parcel])
         session.position = 10
         return session
 

@@ -352,11 +352,27 @@ class TestShape:
 class TestMistakes:
     """What could not be run is told where it is defined."""
 
-    def test_a_name_that_does_not_name_collections(self) -> None:
-        with pytest.raises(ValueError, match=r"Dashed.name is letters, digits and _, not 'a-b'"):
+    @pytest.mark.parametrize("name", ["a-b", "Balances", "2nd", "", "b" * 121, None])
+    def test_a_name_that_does_not_name_collections(self, name: object) -> None:
+        with pytest.raises(ValueError, match=rf"Misnamed\.name must be up to 120 .* not {name!r}"):
+            new_class("Misnamed", (Balances,), {}, lambda body: body.update(name=name))
 
-            class Dashed(Balances):
-                name = "a-b"
+    @pytest.mark.parametrize("field", ["Number", "größe", "n" * 61])
+    def test_an_index_that_cannot_be_named(self, field: str) -> None:
+        entry = defstruct(
+            "Entry",
+            [(field, int)],
+            bases=(ReadModel,),
+            namespace={"indexes": (field,)},
+            frozen=True,
+        )
+
+        with pytest.raises(
+            ValueError, match=f"indexed field of listing_entry must be up to 60 .*'{field}'"
+        ):
+            new_class(
+                "Listing", (Balances,), {}, lambda b: b.update(name="listing", models=(entry,))
+            )
 
     @pytest.mark.parametrize(
         "models", [(), Balance, [Balance], (Account,)], ids=["none", "class", "list", "others"]
@@ -366,7 +382,7 @@ class TestMistakes:
             new_class("Wrong", (Balances,), {}, lambda body: body.update(models=models))
 
     def test_no_name(self) -> None:
-        with pytest.raises(ValueError, match=r"Nameless\.name is letters, digits and _, not None"):
+        with pytest.raises(ValueError, match=r"Nameless\.name must be up to 120 .* not None"):
 
             class Nameless(Projection):
                 models = (Balance,)

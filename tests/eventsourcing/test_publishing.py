@@ -21,7 +21,8 @@ from shop.eventsourcing import (
     StoreClosedError,
     Subscription,
 )
-from tests.notebook import AnyEvent, Noted, note, noted, positions, registry, stored, stream
+from tests.eventsourcing.counting import CountingStore
+from tests.notebook import Noted, note, noted, positions, registry, stored, stream
 
 
 @pytest.fixture
@@ -106,18 +107,8 @@ def test_it_reads_as_the_store_that_it_wraps(bus: MemoryEventBus) -> None:
         inner.head()
 
 
-class Counting(MemoryEventStore):
-    """A store that counts how often it is read."""
-
-    reads = 0
-
-    def read(self, query: Query = Query()) -> Iterator[AnyEvent]:
-        self.reads += 1
-        return super().read(query)
-
-
 def test_what_was_just_published_is_read_without_the_store(bus: MemoryEventBus) -> None:
-    inner = Counting(registry())
+    inner = CountingStore(MemoryEventStore(registry()))
     with PublishingStore(inner, bus) as store:
         events = stream(note(), 3)
         store.append(events[:2])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import count
 from typing import NamedTuple
 
-from shop.eventsourcing.bus import BusStatus, NamePatterns
+from shop.eventsourcing.bus import BusStatus, LocalBus, NamePatterns
 from shop.eventsourcing.event import Event, EventData
 from shop.eventsourcing.event_queue import EventQueue
 
@@ -17,7 +17,7 @@ class _Subscriber(NamedTuple):
     names: NamePatterns
 
 
-class MemoryEventBus:
+class MemoryEventBus(LocalBus):
     """Hands events to the subscribers of this process, in the publishing thread."""
 
     def __init__(self) -> None:
@@ -29,7 +29,6 @@ class MemoryEventBus:
         self._closed = False
 
     def publish(self, events: Sequence[Event[EventData]], *, remote: bool = False) -> None:
-        """As :meth:`LocalBus.publish`."""
         for queue, names in self._subscribers:
             wanted = [event for event in events if event.name in names]
             if wanted:
@@ -44,7 +43,6 @@ class MemoryEventBus:
                     chosen.put([event], remote=remote)
 
     def subscribe(self, *names: str, group: str = "", capacity: int = 1024) -> EventQueue:
-        """As :meth:`EventBus.subscribe`."""
         queue = EventQueue(capacity, self._remove)
         subscriber = _Subscriber(queue, NamePatterns(names))
         with self._lock:
@@ -58,11 +56,10 @@ class MemoryEventBus:
         return queue
 
     def status(self) -> BusStatus:
-        """As :meth:`EventBus.status`: nothing can be wrong with it."""
+        """Nothing can be wrong with it."""
         return BusStatus()
 
     def close(self) -> None:
-        """As :meth:`EventBus.close`."""
         with self._lock:
             self._closed = True
             subscribers = [*self._subscribers, *sum(self._groups.values(), ())]

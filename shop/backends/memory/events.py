@@ -6,23 +6,22 @@ import heapq
 import threading
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
-from typing import Self
 from uuid import UUID, uuid4
 
 import msgspec
 
-from shop.eventsourcing.append import PreparedAppend, check_replicas, decide, settle_each, sole
+from shop.eventsourcing.append import PreparedAppend, check_replicas, decide, settle_each
 from shop.eventsourcing.errors import EventIdReusedError, EventSourcingError, StoreClosedError
 from shop.eventsourcing.event import AggregateRef, Event, EventData
 from shop.eventsourcing.registry import Registry
-from shop.eventsourcing.store import Commit, NewCommit, Query, StoreInfo
+from shop.eventsourcing.store import Commit, EventStore, NewCommit, Query, StoreInfo
 
 
-class MemoryEventStore:
+class MemoryEventStore(EventStore):
     """A list of events, with the positions of each aggregate, event name and id beside it."""
 
     def __init__(self, registry: Registry[EventData]) -> None:
@@ -37,19 +36,7 @@ class MemoryEventStore:
         self._kinds: set[tuple[str, int]] = set()
         self._closed = False
 
-    def append(
-        self,
-        events: Sequence[Event[EventData]],
-        *,
-        commit_id: UUID | None = None,
-        digest: bytes | None = None,
-        guards: Mapping[AggregateRef, int] | None = None,
-    ) -> Commit:
-        """As :meth:`EventStore.append`, until the process ends."""
-        return sole(self.append_each([NewCommit(events, commit_id, digest, guards)]))
-
     def append_each(self, commits: Sequence[NewCommit]) -> list[Commit | Exception]:
-        """As :meth:`EventStore.append_each`."""
         prepare = partial(PreparedAppend.of, self._registry)
         return settle_each(commits, prepare, self._append_all)
 
@@ -88,7 +75,7 @@ class MemoryEventStore:
         return {ref: len(self._positions_by_ref.get(ref, ())) for ref in append.expected}
 
     def read(self, query: Query = Query()) -> Iterator[Event[EventData]]:
-        """As :meth:`EventStore.read`. The events are those of the time of the call."""
+        """The matching events, as they are at the time of the call."""
         with self._lock:
             self._check_open()
             runs = [self._within(query, positions) for positions in self._candidates(query)]
@@ -122,24 +109,21 @@ class MemoryEventStore:
         return (positions[i] for i in (reversed(indexes) if query.reverse else indexes))
 
     def head(self) -> int:
-        """As :meth:`EventStore.head`."""
         with self._lock:
             self._check_open()
             return len(self._events)
 
     def now(self) -> datetime:
-        """As :meth:`EventStore.now`."""
         return datetime.now(UTC)
 
     def find_commit(self, commit_id: UUID) -> Commit | None:
-        """As :meth:`EventStore.find_commit`."""
         with self._lock:
             self._check_open()
             known = self._commits.get(commit_id)
         return known and msgspec.structs.replace(known, replayed=True)
 
     def commits(self, after: int = 0) -> Iterator[Commit]:
-        """As :meth:`EventStore.commits`. They are those of the time of the call."""
+        """The commits in order, as they are at the time of the call."""
         with self._lock:
             self._check_open()
             known = list(self._commits.values())
@@ -150,7 +134,6 @@ class MemoryEventStore:
         )
 
     def replicate(self, commits: Sequence[tuple[Commit, Sequence[Event[EventData]]]]) -> None:
-        """As :meth:`EventStore.replicate`."""
         with self._lock:
             self._check_open()
             for commit, events in commits:
@@ -169,22 +152,15 @@ class MemoryEventStore:
                     self._append(append)
 
     def info(self) -> StoreInfo:
-        """As :meth:`EventStore.info`."""
         with self._lock:
             self._check_open()
             return StoreInfo(self._identity, frozenset(self._kinds))
 
     def close(self) -> None:
-        """As :meth:`EventStore.close`; the events are gone."""
+        """Drop the events; idempotent."""
         with self._lock:
             self._closed = True
 
     def _check_open(self) -> None:
         if self._closed:
             raise StoreClosedError("the event store is closed")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()

@@ -10,15 +10,17 @@ from typing import Any
 
 import msgspec
 
-from shop.eventsourcing.errors import CheckpointMovedError, StoreClosedError
+from shop.eventsourcing.errors import CheckpointMovedError
 from shop.eventsourcing.model import (
     Checkpoint,
     Collection,
     Filter,
     IndexValue,
+    ModelStore,
     Prepared,
     Reading,
     StoredModel,
+    check_filter,
 )
 
 Key = tuple[int, str]
@@ -85,7 +87,7 @@ class _Shelf:
             yield self._keys_by_value[pair]
 
 
-class MemoryModelStore:
+class MemoryModelStore(ModelStore):
     """Models and checkpoints in dicts, under one lock."""
 
     def __init__(self) -> None:
@@ -93,24 +95,18 @@ class MemoryModelStore:
         self._prepared = Prepared()
         self._checkpoints: dict[str, Checkpoint] = {}
         self._shelves: dict[tuple[str, int], _Shelf] = {}
-        self._closed = False
 
     def prepare(self, collections: Sequence[Collection]) -> None:
-        """As :meth:`ModelStore.prepare`."""
         with self._lock:
-            self._check_open()
             self._prepared.add(collections)
 
     def checkpoint(self, projection: str) -> Checkpoint | None:
-        """As :meth:`ModelStore.checkpoint`."""
         with self._lock:
-            self._check_open()
             return self._checkpoints.get(projection)
 
     def get(
         self, projection: str, collection: str, id: str, *, generation: int | None = None
     ) -> Reading[StoredModel | None]:
-        """As :meth:`ModelStore.get`."""
         with self._lock:
             position, shelf = self._reading(projection, collection, generation)
             return Reading(position, shelf.get(id))
@@ -123,7 +119,7 @@ class MemoryModelStore:
         *,
         generation: int | None = None,
     ) -> Reading[list[StoredModel]]:
-        """As :meth:`ModelStore.find`."""
+        check_filter(collection, filter)
         with self._lock:
             position, shelf = self._reading(projection, collection.name, generation)
             return Reading(position, shelf.find(filter))
@@ -134,11 +130,9 @@ class MemoryModelStore:
         checkpoint: Checkpoint,
         models: Sequence[StoredModel] = (),
     ) -> None:
-        """As :meth:`ModelStore.commit`."""
         with self._lock:
-            self._check_open()
             current = self._checkpoints.get(checkpoint.projection)
-            if current != expected:
+            if _place(current) != _place(expected):
                 raise CheckpointMovedError(checkpoint.projection)
             written = {model.collection for model in models}
             shelves = {name: self._shelf(name, checkpoint.generation) for name in written}
@@ -147,22 +141,14 @@ class MemoryModelStore:
             self._checkpoints[checkpoint.projection] = checkpoint
 
     def discard(self, collections: Sequence[str], generation: int) -> None:
-        """As :meth:`ModelStore.discard`."""
         with self._lock:
-            self._check_open()
             self._prepared.check(*collections)
             for collection in collections:
                 self._shelves.pop((collection, generation), None)
 
-    def close(self) -> None:
-        """As :meth:`ModelStore.close`; the models are gone."""
-        with self._lock:
-            self._closed = True
-
     def _reading(
         self, projection: str, collection: str, generation: int | None
     ) -> tuple[int, _Shelf]:
-        self._check_open()
         checkpoint = self._checkpoints.get(projection)
         if generation is None:
             generation = checkpoint.generation if checkpoint else 0
@@ -175,9 +161,9 @@ class MemoryModelStore:
             self._shelves[key] = _Shelf(indexes)
         return self._shelves[key]
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise StoreClosedError("the model store is closed")
+
+def _place(checkpoint: Checkpoint | None) -> tuple[int, int] | None:
+    return None if checkpoint is None else (checkpoint.generation, checkpoint.position)
 
 
 def _as_json(value: IndexValue) -> Any:

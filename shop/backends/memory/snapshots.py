@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from shop.eventsourcing.event import AggregateRef
-from shop.eventsourcing.snapshot import Snapshot
+from shop.eventsourcing.snapshot import Snapshot, SnapshotStore
 
 
-class MemorySnapshotStore:
+class MemorySnapshotStore(SnapshotStore):
     """A dict of snapshots. Its operations are atomic in CPython, hence it needs no lock."""
 
     def __init__(self) -> None:
         self._snapshots: dict[AggregateRef, Snapshot] = {}
 
     def load(self, aggregate: AggregateRef) -> Snapshot | None:
-        """As :meth:`SnapshotStore.load`."""
         return self._snapshots.get(aggregate)
 
     def save(self, snapshot: Snapshot) -> None:
-        """As :meth:`SnapshotStore.save`."""
         self._snapshots[snapshot.aggregate] = snapshot

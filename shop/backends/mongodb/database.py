@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from uuid import UUID
 
 from pymongo import MongoClient, ReadPreference, WriteConcern
@@ -66,6 +66,8 @@ class Database:
         self._lock = threading.Lock()
         self._identity: UUID | None = None
         self._closed = False
+        self.before_close = ExitStack()
+        """What is done first when the database is closed."""
 
     @property
     def identity(self) -> UUID:
@@ -105,6 +107,7 @@ class Database:
             return self._database[f"{self.prefix}store"].find_one({"_id": MARKER}) is not None
 
     def close(self) -> None:
-        """Close all connections; idempotent."""
+        """Finish the appends under way, and close all connections; idempotent."""
+        self.before_close.close()
         self._closed = True
         self._client.close()

@@ -8,7 +8,6 @@ have milliseconds only. Payloads are the same JSON values as in every other stor
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from struct import Struct
 from typing import Any
@@ -27,6 +26,7 @@ from shop.eventsourcing.errors import PayloadError, StoreError, StoreFormatError
 from shop.eventsourcing.event import AggregateRef, Event, EventData, Metadata
 from shop.eventsourcing.registry import Registry
 from shop.eventsourcing.store import Commit
+from shop.eventsourcing.times import microseconds, time_of
 
 Document = dict[str, Any]
 
@@ -35,8 +35,6 @@ _LARGEST = 16 * 1024 * 1024 - 64 * 1024
 _DEEPEST = 80
 """Levels of nesting in a payload. The server takes 100, of which the commit has some."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 _INT32, _INT64 = Struct("<i"), Struct("<q")
 _FIXED_SIZES = {0x01: 8, 0x08: 1, 0x09: 8, 0x0A: 0, 0x10: 4, 0x12: 8}
 _STRING, _DOCUMENT, _ARRAY, _BINARY, _LONG = 0x02, 0x03, 0x04, 0x05, 0x12
@@ -114,11 +112,6 @@ def commit_of(document: Document) -> Commit:
     return Commit(id, first, last, digest, replayed=True)
 
 
-def microseconds(time: datetime) -> int:
-    """Since 1970-01-01 UTC, as times are stored."""
-    return (time - _EPOCH) // _MICROSECOND
-
-
 class StoredCommit(msgspec.Struct, frozen=True):
     """A commit as it was read, its events still encoded."""
 
@@ -193,7 +186,7 @@ def event_of(registry: Registry[EventData], position: int, row: Document) -> Eve
     return Event(
         id,
         name,
-        _EPOCH + timedelta(0, 0, row["time"]),
+        time_of(row["time"]),
         AggregateRef(row["aggregate"], _uuid(row["aggregate_id"])),
         row["version"],
         data,

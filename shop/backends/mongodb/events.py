@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any, Self, cast
+from typing import Any, cast
 from uuid import UUID
 
 import msgspec
@@ -20,17 +20,23 @@ from shop.backends.mongodb.documents import (
 from shop.backends.mongodb.log import COMMIT_FIELDS, Log, Work
 from shop.backends.mongodb.query import FIRST_PAGE, PAGE, Plan, needs_kinds, next_size, plan
 from shop.backends.mongodb.schema import BY_HEAD, BY_KIND, BY_POSITION, BY_VERSION
-from shop.eventsourcing.append import Kind, PreparedAppend, settle, settle_each, sole, until_certain
+from shop.eventsourcing.append import (
+    PATIENCE,
+    Kind,
+    PreparedAppend,
+    settle_each,
+    until_certain,
+)
 from shop.eventsourcing.event import AggregateRef, Event, EventData
 from shop.eventsourcing.group_commit import GroupCommit
 from shop.eventsourcing.registry import Registry
-from shop.eventsourcing.store import Commit, NewCommit, Query, StoreInfo
+from shop.eventsourcing.store import Commit, EventStore, NewCommit, Query, StoreInfo, sole
 
 _COMMITS = 1000
 """Commits that are told of at once."""
 
 
-class MongoEventStore:
+class MongoEventStore(EventStore):
     """Events in a database, which it closes with itself if it owns it."""
 
     def __init__(
@@ -41,25 +47,14 @@ class MongoEventStore:
         self._owns_database = owns_database
         self._log = Log(database)
         self._group = GroupCommit(self._log.commit)
+        database.before_close.callback(self._group.close, PATIENCE)
 
-    def append(
-        self,
-        events: Sequence[Event[EventData]],
-        *,
-        commit_id: UUID | None = None,
-        digest: bytes | None = None,
-        guards: Mapping[AggregateRef, int] | None = None,
-    ) -> Commit:
-        """As :meth:`EventStore.append`. Raises :class:`StoreError` for more than 16 MB.
+    def append_each(self, commits: Sequence[NewCommit]) -> list[Commit | Exception]:
+        """Do the appends, each with its own outcome: :class:`StoreError` for more than 16 MB.
 
         A connection that is lost in the middle is no error, as long as the server can be reached
         again within the database's time-out.
         """
-        new = NewCommit(events, commit_id, digest, guards)
-        return settle(new, self._prepared, self._append)
-
-    def append_each(self, commits: Sequence[NewCommit]) -> list[Commit | Exception]:
-        """As :meth:`EventStore.append_each`, and as :meth:`append`."""
         return settle_each(commits, self._prepared, self._append)
 
     def _append(self, works: Sequence[Work]) -> list[Commit | Exception]:
@@ -70,7 +65,7 @@ class MongoEventStore:
         return Work([Append.of(prepared, self._log.kinds)])
 
     def read(self, query: Query = Query()) -> Iterator[Event[EventData]]:
-        """As :meth:`EventStore.read`. Nothing is held on the server between two pages."""
+        """The matching events. Nothing is held on the server between two pages."""
         kinds: frozenset[Kind] = frozenset()
         if needs_kinds(query):
             # Events of a kind that is new after this would be missing among others as new: none
@@ -179,7 +174,6 @@ class MongoEventStore:
                     yield commit, len(commit.events)
 
     def head(self) -> int:
-        """As :meth:`EventStore.head`."""
         with self._database.using("commits") as commits:
             last = commits.find_one(
                 {"_id": {"$gt": 0}}, {"last": 1, "commit": 1}, sort={"_id": -1}, hint=BY_POSITION
@@ -190,14 +184,13 @@ class MongoEventStore:
         return int(last["last"])
 
     def now(self) -> datetime:
-        """As :meth:`EventStore.now`: the clock of the server."""
+        """The time by the server's clock."""
         database = self._database.open()
         with self._database.translated():
             time: datetime = database.command("hello")["localTime"]
         return time.replace(tzinfo=UTC)
 
     def find_commit(self, commit_id: UUID) -> Commit | None:
-        """As :meth:`EventStore.find_commit`."""
         with self._database.using("commits") as commits:
             found = commits.find_one({"commit": str(commit_id)}, COMMIT_FIELDS)
         if found is None:
@@ -207,7 +200,7 @@ class MongoEventStore:
         return commit
 
     def commits(self, after: int = 0) -> Iterator[Commit]:
-        """As :meth:`EventStore.commits`. Those without events are read all of a page at once.
+        """The commits in order. Those without events are read all of a page at once.
 
         A commit without events takes no position: one that another process is about to store may
         appear behind those that were told of already.
@@ -248,7 +241,6 @@ class MongoEventStore:
             return [commit_of(document) for document in found]
 
     def replicate(self, commits: Sequence[tuple[Commit, Sequence[Event[EventData]]]]) -> None:
-        """As :meth:`EventStore.replicate`."""
         appends: list[Append] = []
         kinds = self._log.kinds
         for commit, events in commits:
@@ -260,7 +252,6 @@ class MongoEventStore:
         sole(self._append([work]))
 
     def info(self) -> StoreInfo:
-        """As :meth:`EventStore.info`."""
         kinds = frozenset((name, schema) for _, name, schema in self._kinds())
         return StoreInfo(self._database.identity, kinds)
 
@@ -277,13 +268,5 @@ class MongoEventStore:
         return kinds
 
     def close(self) -> None:
-        """As :meth:`EventStore.close`."""
-        self._group.close()
         if self._owns_database:
             self._database.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()

@@ -28,9 +28,11 @@ from shop.eventsourcing.model import (
     Collection,
     Filter,
     IndexValue,
+    ModelStore,
     Prepared,
     Reading,
     StoredModel,
+    check_filter,
 )
 
 T = TypeVar("T")
@@ -40,16 +42,14 @@ _IN_MEMORY = WriteConcern(w=1)
 IN_ORDER = "in_order"
 
 
-class MongoModelStore:
-    """Models and checkpoints in a database, which it closes with itself if it owns it."""
+class MongoModelStore(ModelStore):
+    """Models and checkpoints in a database that it does not own."""
 
-    def __init__(self, database: Database, *, owns_database: bool = False) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._owns_database = owns_database
         self._prepared = Prepared()
 
     def prepare(self, collections: Sequence[Collection]) -> None:
-        """As :meth:`ModelStore.prepare`."""
         for collection in collections:
             if collection in self._prepared:
                 continue
@@ -63,7 +63,6 @@ class MongoModelStore:
             self._prepared.add([collection])
 
     def checkpoint(self, projection: str) -> Checkpoint | None:
-        """As :meth:`ModelStore.checkpoint`."""
         found = self._settled(projection)
         if found is None:
             return None
@@ -78,7 +77,6 @@ class MongoModelStore:
     def get(
         self, projection: str, collection: str, id: str, *, generation: int | None = None
     ) -> Reading[StoredModel | None]:
-        """As :meth:`ModelStore.get`."""
         self._prepared.check(collection)
 
         def look(live: int) -> StoredModel | None:
@@ -96,7 +94,7 @@ class MongoModelStore:
         *,
         generation: int | None = None,
     ) -> Reading[list[StoredModel]]:
-        """As :meth:`ModelStore.find`."""
+        check_filter(collection, filter)
         self._prepared.check(collection.name)
 
         def look(live: int) -> list[StoredModel]:
@@ -130,7 +128,7 @@ class MongoModelStore:
         checkpoint: Checkpoint,
         models: Sequence[StoredModel] = (),
     ) -> None:
-        """As :meth:`ModelStore.commit`. Raises :class:`StoreError` for more than 16 MB at once."""
+        """Write models and move the checkpoint. Raises :class:`StoreError` for more than 16 MB."""
         document: Document = {
             "generation": checkpoint.generation,
             "position": checkpoint.position,
@@ -234,16 +232,10 @@ class MongoModelStore:
         return change
 
     def discard(self, collections: Sequence[str], generation: int) -> None:
-        """As :meth:`ModelStore.discard`."""
         self._prepared.check(*collections)
         for collection in collections:
             with self._database.using(_name(collection)) as documents:
                 documents.delete_many({"generation": generation})
-
-    def close(self) -> None:
-        """As :meth:`ModelStore.close`."""
-        if self._owns_database:
-            self._database.close()
 
     def _reading(
         self, projection: str, generation: int | None, look: Callable[[int], T]

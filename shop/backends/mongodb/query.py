@@ -11,10 +11,11 @@ from typing import Any
 
 import msgspec
 
-from shop.backends.mongodb.documents import Document, microseconds
+from shop.backends.mongodb.documents import Document
 from shop.backends.mongodb.schema import BY_AGGREGATE, BY_ID, BY_NAME, BY_POSITION, BY_TIME
 from shop.eventsourcing.ordinal import GREATEST
 from shop.eventsourcing.store import Query
+from shop.eventsourcing.times import microseconds
 
 PAGE = 1000
 """Commits per page, at most."""

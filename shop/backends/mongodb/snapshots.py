@@ -7,17 +7,16 @@ from uuid import UUID
 from shop.backends.mongodb.database import Database
 from shop.backends.mongodb.documents import Document, check_size
 from shop.eventsourcing.event import AggregateRef
-from shop.eventsourcing.snapshot import Snapshot
+from shop.eventsourcing.snapshot import Snapshot, SnapshotStore
 
 
-class MongoSnapshotStore:
+class MongoSnapshotStore(SnapshotStore):
     """The latest snapshot of each aggregate, in a database that it does not own."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def load(self, aggregate: AggregateRef) -> Snapshot | None:
-        """As :meth:`SnapshotStore.load`."""
         with self._database.using("snapshots") as snapshots:
             found = snapshots.find_one({"_id": str(aggregate)})
         if found is None:
@@ -31,7 +30,7 @@ class MongoSnapshotStore:
         )
 
     def save(self, snapshot: Snapshot) -> None:
-        """As :meth:`SnapshotStore.save`. Raises :class:`StoreError` for one of over 16 MB."""
+        """Keep a snapshot. Raises :class:`StoreError` for one of more than 16 MB."""
         check_size(f"the snapshot of {snapshot.aggregate}", len(snapshot.state))
         document: Document = {
             "version": snapshot.version,

@@ -28,7 +28,7 @@ class Append(msgspec.Struct, frozen=True):
     new_kinds: Collection[Kind]
 
     @classmethod
-    def of(cls, prepared: PreparedAppend, new_kinds: Collection[Kind]) -> Append:
+    def of(cls, prepared: PreparedAppend, known_kinds: Collection[Kind]) -> Append:
         """Work out the columns, which needs no database."""
         rows: list[dict[str, Any]] = [
             {
@@ -51,7 +51,7 @@ class Append(msgspec.Struct, frozen=True):
                 "commit_size": len(rows),
                 "digest": prepared.digest.hex(),
             }
-        return cls(prepared, rows, new_kinds)
+        return cls(prepared, rows, prepared.kinds.difference(known_kinds))
 
 
 def append_all(
@@ -131,9 +131,7 @@ def _look(
     In this order: a commit that is done meanwhile may be missing among the versions and be there
     among the commits, but not the other way round.
     """
-    [(head,)] = connection.execute(
-        f"SELECT coalesce(max(position), 0) FROM {names.events}", binary=True
-    )
+    [(head,)] = connection.execute(names.head, binary=True)
     refs = list({ref for append in appends for ref in append.expected})
     versions = connection.execute(
         "SELECT wanted.number, (SELECT known.version"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import psycopg
@@ -49,6 +49,8 @@ class Database:
         self._connections = Connections(conninfo, place, size=pool_size, timeout=timeout)
         self._setting_up = threading.Lock()
         self._ready = False
+        self.before_close = ExitStack()
+        """What is done first when the database is closed."""
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
@@ -107,7 +109,8 @@ class Database:
             raise self.translation(error) from error
 
     def close(self) -> None:
-        """Close the connections; idempotent."""
+        """Finish the appends under way, and close the connections; idempotent."""
+        self.before_close.close()
         self._connections.close()
 
     def _set_up(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Self, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 import msgspec
@@ -19,17 +19,23 @@ from shop.backends.postgres.append import (
 from shop.backends.postgres.connections import Row
 from shop.backends.postgres.database import Database
 from shop.backends.postgres.query import plan
-from shop.eventsourcing.append import Kind, PreparedAppend, settle, settle_each, until_certain
+from shop.eventsourcing.append import (
+    PATIENCE,
+    Kind,
+    PreparedAppend,
+    settle_each,
+    until_certain,
+)
 from shop.eventsourcing.decoding import decode_rows
 from shop.eventsourcing.errors import (
     CommitInDoubtError,
     StoreError,
     StoreUnavailableError,
 )
-from shop.eventsourcing.event import AggregateRef, Event, EventData
+from shop.eventsourcing.event import Event, EventData
 from shop.eventsourcing.group_commit import Entry, GroupCommit
 from shop.eventsourcing.registry import Registry
-from shop.eventsourcing.store import Commit, NewCommit, Query, StoreInfo
+from shop.eventsourcing.store import Commit, EventStore, NewCommit, Query, StoreInfo
 
 T = TypeVar("T")
 
@@ -47,7 +53,7 @@ _COMMITS = """
 """The next commits after one of either kind, those without events after the others."""
 
 
-class PostgresEventStore:
+class PostgresEventStore(EventStore):
     """Events in a database, which it closes with itself if it owns it."""
 
     def __init__(
@@ -59,25 +65,14 @@ class PostgresEventStore:
         self._owns_database = owns_database
         self._known_kinds: frozenset[Kind] = frozenset()
         self._group = GroupCommit(self._commit)
+        database.before_close.callback(self._group.close, PATIENCE)
 
-    def append(
-        self,
-        events: Sequence[Event[EventData]],
-        *,
-        commit_id: UUID | None = None,
-        digest: bytes | None = None,
-        guards: Mapping[AggregateRef, int] | None = None,
-    ) -> Commit:
-        """As :meth:`EventStore.append`.
+    def append_each(self, commits: Sequence[NewCommit]) -> list[Commit | Exception]:
+        """Do the appends, each with its own outcome.
 
         A connection that is lost in the middle is no error, as long as the server can be reached
         again within the database's time-out.
         """
-        new = NewCommit(events, commit_id, digest, guards)
-        return settle(new, self._prepared, self._append)
-
-    def append_each(self, commits: Sequence[NewCommit]) -> list[Commit | Exception]:
-        """As :meth:`EventStore.append_each`, and as :meth:`append`."""
         return settle_each(commits, self._prepared, self._append)
 
     def _append(self, appends: Sequence[Append]) -> list[Commit | Exception]:
@@ -88,8 +83,7 @@ class PostgresEventStore:
         return outcomes
 
     def _prepared(self, commit: NewCommit) -> Append:
-        prepared = PreparedAppend.of(self._registry, commit)
-        return Append.of(prepared, prepared.kinds - self._known_kinds)
+        return Append.of(PreparedAppend.of(self._registry, commit), self._known_kinds)
 
     def _commit(self, group: Sequence[Entry[Append]]) -> None:
         """Commit a group together, or each alone where the server cannot take one of them.
@@ -121,10 +115,7 @@ class PostgresEventStore:
                 raise
 
     def read(self, query: Query = Query()) -> Iterator[Event[EventData]]:
-        """As :meth:`EventStore.read`. No connection or snapshot is held between two pages."""
-        return self._events(query)
-
-    def _events(self, query: Query) -> Iterator[Event[EventData]]:
+        """The matching events. No connection or snapshot is held between two pages."""
         page = plan(query, self._names, self._read)
         while page is not None:
             rows = self._read(page.sql, page.parameters)
@@ -135,23 +126,19 @@ class PostgresEventStore:
         return self._database.read(sql, parameters)
 
     def head(self) -> int:
-        """As :meth:`EventStore.head`."""
-        rows = self._read(f"SELECT coalesce(max(position), 0) FROM {self._names.events}", {})
-        return int(rows[0][0])
+        return int(self._read(self._names.head, {})[0][0])
 
     def now(self) -> datetime:
-        """As :meth:`EventStore.now`: the server's clock."""
+        """The time by the server's clock."""
         now: datetime = self._read("SELECT clock_timestamp()", {})[0][0]
         return now
 
     def find_commit(self, commit_id: UUID) -> Commit | None:
-        """As :meth:`EventStore.find_commit`."""
         with self._database.connection() as connection:
             known = find_commits(connection, self._names, [commit_id]).get(commit_id)
         return known and msgspec.structs.replace(known, replayed=True)
 
     def commits(self, after: int = 0) -> Iterator[Commit]:
-        """As :meth:`EventStore.commits`."""
         sql = _COMMITS.format(
             events=self._names.events, empty_commits=self._names.table("empty_commits")
         )
@@ -163,7 +150,7 @@ class PostgresEventStore:
             key |= {"last": last, "id": id if empty else _NO_ID}
 
     def replicate(self, commits: Sequence[tuple[Commit, Sequence[Event[EventData]]]]) -> None:
-        """As :meth:`EventStore.replicate`, in one transaction."""
+        """Store another store's commits, all in one transaction."""
         if not commits:
             return
         appends = [
@@ -174,7 +161,6 @@ class PostgresEventStore:
             replicate_all(connection, self._names, appends, [commit for commit, _ in commits])
 
     def info(self) -> StoreInfo:
-        """As :meth:`EventStore.info`."""
         kinds = self._names.table("event_kinds")
         rows = self._read(
             f"SELECT identity, name, schema_version FROM {self._names.store}"
@@ -184,16 +170,8 @@ class PostgresEventStore:
         return StoreInfo(rows[0][0], frozenset((n, v) for _, n, v in rows if n is not None))
 
     def close(self) -> None:
-        """As :meth:`EventStore.close`."""
-        self._group.close()
         if self._owns_database:
             self._database.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
 
 
 def _as_it_is(value: T) -> T:

@@ -10,16 +10,18 @@ import msgspec
 
 from shop.backends.postgres.connections import Connection
 from shop.backends.postgres.database import Database
-from shop.backends.postgres.names import Names, checked
+from shop.backends.postgres.names import Names
 from shop.eventsourcing.errors import CheckpointMovedError
 from shop.eventsourcing.model import (
     Checkpoint,
     Collection,
     Filter,
     IndexValue,
+    ModelStore,
     Prepared,
     Reading,
     StoredModel,
+    check_filter,
 )
 
 _DISCARD_AT_ONCE = 1000
@@ -29,22 +31,20 @@ _LONGEST_KEY = 500
 _encode = msgspec.json.encode
 
 
-class PostgresModelStore:
-    """Models and checkpoints in a database, which it closes with itself if it owns it.
+class PostgresModelStore(ModelStore):
+    """Models and checkpoints in a database that it does not own.
 
     A commit is one transaction. It is not waited for until it is on disk: when the server crashes,
     models and checkpoint fall back together, and what was lost is folded again.
     """
 
-    def __init__(self, database: Database, *, owns_database: bool = False) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
         self._names = database.names
         self._checkpoints = database.names.table("checkpoints")
-        self._owns_database = owns_database
         self._prepared = Prepared()
 
     def prepare(self, collections: Sequence[Collection]) -> None:
-        """As :meth:`ModelStore.prepare`."""
         objects = {
             name: statement
             for collection in collections
@@ -61,7 +61,6 @@ class PostgresModelStore:
         self._prepared.add(collections)
 
     def checkpoint(self, projection: str) -> Checkpoint | None:
-        """As :meth:`ModelStore.checkpoint`."""
         rows = self._database.read(
             f"SELECT generation, position, shape, store FROM {self._checkpoints}"
             " WHERE projection = %s",
@@ -72,7 +71,6 @@ class PostgresModelStore:
     def get(
         self, projection: str, collection: str, id: str, *, generation: int | None = None
     ) -> Reading[StoredModel | None]:
-        """As :meth:`ModelStore.get`."""
         found = self._select(projection, collection, generation, ["id = %(id)s"], {"id": id}, "ASC")
         return Reading(found.position, found.value[0] if found.value else None)
 
@@ -84,7 +82,7 @@ class PostgresModelStore:
         *,
         generation: int | None = None,
     ) -> Reading[list[StoredModel]]:
-        """As :meth:`ModelStore.find`."""
+        check_filter(collection, filter)
         conditions = [f"{_column(name)} = %({_column(name)})s" for name in filter.equal]
         values: dict[str, Any] = {_column(k): _key(v) for k, v in filter.equal.items()}
         if filter.ids is not None:
@@ -104,7 +102,6 @@ class PostgresModelStore:
         checkpoint: Checkpoint,
         models: Sequence[StoredModel] = (),
     ) -> None:
-        """As :meth:`ModelStore.commit`."""
         with self._database.transaction() as connection:
             self._move(connection, expected, checkpoint)
             for collection in {model.collection for model in models}:
@@ -112,7 +109,7 @@ class PostgresModelStore:
                 self._write(connection, collection, checkpoint.generation, own)
 
     def discard(self, collections: Sequence[str], generation: int) -> None:
-        """As :meth:`ModelStore.discard`, in small transactions."""
+        """Delete a generation in small transactions: others can write in between."""
         self._prepared.check(*collections)
         for collection in collections:
             table = self._names.models(collection)
@@ -124,11 +121,6 @@ class PostgresModelStore:
                         f" id FROM {table} WHERE generation = %(generation)s LIMIT %(most)s)",
                         {"generation": generation, "most": _DISCARD_AT_ONCE},
                     ).rowcount
-
-    def close(self) -> None:
-        """As :meth:`ModelStore.close`."""
-        if self._owns_database:
-            self._database.close()
 
     def _select(
         self,
@@ -224,7 +216,7 @@ def _row(model: StoredModel, indexes: Sequence[str]) -> dict[str, Any]:
 def _definition(names: Names, collection: Collection) -> dict[str, str]:
     """The table and the indexes of a collection: what makes each, by their names."""
     table = names.models(collection.name)
-    local = f"{names.prefix}{names.part(f'model_{checked(collection.name)}')}"
+    local = f"{names.prefix}{names.part(f'model_{collection.name}')}"
     columns = [f'{_column(name)} text COLLATE "C"' for name in collection.indexes]
     statements = {
         local: f'CREATE TABLE IF NOT EXISTS {table} (generation bigint, id text COLLATE "C",'
@@ -244,7 +236,7 @@ def _definition(names: Names, collection: Collection) -> dict[str, str]:
 
 
 def _column(name: str) -> str:
-    return f"by_{checked(name)}"
+    return f"by_{name}"
 
 
 def _key(value: IndexValue | None) -> str:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from hashlib import blake2b
 
 import msgspec
 
-from shop.eventsourcing.errors import ProjectionError
-
-_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _LONGEST = 63
 """Bytes of a name; PostgreSQL cuts off the rest."""
 
@@ -40,13 +36,18 @@ class Names(msgspec.Struct, frozen=True):
         """The table of events."""
         return self.table("events")
 
+    @property
+    def head(self) -> str:
+        """The query for the last position, 0 in an empty log."""
+        return f"SELECT coalesce(max(position), 0) FROM {self.events}"
+
     def table(self, name: str) -> str:
         """A table or function of this program."""
         return f"{self.schema}.{self.prefix}{name}"
 
     def models(self, collection: str) -> str:
         """The table of a collection of read models."""
-        return self.table(self.part(f"model_{checked(collection)}"))
+        return self.table(self.part(f"model_{collection}"))
 
     def part(self, name: str) -> str:
         """A name that is not too long with the prefix; the end of a long one becomes a hash."""
@@ -59,10 +60,3 @@ class Names(msgspec.Struct, frozen=True):
 def _key(name: str) -> int:
     """The key of an advisory lock: PostgreSQL has numbers for names."""
     return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), signed=True)
-
-
-def checked(name: str) -> str:
-    """The name, which becomes a part of a statement."""
-    if not _NAME.fullmatch(name):
-        raise ProjectionError(f"{name!r} must consist of lower-case letters, digits and _")
-    return name

@@ -118,7 +118,7 @@ def plan(query: Query, names: Names, read: Read) -> Page | None:
     if query.aggregates is not None and len(choices) == 1:
         # Events of a kind that is new after this would be missing among others as new: none of
         # them are read.
-        [(head,)] = read(f"SELECT coalesce(max(position), 0) FROM {names.events}", {})
+        [(head,)] = read(names.head, {})
         to = head if query.to is None else min(head, query.to)
         query = msgspec.structs.replace(query, to=to)
         choices.insert(0, _names_of(choices[0], names, read))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from shop.backends.postgres.database import Database
 from shop.eventsourcing.event import AggregateRef
-from shop.eventsourcing.snapshot import Snapshot
+from shop.eventsourcing.snapshot import Snapshot, SnapshotStore
 
 
-class PostgresSnapshotStore:
+class PostgresSnapshotStore(SnapshotStore):
     """The latest snapshot of each aggregate, in a database that it does not own."""
 
     def __init__(self, database: Database) -> None:
@@ -15,7 +15,6 @@ class PostgresSnapshotStore:
         self._table = database.names.table("snapshots")
 
     def load(self, aggregate: AggregateRef) -> Snapshot | None:
-        """As :meth:`SnapshotStore.load`."""
         rows = self._database.read(
             f"SELECT version, event_id, shape, state FROM {self._table}"
             " WHERE aggregate_id = %s AND aggregate = %s",
@@ -24,7 +23,6 @@ class PostgresSnapshotStore:
         return Snapshot(aggregate, *rows[0]) if rows else None
 
     def save(self, snapshot: Snapshot) -> None:
-        """As :meth:`SnapshotStore.save`."""
         with self._database.transaction() as connection:
             connection.execute(
                 f"INSERT INTO {self._table} VALUES (%s, %s, %s, %s, %s, %b)"

@@ -10,11 +10,12 @@ from uuid import UUID
 
 import msgspec
 
-from shop.backends.sqlite.query import microseconds
+from shop.backends.sqlite.query import HEAD
 from shop.eventsourcing.append import Kind, PreparedAppend, decide
 from shop.eventsourcing.errors import EventIdReusedError
 from shop.eventsourcing.event import AggregateRef
 from shop.eventsourcing.store import Commit
+from shop.eventsourcing.times import microseconds
 
 _ROWS_AT_ONCE = 400
 """Rows of one INSERT. SQLite allows a statement some 30,000 parameters."""
@@ -44,7 +45,7 @@ class Append(msgspec.Struct, frozen=True):
     new_kinds: Collection[Kind]
 
     @classmethod
-    def of(cls, prepared: PreparedAppend, new_kinds: Collection[Kind]) -> Append:
+    def of(cls, prepared: PreparedAppend, known_kinds: Collection[Kind]) -> Append:
         """Work out the columns, which needs no database."""
         commit = (prepared.commit_id.bytes, len(prepared.events), prepared.digest)
         rows: list[Row] = [
@@ -66,7 +67,7 @@ class Append(msgspec.Struct, frozen=True):
         ]
         if rows:
             rows[-1] = rows[-1][:-3] + commit
-        return cls(prepared, rows, new_kinds)
+        return cls(prepared, rows, prepared.kinds.difference(known_kinds))
 
 
 def append_all(
@@ -152,7 +153,7 @@ def _look(
     """The head, the versions of all aggregates concerned, and the commits that are known."""
     refs = {ref for append in appends for ref in append.expected}
     ids = {append.commit_id for append in appends}
-    [(head,)] = connection.execute("SELECT coalesce(max(position), 0) FROM events")
+    [(head,)] = connection.execute(HEAD)
     versions = {
         ref: connection.execute(_VERSION, (ref.id.bytes, ref.name)).fetchone()[0] for ref in refs
     }

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 from shop.backends.sqlite.errors import translated, translation
 from shop.backends.sqlite.opening import connect, open_file, roll_back
+from shop.eventsourcing.append import PATIENCE
 from shop.eventsourcing.errors import StoreClosedError, StoreError, StoreUnavailableError
 from shop.eventsourcing.group_commit import Entry, GroupCommit
 
@@ -27,8 +28,6 @@ Handler = Callable[[sqlite3.Connection, Sequence[W]], Sequence[T | Exception]]
 """Does several pieces of work in one transaction and gives the outcome of each: a result, or an
 error when that piece wrote nothing. What it raises undoes the whole transaction."""
 
-_PATIENCE = 1.0
-"""Seconds that writes under way have to end when the file is closed."""
 _LOOK = 1.0
 """Seconds from one look at whether the file is still there to the next."""
 
@@ -70,27 +69,10 @@ class Database:
         It fails alone: what it raises is raised here and undoes only its own changes. To that end
         it may run a second time, so it must have no effects outside the database.
         """
-        return cast("T", self.write_with(_run_each, work))
-
-    def write_with(
-        self,
-        handler: Handler[W, T],
-        work: W,
-        *,
-        at_once: Handler[W, T] | None = None,
-    ) -> T:
-        """As :meth:`write`, with the work of concurrent callers done by one call of ``handler``.
-
-        That is fewer statements than each alone would take. Each statement costs more than its
-        time: after it, the thread queues for the interpreter's lock.
-
-        ``at_once`` may do the same in a single statement, which is then a transaction of its own,
-        or else give no outcomes and leave the work to ``handler``.
-        """
-        [outcome] = self.write_each(handler, [work], at_once=at_once)
+        [outcome] = self.write_each(_run_each, [work])
         if isinstance(outcome, Exception):
             raise outcome
-        return outcome
+        return cast("T", outcome)
 
     def write_each(
         self,
@@ -99,7 +81,15 @@ class Database:
         *,
         at_once: Handler[W, T] | None = None,
     ) -> list[T | Exception]:
-        """As :meth:`write_with` for several works, in order; their results or errors."""
+        """As :meth:`write` for several works, in order; their results or errors.
+
+        The work of concurrent callers is done by one call of ``handler``, in fewer statements than
+        each alone would take. Each statement costs more than its time: after it, the thread queues
+        for the interpreter's lock.
+
+        ``at_once`` may do the same in a single statement, which is then a transaction of its own,
+        or else give no outcomes and leave the work to ``handler``.
+        """
         return self._group.submit_each([_Task(handler, work, at_once) for work in works])
 
     def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
@@ -140,7 +130,7 @@ class Database:
         They may wait for another process's lock, and so have a second for that. Those that need
         longer go on, with the file left open.
         """
-        done = self._group.close(_PATIENCE)
+        done = self._group.close(PATIENCE)
         self._closed = True
         self._close_readers()
         if done:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Self
 from uuid import UUID
 
 from msgspec import convert
@@ -21,8 +20,8 @@ from shop.backends.sqlite.append import (
     append_at_once,
 )
 from shop.backends.sqlite.database import Database
-from shop.backends.sqlite.query import plan, time_of
-from shop.eventsourcing.append import Kind, PreparedAppend, check_replicas, settle, settle_each
+from shop.backends.sqlite.query import HEAD, plan
+from shop.eventsourcing.append import Kind, PreparedAppend, check_replicas, settle_each
 from shop.eventsourcing.decoding import decode_rows
 from shop.eventsourcing.errors import (
     CommitInDoubtError,
@@ -30,15 +29,15 @@ from shop.eventsourcing.errors import (
     StoreError,
     StoreUnavailableError,
 )
-from shop.eventsourcing.event import AggregateRef, Event, EventData
+from shop.eventsourcing.event import Event, EventData
 from shop.eventsourcing.registry import Registry
-from shop.eventsourcing.store import Commit, NewCommit, Query, StoreInfo
+from shop.eventsourcing.store import Commit, EventStore, NewCommit, Query, StoreInfo
+from shop.eventsourcing.times import time_of
 
-_HEAD = "SELECT coalesce(max(position), 0) FROM events"
 _id_of = partial(convert, type=UUID)  # a third of the time that UUID(bytes=…) takes
 
 
-class SqliteEventStore:
+class SqliteEventStore(EventStore):
     """Events in a database file, which it closes with itself if it owns it."""
 
     def __init__(
@@ -50,20 +49,7 @@ class SqliteEventStore:
         self._identity = UUID(bytes=database.read("SELECT identity FROM store")[0][0])
         self._known_kinds: frozenset[Kind] = frozenset()
 
-    def append(
-        self,
-        events: Sequence[Event[EventData]],
-        *,
-        commit_id: UUID | None = None,
-        digest: bytes | None = None,
-        guards: Mapping[AggregateRef, int] | None = None,
-    ) -> Commit:
-        """As :meth:`EventStore.append`."""
-        new = NewCommit(events, commit_id, digest, guards)
-        return settle(new, self._prepared, self._append)
-
     def append_each(self, commits: Sequence[NewCommit]) -> list[Commit | Exception]:
-        """As :meth:`EventStore.append_each`."""
         return settle_each(commits, self._prepared, self._append)
 
     def _append(self, appends: Sequence[Append]) -> list[Commit | Exception]:
@@ -95,14 +81,10 @@ class SqliteEventStore:
             return reused
 
     def _prepared(self, commit: NewCommit) -> Append:
-        prepared = PreparedAppend.of(self._registry, commit)
-        return Append.of(prepared, prepared.kinds - self._known_kinds)
+        return Append.of(PreparedAppend.of(self._registry, commit), self._known_kinds)
 
     def read(self, query: Query = Query()) -> Iterator[Event[EventData]]:
-        """As :meth:`EventStore.read`. No lock or snapshot is held between two pages."""
-        return self._events(query)
-
-    def _events(self, query: Query) -> Iterator[Event[EventData]]:
+        """The matching events. No lock or snapshot is held between two pages."""
         page = plan(query, self._database.read)
         while page is not None:
             rows = self._database.read(page.sql, page.parameters)
@@ -110,15 +92,12 @@ class SqliteEventStore:
             page = page.next(rows)
 
     def head(self) -> int:
-        """As :meth:`EventStore.head`."""
-        return int(self._database.read(_HEAD)[0][0])
+        return int(self._database.read(HEAD)[0][0])
 
     def now(self) -> datetime:
-        """As :meth:`EventStore.now`. All processes that share a file share a machine."""
-        return datetime.now(UTC)
+        return datetime.now(UTC)  # all processes that share a file share a machine
 
     def find_commit(self, commit_id: UUID) -> Commit | None:
-        """As :meth:`EventStore.find_commit`."""
         rows = self._database.read(FIND_COMMIT, (commit_id.bytes,) * 2)
         if not rows:
             return None
@@ -126,7 +105,7 @@ class SqliteEventStore:
         return Commit(commit_id, first, last, digest, replayed=True)
 
     def commits(self, after: int = 0) -> Iterator[Commit]:
-        """As :meth:`EventStore.commits`. Those without events are read all at once."""
+        """The commits in order. Those without events are read all at once."""
         empty = deque(self._database.read(EMPTY_COMMITS, (after,)))
         while rows := self._database.read(COMMITS, (after,)):
             for row in rows:
@@ -137,7 +116,7 @@ class SqliteEventStore:
         yield from map(_commit_of, empty)
 
     def replicate(self, commits: Sequence[tuple[Commit, Sequence[Event[EventData]]]]) -> None:
-        """As :meth:`EventStore.replicate`, in one transaction."""
+        """Store another store's commits, all in one transaction."""
         appends = [
             self._prepared(NewCommit(events, commit.id, commit.digest))
             for commit, events in commits
@@ -149,20 +128,12 @@ class SqliteEventStore:
         self._database.write(write)
 
     def info(self) -> StoreInfo:
-        """As :meth:`EventStore.info`."""
         kinds = self._database.read("SELECT name, schema_version FROM event_kinds")
         return StoreInfo(self._identity, frozenset(kinds))
 
     def close(self) -> None:
-        """As :meth:`EventStore.close`."""
         if self._owns_database:
             self._database.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
 
 
 def _commit_of(row: tuple[bytes, int, int, bytes]) -> Commit:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from collections.abc import Sequence
 from typing import Any
@@ -11,51 +10,50 @@ from uuid import UUID
 import msgspec
 
 from shop.backends.sqlite.database import Database
-from shop.eventsourcing.errors import CheckpointMovedError, ProjectionError
+from shop.eventsourcing.errors import CheckpointMovedError
 from shop.eventsourcing.model import (
     Checkpoint,
     Collection,
     Filter,
     IndexValue,
+    ModelStore,
     Prepared,
     Reading,
     StoredModel,
+    check_filter,
 )
 
-_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _DISCARD_AT_ONCE = 1000
 _WRITE_AT_ONCE = 100
 
 
-class SqliteModelStore:
-    """Models and checkpoints in a database file, which it closes with itself if it owns it.
+class SqliteModelStore(ModelStore):
+    """Models and checkpoints in a database file that it does not own.
 
     A commit is one transaction.
     """
 
-    def __init__(self, database: Database, *, owns_database: bool = False) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._owns_database = owns_database
         self._prepared = Prepared()
 
     def prepare(self, collections: Sequence[Collection]) -> None:
-        """As :meth:`ModelStore.prepare`."""
-        statements = [
-            statement for collection in collections for statement in _definition(collection)
-        ]
+        objects = {
+            name: statement
+            for collection in collections
+            for name, statement in _definition(collection).items()
+        }
 
         def define(connection: sqlite3.Connection) -> None:
-            for statement in statements:
+            for statement in objects.values():
                 connection.execute(statement)
 
-        tables = {row[0] for row in self._database.read("SELECT name FROM sqlite_schema")}
-        needed = {name for collection in collections for name in _objects(collection)}
-        if not needed <= tables:
+        existing = self._database.read("SELECT name FROM sqlite_schema")
+        if not objects.keys() <= {name for (name,) in existing}:
             self._database.write(define)
         self._prepared.add(collections)
 
     def checkpoint(self, projection: str) -> Checkpoint | None:
-        """As :meth:`ModelStore.checkpoint`."""
         rows = self._database.read(
             "SELECT generation, position, shape, store FROM checkpoints WHERE projection = ?",
             (projection,),
@@ -68,7 +66,6 @@ class SqliteModelStore:
     def get(
         self, projection: str, collection: str, id: str, *, generation: int | None = None
     ) -> Reading[StoredModel | None]:
-        """As :meth:`ModelStore.get`."""
         found = self._select(projection, collection, generation, "m.id = ?", [id], "")
         return Reading(found.position, found.value[0] if found.value else None)
 
@@ -80,7 +77,7 @@ class SqliteModelStore:
         *,
         generation: int | None = None,
     ) -> Reading[list[StoredModel]]:
-        """As :meth:`ModelStore.find`."""
+        check_filter(collection, filter)
         conditions = [f"{_field(name)} IS ?" for name in filter.equal]
         parameters = [_as_json(value) for value in filter.equal.values()]
         if filter.ids is not None:
@@ -105,12 +102,11 @@ class SqliteModelStore:
         checkpoint: Checkpoint,
         models: Sequence[StoredModel] = (),
     ) -> None:
-        """As :meth:`ModelStore.commit`."""
         self._prepared.check(*{model.collection for model in models})
         self._database.write(lambda connection: _commit(connection, expected, checkpoint, models))
 
     def discard(self, collections: Sequence[str], generation: int) -> None:
-        """As :meth:`ModelStore.discard`, in small transactions: others can write in between."""
+        """Delete a generation in small transactions: others can write in between."""
         self._prepared.check(*collections)
         for collection in collections:
             statement = (
@@ -124,11 +120,6 @@ class SqliteModelStore:
 
             while self._database.write(delete):
                 pass
-
-    def close(self) -> None:
-        """As :meth:`ModelStore.close`."""
-        if self._owns_database:
-            self._database.close()
 
     def _select(
         self,
@@ -204,44 +195,29 @@ def _write(connection: sqlite3.Connection, generation: int, models: Sequence[Sto
         )
 
 
-def _definition(collection: Collection) -> list[str]:
+def _definition(collection: Collection) -> dict[str, str]:
+    """The table and the indexes of a collection: what makes each, by their names."""
     table = _table(collection.name)
-    statements = [
-        f"CREATE TABLE IF NOT EXISTS {table} (generation INTEGER NOT NULL, id TEXT NOT NULL,"
+    statements = {
+        table: f"CREATE TABLE IF NOT EXISTS {table} (generation INTEGER NOT NULL, id TEXT NOT NULL,"
         " rank INTEGER NOT NULL, position INTEGER NOT NULL, data TEXT NOT NULL,"
         " PRIMARY KEY (generation, id))",
-        f"CREATE INDEX IF NOT EXISTS {table}_in_order ON {table} (generation, rank, id)",
-    ]
-    statements += [
-        f"CREATE INDEX IF NOT EXISTS {_index(table, name)} ON {table}"
-        f" (generation, {_field(name)}, rank, id)"
-        for name in collection.indexes
-    ]
+    }
+    for name, indexed in (
+        ("in_order", "generation, rank, id"),
+        *((f"by_{i}", f"generation, {_field(i)}, rank, id") for i in collection.indexes),
+    ):
+        index = f"{table}_{name}"
+        statements[index] = f"CREATE INDEX IF NOT EXISTS {index} ON {table} ({indexed})"
     return statements
 
 
-def _objects(collection: Collection) -> list[str]:
-    table = _table(collection.name)
-    return [table, f"{table}_in_order", *(_index(table, name) for name in collection.indexes)]
-
-
 def _table(collection: str) -> str:
-    return f"model_{_checked(collection)}"
-
-
-def _index(table: str, field: str) -> str:
-    return f"{table}_by_{_checked(field)}"
+    return f"model_{collection}"
 
 
 def _field(name: str) -> str:
-    return f"json_extract(data, '$.{_checked(name)}')"
-
-
-def _checked(name: str) -> str:
-    """The name, which becomes a part of a statement."""
-    if not _NAME.fullmatch(name):
-        raise ProjectionError(f"{name!r} must consist of lower-case letters, digits and _")
-    return name
+    return f"json_extract(data, '$.{name}')"
 
 
 def _as_json(value: IndexValue) -> Any:

@@ -9,7 +9,6 @@ of its values is looked up in its index, which lies in the order of positions, a
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -18,6 +17,7 @@ from shop.eventsourcing.decoding import COLUMNS
 from shop.eventsourcing.ordinal import GREATEST
 from shop.eventsourcing.paging import Window
 from shop.eventsourcing.store import Query
+from shop.eventsourcing.times import microseconds
 
 Read = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
 """Runs a query and returns its rows."""
@@ -26,6 +26,9 @@ _MOST_VALUES = 100
 """A driving condition with more values than this is left to SQLite: a compound has its limits."""
 _MOST_KEYS = 10
 """The same for ids and aggregates: few events have each, so to sort them costs less than an arm."""
+
+HEAD = "SELECT coalesce(max(position), 0) FROM events"
+"""The last position, 0 in an empty log."""
 
 FROM_BASE64 = "from_base64"
 """The SQL function that connections must have: JSON knows no blobs."""
@@ -42,8 +45,6 @@ _POSITIONS_BETWEEN = """
 """
 _ID = ("id",)
 _STREAM = ("aggregate_id", "aggregate")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 class Condition(msgspec.Struct, frozen=True):
@@ -159,16 +160,6 @@ def plan(query: Query, read: Read) -> Page | None:
     )
 
 
-def microseconds(time: datetime) -> int:
-    """Since 1970-01-01 UTC, as times are stored."""
-    return (time - _EPOCH) // _MICROSECOND
-
-
-def time_of(microseconds: int) -> datetime:
-    """The time that is stored so. Exact, which a float of seconds is not for distant times."""
-    return _EPOCH + timedelta(0, 0, microseconds)
-
-
 def _choices(query: Query) -> list[Choice]:
     """The conditions on several values, the most selective first."""
     values = (
@@ -186,7 +177,7 @@ def _choices(query: Query) -> list[Choice]:
 
 
 def _up_to_head(to: int | None, read: Read) -> int:
-    head = int(read("SELECT coalesce(max(position), 0) FROM events", ())[0][0])
+    head = int(read(HEAD, ())[0][0])
     return head if to is None else min(to, head)
 
 

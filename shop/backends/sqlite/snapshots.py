@@ -6,17 +6,16 @@ from uuid import UUID
 
 from shop.backends.sqlite.database import Database
 from shop.eventsourcing.event import AggregateRef
-from shop.eventsourcing.snapshot import Snapshot
+from shop.eventsourcing.snapshot import Snapshot, SnapshotStore
 
 
-class SqliteSnapshotStore:
+class SqliteSnapshotStore(SnapshotStore):
     """The latest snapshot of each aggregate, in a database file that it does not own."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def load(self, aggregate: AggregateRef) -> Snapshot | None:
-        """As :meth:`SnapshotStore.load`."""
         rows = self._database.read(
             "SELECT version, event_id, shape, state FROM snapshots"
             " WHERE aggregate_id = ? AND aggregate = ?",
@@ -28,7 +27,6 @@ class SqliteSnapshotStore:
         return Snapshot(aggregate, version, UUID(bytes=event_id), shape, state)
 
     def save(self, snapshot: Snapshot) -> None:
-        """As :meth:`SnapshotStore.save`."""
         row = (
             snapshot.aggregate.id.bytes,
             snapshot.aggregate.name,
