@@ -34,7 +34,7 @@ def create_app(shop: Shop, *, long_waits: int = 2) -> Flask:
     app.before_request(check_loopback)
     app.after_request(_harden)
     register_commands(app, shop, waits)
-    register_batch(app, shop, most=max(1, long_waits))
+    register_batch(app, shop, max_batches=max(1, long_waits))
     reads = queries.READS + log.READS
     register_reads(app, reads, shop, waits)
     register_health(app, shop)
