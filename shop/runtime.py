@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 import msgspec
 from prometheus_client import CollectorRegistry
@@ -88,6 +88,21 @@ class Service(Protocol):
         ...
 
 
+class Duties(NamedTuple):
+    """What a process does of the shop's work itself, and what it watches other processes do."""
+
+    commands: CommandDispatcher
+    projections: Sequence[ProjectionRunner] = ()
+    workflows: Sequence[WorkflowRunner] = ()
+    worker: CommandWorker | None = None
+    """What carries out the commands of other processes."""
+    services: Sequence[Service] = ()
+    watched: Sequence[ModelProgress] = ()
+    """The progress of the read models that other processes keep."""
+    watched_workflows: Sequence[str] = ()
+    """The names of the workflows that run in other processes."""
+
+
 class Shop:
     """Everything that runs, in one object. Thread-safe, but for ``start`` and ``close``.
 
@@ -96,44 +111,39 @@ class Shop:
 
     def __init__(
         self,
+        duties: Duties,
         *,
         store: EventStore,
         models: ModelStore,
         bus: EventBus,
-        commands: CommandDispatcher,
         aggregates: Aggregates,
-        projections: Sequence[ProjectionRunner] = (),
-        watched: Sequence[ModelProgress] = (),
-        workflows: Sequence[WorkflowRunner] = (),
-        watched_workflows: Sequence[str] = (),
-        worker: CommandWorker | None = None,
         payment_deadline: float,
         metrics: CollectorRegistry,
         opening: Opening,
         on_close: Sequence[Callable[[], None]],
-        services: Sequence[Service] = (),
     ) -> None:
         self.store = store
         self.models = models
         self.bus = bus
-        self.commands = commands
+        self.commands = duties.commands
         self.aggregates = aggregates
-        self.projections = {runner.name: runner for runner in projections}
+        self.projections = {runner.name: runner for runner in duties.projections}
         """The projections that run in this process."""
         self.progress: dict[str, ModelProgress] = {
-            progress.projection.name: progress for progress in (*projections, *watched)
+            progress.projection.name: progress
+            for progress in (*duties.projections, *duties.watched)
         }
         """How far the read models are, those of projections elsewhere included."""
-        self._worker = worker
-        self.workflows = {runner.name: runner for runner in workflows}
+        self._worker = duties.worker
+        self.workflows = {runner.name: runner for runner in duties.workflows}
         """The workflows that run in this process."""
-        self._workflow_names = (*self.workflows, *watched_workflows)
+        self._workflow_names = (*self.workflows, *duties.watched_workflows)
         self.payment_deadline = payment_deadline
         """Seconds from placing an order to its cancellation when it is not paid."""
         self.metrics = metrics
         self._opening = opening
         self._on_close = on_close
-        self._services = services
+        self._services = duties.services
         self._ending = threading.Event()
         self._announced = 0.0
         self._closed = False
