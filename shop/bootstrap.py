@@ -167,12 +167,13 @@ def open_durable_subscription(
     from shop.backends.nats import DurableSubscription
 
     parts = NatsUrl.of(url)
+    assert parts.stream is not None, "the scheme was checked"
     with (
         _nats_connection(parts, echo=True) as connection,
         DurableSubscription(
             connection,
             registry,
-            parts.stream,
+            parts.stream.name,
             name,
             *names,
             prefix=parts.prefix,
@@ -310,40 +311,24 @@ def open_backend(url: str) -> Backend:
 
 def _services(url: str, store: EventStore, bus: EventBus, opened: ExitStack) -> list[Service]:
     """What a bus needs running beside it. ``opened`` gets what is to be closed in the end."""
-    if not url.startswith("nats+jetstream:"):
+    if url == "memory://":
         return []
-    from shop.backends.nats import Relay, StreamConfig
-
     parts = NatsUrl.of(url)
+    if parts.stream is None:
+        return []
+    from shop.backends.nats import Relay
+
     connection = _nats_connection(parts, echo=True)
     opened.callback(connection.close, 0.5)
-    stream = StreamConfig(
-        name=parts.stream,
-        storage=parts.storage,
-        replicas=parts.replicas,
-        max_age=parts.max_age,
-        max_bytes=parts.max_bytes,
-    )
     return [
-        Relay(connection, store, bus, stream, prefix=parts.prefix, timeout=parts.timeout),
+        Relay(connection, store, bus, parts.stream, prefix=parts.prefix, timeout=parts.timeout),
     ]
 
 
 def _nats_connection(url: NatsUrl, *, echo: bool) -> NatsConnection:
-    from shop.backends.nats import Access, NatsConnection
+    from shop.backends.nats import NatsConnection
 
-    access = Access(
-        servers=url.servers,
-        user=url.user,
-        password=url.password,
-        token=url.token,
-        nkey_seed_file=url.nkey_seed_file,
-        tls=url.tls,
-        tls_ca=url.tls_ca,
-        tls_cert=url.tls_cert,
-        tls_key=url.tls_key,
-    )
-    return NatsConnection(access, echo=echo, timeout=url.timeout)
+    return NatsConnection(url.access, echo=echo, timeout=url.timeout)
 
 
 def _memory(url: str) -> Backend:

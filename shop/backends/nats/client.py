@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -15,28 +14,10 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 
+from shop.backends.nats_settings import Access
 from shop.eventsourcing.errors import MessageTooLargeError
 
 Headers = Mapping[str, str]
-
-
-class Access(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the servers are, and by what they know us. Nothing of it is ever logged."""
-
-    servers: Sequence[str]
-    """Each ``HOST:PORT``; any of them will do."""
-    user: str | None = None
-    password: str | None = None
-    token: str | None = None
-    nkey_seed_file: Path | None = None
-    """A file with the seed of an NKey, that begins with ``SU``."""
-    tls: bool = False
-    """Refuse servers without TLS. One that demands TLS gets it in any case."""
-    tls_ca: Path | None = None
-    """A file of the authorities to trust instead of the system's."""
-    tls_cert: Path | None = None
-    """Our certificate, with its key in the same file unless ``tls_key`` names one."""
-    tls_key: Path | None = None
 
 
 class Message(msgspec.Struct, frozen=True):

@@ -20,7 +20,6 @@ from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 
 from shop.backends.nats.client import (
-    Access,
     Headers,
     Message,
     StrictClient,
@@ -31,6 +30,7 @@ from shop.backends.nats.client import (
 )
 from shop.backends.nats.inbox import Inbox
 from shop.backends.nats.loop import EventLoopThread
+from shop.backends.nats_settings import Access
 from shop.eventsourcing.errors import (
     BusClosedError,
     BusError,

@@ -18,6 +18,7 @@ from nats.js.errors import NotFoundError
 
 from shop.backends.nats.client import check_size
 from shop.backends.nats.connection import NatsConnection
+from shop.backends.nats_settings import StreamConfig
 from shop.eventsourcing.bus import BusStatus, EventBus
 from shop.eventsourcing.envelope import encode_event
 from shop.eventsourcing.errors import BusError, MessageTooLargeError, StoreError
@@ -32,18 +33,6 @@ POSITION = "Shop-Position"
 _BATCH = 500
 _BATCH_BYTES = 4 * 1024 * 1024
 _REMEDY = "delete the stream, or give the shop another prefix"
-
-
-class StreamConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What the stream is like. It is made so, and changed where it is not."""
-
-    name: str
-    storage: str = "file"
-    replicas: int = 1
-    max_age: float = 0.0
-    """Seconds after which a message is dropped; 0 for never."""
-    max_bytes: int = -1
-    """How large it grows before the oldest messages are dropped; -1 for as it likes."""
 
 
 class RelayError(BusError):
