@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import msgspec
@@ -22,14 +22,6 @@ from shop.drivers import (
 
 STORES = ("memory", "sqlite", "postgresql", "mongodb")
 BUSES = ("memory", "nats", "nats+jetstream")
-_FORMS = {
-    "memory": "memory://",
-    "sqlite": "sqlite:///PATH",
-    "postgresql": "postgresql://USER@HOST/DATABASE",
-    "mongodb": "mongodb://HOST/DATABASE",
-    "nats": "nats://HOST:4222",
-    "nats+jetstream": "nats+jetstream://HOST:4222",
-}
 _DATABASE_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})|%00")
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,30}")
@@ -58,22 +50,20 @@ def checked_url(text: str, schemes: Sequence[str]) -> str:
     Raises ``ValueError`` with what is wrong with it. The URL itself is not quoted as long as it is
     of no kind known here: anything in it might be a password.
     """
-    scheme, separator, rest = text.partition("://")
+    scheme, separator, _ = text.partition("://")
     if text != text.strip():
         raise ValueError("it has white space around it")
     if not separator or scheme not in schemes:
-        known = ", ".join(_FORMS[scheme] for scheme in schemes)
+        known = ", ".join(_KINDS[scheme].form for scheme in schemes)
         what = f"{scheme}://" if separator and scheme.isalpha() else "it"
         raise ValueError(f"{what} is no URL of a kind known here: {known}")
-    if scheme == "memory" and rest:
-        raise ValueError("it must be memory:// with nothing after it")
-    if scheme == "sqlite":
-        sqlite_path(text)
-    if scheme in {"postgresql", "mongodb"}:
-        DatabaseUrl.of(text)
-    if scheme in {"nats", "nats+jetstream"}:
-        NatsUrl.of(text)
+    _KINDS[scheme].check(text)
     return text
+
+
+def _check_memory(url: str) -> None:
+    if url != "memory://":
+        raise ValueError("it must be memory:// with nothing after it")
 
 
 def sqlite_path(url: str) -> Path:
@@ -128,7 +118,7 @@ class DatabaseUrl(msgspec.Struct, frozen=True):
             raise ValueError("it has a % or %00 that means nothing: write %25 for the character %")
         database = unquote(place.partition("/")[2])
         if not database:
-            raise ValueError(f"it names no database: {_FORMS[scheme]}")
+            raise ValueError(f"it names no database: {_KINDS[scheme].form}")
         if not _DATABASE_NAME.fullmatch(database):
             raise ValueError("the name of its database has other characters than A-Z a-z 0-9 _ -")
         parsers = dict(_DATABASE_PARAMETERS)
@@ -200,7 +190,7 @@ def _servers(scheme: str, text: str) -> list[str]:
     """The servers of a URL, each as ``HOST:PORT``."""
     servers = text.removesuffix("/").split(",")
     if not all(_SERVER.fullmatch(server) for server in servers):
-        raise ValueError(f"it must name servers, and nothing else: {_FORMS[scheme]}")
+        raise ValueError(f"it must name servers, and nothing else: {_KINDS[scheme].form}")
     servers = [s if re.search(r":\d+$", s) else f"{s}:4222" for s in servers]
     if not all(is_port(server.rpartition(":")[2]) for server in servers):
         raise ValueError("its port must be a number from 1 to 65535")
@@ -324,4 +314,21 @@ _STREAM_PARAMETERS: _Parsers = {
     "replicas": _number(1, 5),
     "max_age": _duration(10 * 365 * 86400),
     "max_bytes": _number(1, 2**63 - 1),
+}
+
+
+class _Kind(NamedTuple):
+    """The URLs of a scheme: what they look like, and what refuses those that do not."""
+
+    form: str
+    check: Callable[[str], object]
+
+
+_KINDS: Mapping[str, _Kind] = {
+    "memory": _Kind("memory://", _check_memory),
+    "sqlite": _Kind("sqlite:///PATH", sqlite_path),
+    "postgresql": _Kind("postgresql://USER@HOST/DATABASE", DatabaseUrl.of),
+    "mongodb": _Kind("mongodb://HOST/DATABASE", DatabaseUrl.of),
+    "nats": _Kind("nats://HOST:4222", NatsUrl.of),
+    "nats+jetstream": _Kind("nats+jetstream://HOST:4222", NatsUrl.of),
 }
