@@ -269,23 +269,27 @@ def _path(parameter: str, text: str) -> Path:
     return Path(text)
 
 
-def _number(least: int, most: int) -> Callable[[str, str], int]:
+def _number(minimum: int, maximum: int) -> Callable[[str, str], int]:
     def parse(parameter: str, text: str) -> int:
-        if not text.isdecimal() or not least <= int(text) <= most:
-            raise ValueError(f"its parameter {parameter} must be a number from {least} to {most}")
+        if not text.isdecimal() or not minimum <= int(text) <= maximum:
+            raise ValueError(
+                f"its parameter {parameter} must be a number from {minimum} to {maximum}"
+            )
         return int(text)
 
     return parse
 
 
-def _duration(most: float) -> Callable[[str, str], float]:
+def _duration(maximum: float) -> Callable[[str, str], float]:
     def parse(parameter: str, text: str) -> float:
         try:
             seconds = float(text)
         except ValueError:
             seconds = 0.0
-        if not 0.1 <= seconds <= most:
-            raise ValueError(f"its parameter {parameter} must be seconds, from 0.1 to {most:.0f}")
+        if not 0.1 <= seconds <= maximum:
+            raise ValueError(
+                f"its parameter {parameter} must be seconds, from 0.1 to {maximum:.0f}"
+            )
         return seconds
 
     return parse
