@@ -25,7 +25,7 @@ from shop.web.commands import (
 )
 from shop.web.errors import RETRY_AFTER, FieldError, Problem, problem_of
 from shop.web.fields import convert_payload, decode_json, field_errors
-from shop.web.lines import json_line
+from shop.web.json_lines import json_line
 from shop.web.shapes import Result
 
 NDJSON = "application/x-ndjson"

@@ -8,7 +8,7 @@ from flask import Flask, Response
 from shop.eventsourcing import Failure, FollowerState, TimerStatus
 from shop.runtime import Health, Shop
 from shop.web.errors import RETRY_AFTER
-from shop.web.lines import json_line
+from shop.web.json_lines import json_response
 
 
 class Liveness(msgspec.Struct, frozen=True):
@@ -108,4 +108,4 @@ def _lag(head: int | None, position: int) -> int | None:
 
 def _answer(value: msgspec.Struct, status: int) -> Response:
     headers = {"Cache-Control": "no-cache", **(RETRY_AFTER if status == 503 else {})}
-    return Response(json_line(value), status, headers, content_type="application/json")
+    return json_response(value, status, headers)
