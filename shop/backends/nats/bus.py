@@ -12,7 +12,7 @@ from functools import partial
 
 from nats.aio.client import Client
 
-from shop.backends.nats.client import Message, send
+from shop.backends.nats.client import Message, check_size
 from shop.backends.nats.connection import Listening, NatsConnection
 from shop.eventsourcing.bus import BusStatus, LocalBus, NamePatterns, Subscription
 from shop.eventsourcing.envelope import (
@@ -155,8 +155,10 @@ class NatsEventBus:
         try:
             while batch := self._next_batch():
                 for name, data in batch:
+                    subject = self._subject + name
                     try:
-                        await send(client, self._subject + name, data, None)
+                        check_size(client, subject, data)
+                        await client.publish(subject, data)
                         self._sent += 1
                     except MessageTooLargeError as error:
                         self._dropped += 1
