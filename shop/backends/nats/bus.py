@@ -198,8 +198,10 @@ class NatsEventBus:
             with self._lock:
                 if queue in self._group_queues:
                     self._group_queues.remove(queue)
-            for listening in listenings:
-                listening.close()
+                ends_with_connection = self._closed
+            if not ends_with_connection:
+                for listening in listenings:
+                    listening.close()
 
         queue = EventQueue(capacity, end)
         with self._lock:

@@ -63,7 +63,7 @@ class Listening:
         self._attached: tuple[Client, Subscription] | None = None
 
     def close(self) -> None:
-        """End it, also at the server if that can be reached; idempotent."""
+        """End it, and wait a few seconds at most for the server to know of it; idempotent."""
         self._connection.drop(self)
 
     async def attach(self, client: StrictClient) -> None:
@@ -197,6 +197,8 @@ class NatsConnection:
             if client is not None:
                 with suppress(nats.errors.Error, TimeoutError):
                     await listening.detach(client)
+                    # The server may still give a member of a group what comes before it knows.
+                    await client.flush(timeout=self._timeout)  # type: ignore[arg-type]  # a float will do
 
         with suppress(BusClosedError):
             self._run(remove(), timeout=self._timeout + 5)
