@@ -321,7 +321,15 @@ def _services(url: str, store: EventStore, bus: EventBus, opened: ExitStack) -> 
     connection = _nats_connection(parts, echo=True)
     opened.callback(connection.close, 0.5)
     return [
-        Relay(connection, store, bus, parts.stream, prefix=parts.prefix, timeout=parts.timeout),
+        Relay(
+            connection,
+            store,
+            bus,
+            parts.stream,
+            href="/events/{id}",
+            prefix=parts.prefix,
+            timeout=parts.timeout,
+        )
     ]
 
 

@@ -72,14 +72,20 @@ class Relay:
         bus: EventBus,
         stream: StreamConfig,
         *,
+        href: str,
         prefix: str = "shop",
         poll: float = 1.0,
         timeout: float = 5.0,
     ) -> None:
-        """``poll`` and ``timeout`` (of a batch) are in seconds."""
+        """``poll`` and ``timeout`` (of a batch) are in seconds.
+
+        ``href`` is where an event can be read, with ``{id}`` in the place of its id: an event that
+        is too large for a message goes without its data.
+        """
         self._connection = connection
         self._store = store
         self._stream = stream
+        self._href = href
         self._subject = f"{prefix}.events."
         self._poll = poll
         self._timeout = timeout
@@ -223,7 +229,7 @@ class Relay:
             except MessageTooLargeError as error:
                 logger.warning("relay: %s; it goes without its data", error)
                 self._shortened += 1
-                data = encode_event(event, omit_data=True)
+                data = encode_event(event, href=self._href.format(id=event.id))
                 check_size(client, subject, data, headers)
             size += len(data)
             messages.append((subject, data, headers))
