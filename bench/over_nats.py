@@ -92,7 +92,9 @@ def _relay(server: NatsServer, events: list[Event[EventData]]) -> float:
     name = f"b{uuid4().hex}"
     with NatsConnection(Access(servers=[server.address])) as connection:
         connection.wait_connected(10)
-        relay = Relay(connection, store, MemoryEventBus(), StreamConfig(name=name), prefix=name)
+        relay = Relay(
+            connection, store, MemoryEventBus(), StreamConfig(name=name), href="{id}", prefix=name
+        )
         began = time.perf_counter()
         relay.start()
         while relay.position < len(events):

@@ -1,4 +1,4 @@
-"""The composition root: from settings to a shop. The only place that names backends."""
+"""The composition root: from settings to a shop. Stores and buses are made only here."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from shop.projections.customer_order_history import CustomerOrderHistory
 from shop.projections.order_summary import OrderSummary
 from shop.projections.product_catalog import ProductCatalog
 from shop.projections.shop_stats import ShopStats
-from shop.runtime import Service, Shop
+from shop.runtime import Duties, Service, Shop
 from shop.urls import BUSES, STORES, DatabaseUrl, NatsUrl, checked_url, redacted, sqlite_path
 
 if TYPE_CHECKING:
@@ -167,12 +167,13 @@ def open_durable_subscription(
     from shop.backends.nats import DurableSubscription
 
     parts = NatsUrl.of(url)
+    assert parts.stream is not None, "the scheme was checked"
     with (
         _nats_connection(parts, echo=True) as connection,
         DurableSubscription(
             connection,
             registry,
-            parts.stream,
+            parts.stream.name,
             name,
             *names,
             prefix=parts.prefix,
@@ -215,53 +216,79 @@ def bootstrap(settings: Settings, *, threads: int = 8) -> Shop:
         opened.callback(bus.close)
         metrics = CollectorRegistry()
         published = PublishingStore(MeteredStore(store, metrics), bus)
-        aggregates = Aggregates(published, model_backend.snapshots)
-        requests = _requests(settings.event_bus, opened)
+        parts = _Parts(
+            published,
+            models,
+            bus,
+            Aggregates(published, model_backend.snapshots),
+            _requests(settings.event_bus, opened),
+        )
         if settings.role == "web":
-            assert requests is not None, "the role was checked"
-            return Shop(
-                store=published,
-                models=models,
-                bus=bus,
-                commands=RemoteCommandBus(requests, published, MODULES),
-                aggregates=aggregates,
-                watched=[ModelWatch(p, published, models, bus) for p in PROJECTIONS],
-                watched_workflows=[workflow.name for workflow in workflows(settings)],
-                payment_deadline=settings.payment_deadline,
-                metrics=metrics,
-                opening=opening,
-                on_close=[opened.pop_all().close],
-            )
-        commands = CommandBus(published, aggregates, MODULES)
-        projections = {p.name: ProjectionRunner(p, published, models, bus) for p in PROJECTIONS}
+            duties = _web_duties(settings, parts)
+        else:
+            services = _services(settings.event_bus, store, bus, opened)
+            duties = _worker_duties(settings, parts, services, threads)
         return Shop(
+            duties,
             store=published,
             models=models,
             bus=bus,
-            commands=commands,
-            aggregates=aggregates,
-            projections=list(projections.values()),
-            workflows=[
-                WorkflowRunner(
-                    workflow,
-                    events=published,
-                    models=models,
-                    bus=bus,
-                    aggregates=aggregates,
-                    commands=commands,
-                    listing=projections[WorkflowList.name],
-                )
-                for workflow in workflows(settings)
-            ],
-            worker=None
-            if requests is None
-            else CommandWorker(commands, published, requests, threads=threads),
+            aggregates=parts.aggregates,
             payment_deadline=settings.payment_deadline,
             metrics=metrics,
             opening=opening,
-            services=_services(settings.event_bus, store, bus, opened),
             on_close=[opened.pop_all().close],
         )
+
+
+class _Parts(NamedTuple):
+    """What a process of any role works with."""
+
+    store: EventStore
+    models: ModelStore
+    bus: EventBus
+    aggregates: Aggregates
+    requests: RequestBus | None
+    """``None`` where there are no other processes."""
+
+
+def _web_duties(settings: Settings, parts: _Parts) -> Duties:
+    """Everything is left to workers, and watched."""
+    assert parts.requests is not None, "the role was checked"
+    return Duties(
+        commands=RemoteCommandBus(parts.requests, parts.store, MODULES),
+        watched=[ModelWatch(p, parts.store, parts.models, parts.bus) for p in PROJECTIONS],
+        watched_workflows=[workflow.name for workflow in workflows(settings)],
+    )
+
+
+def _worker_duties(
+    settings: Settings, parts: _Parts, services: Sequence[Service], threads: int
+) -> Duties:
+    """Everything is done here; so are the commands of other processes, by so many threads."""
+    store, models, bus, aggregates, requests = parts
+    commands = CommandBus(store, aggregates, MODULES)
+    projections = {p.name: ProjectionRunner(p, store, models, bus) for p in PROJECTIONS}
+    return Duties(
+        commands=commands,
+        projections=list(projections.values()),
+        workflows=[
+            WorkflowRunner(
+                workflow,
+                events=store,
+                models=models,
+                bus=bus,
+                aggregates=aggregates,
+                commands=commands,
+                listing=projections[WorkflowList.name],
+            )
+            for workflow in workflows(settings)
+        ],
+        worker=None
+        if requests is None
+        else CommandWorker(commands, store, requests, threads=threads),
+        services=services,
+    )
 
 
 def _requests(url: str, opened: ExitStack) -> RequestBus | None:
@@ -284,40 +311,32 @@ def open_backend(url: str) -> Backend:
 
 def _services(url: str, store: EventStore, bus: EventBus, opened: ExitStack) -> list[Service]:
     """What a bus needs running beside it. ``opened`` gets what is to be closed in the end."""
-    if not url.startswith("nats+jetstream:"):
+    if url == "memory://":
         return []
-    from shop.backends.nats import Relay, StreamConfig
-
     parts = NatsUrl.of(url)
+    if parts.stream is None:
+        return []
+    from shop.backends.nats import Relay
+
     connection = _nats_connection(parts, echo=True)
     opened.callback(connection.close, 0.5)
-    stream = StreamConfig(
-        name=parts.stream,
-        storage=parts.storage,
-        replicas=parts.replicas,
-        max_age=parts.max_age,
-        max_bytes=parts.max_bytes,
-    )
     return [
-        Relay(connection, store, bus, stream, prefix=parts.prefix, timeout=parts.timeout),
+        Relay(
+            connection,
+            store,
+            bus,
+            parts.stream,
+            href="/events/{id}",
+            prefix=parts.prefix,
+            timeout=parts.timeout,
+        )
     ]
 
 
 def _nats_connection(url: NatsUrl, *, echo: bool) -> NatsConnection:
-    from shop.backends.nats import Access, NatsConnection
+    from shop.backends.nats import NatsConnection
 
-    access = Access(
-        servers=url.servers,
-        user=url.user,
-        password=url.password,
-        token=url.token,
-        nkey_seed_file=url.nkey_seed_file,
-        tls=url.tls,
-        tls_ca=url.tls_ca,
-        tls_cert=url.tls_cert,
-        tls_key=url.tls_key,
-    )
-    return NatsConnection(access, echo=echo, timeout=url.timeout)
+    return NatsConnection(url.access, echo=echo, timeout=url.timeout)
 
 
 def _memory(url: str) -> Backend:

@@ -13,7 +13,7 @@ from shop.urls import BUSES, STORES, checked_url, redacted
 
 ROLES = ("all", "web", "worker")
 
-_MOST_SECONDS = 10 * 366 * 24 * 3600  # so that what is due then has a date
+_MAX_SECONDS = 10 * 366 * 24 * 3600  # so that what is due then has a date
 
 
 class ConfigurationError(Exception):
@@ -118,8 +118,8 @@ def _positive_seconds(text: str) -> float:
         seconds = float(text)
     except ValueError:
         raise ValueError("it is no number of seconds, such as 1800") from None
-    if not 0 < seconds <= _MOST_SECONDS:
-        raise ValueError(f"it is no number of seconds from more than 0 to {_MOST_SECONDS}")
+    if not 0 < seconds <= _MAX_SECONDS:
+        raise ValueError(f"it is no number of seconds from more than 0 to {_MAX_SECONDS}")
     return seconds
 
 

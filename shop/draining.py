@@ -38,12 +38,12 @@ from waitress.task import WSGITask
 
 logger = logging.getLogger(__name__)
 
-LEAST = 0.2
-"""Seconds for which connections without a request may still send one. For as long, another SIGTERM
-counts as the same: make passes on what it gets, so that a signal for both comes twice."""
-MOST = 5.0
-"""Seconds after which requests that are still unanswered are given up."""
-TICK = 0.01
+MIN_DRAIN_SECONDS = 0.2
+"""How long connections without a request may still send one. For as long, another SIGTERM counts
+as the same: `make` forwards signals, so Ctrl-C on `make run` arrives twice."""
+MAX_DRAIN_SECONDS = 5.0
+"""After this time, requests that are still unanswered are given up."""
+LOOK_INTERVAL = 0.01
 """Seconds between two looks at what is left to do."""
 
 
@@ -52,7 +52,7 @@ def stop_on_signals(on_stop: Callable[[], None]) -> None:
 
     In a waitress server ``on_stop`` is then called, connections are refused from then on, and the
     requests under way are answered before the server's ``run`` returns, within about
-    ``MOST`` seconds. Outside a server the signal raises ``SystemExit(0)``. Call it in the main
+    ``MAX_DRAIN_SECONDS``. Outside a server the signal raises ``SystemExit(0)``. Call it in the main
     thread; it works where the signals were inherited ignored, too, but for SIGHUP: ``nohup`` means
     it. Of a terminal that is closed several may come: further ones count for nothing.
     """
@@ -61,7 +61,7 @@ def stop_on_signals(on_stop: Callable[[], None]) -> None:
         sockets = _sockets_of_loop(frame)
         servers = [s for s in sockets.values() if isinstance(s, BaseWSGIServer)]
         repeated = signal.SIG_IGN if servers and signum == signal.SIGTERM else signal.SIG_DFL
-        signal.signal(signal.SIGTERM, repeated)  # ignored for the moment: see LEAST
+        signal.signal(signal.SIGTERM, repeated)  # ignored for the moment: see MIN_DRAIN_SECONDS
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         if not servers:
@@ -69,7 +69,7 @@ def stop_on_signals(on_stop: Callable[[], None]) -> None:
         # No more than this: the signal may have come in the middle of anything.
         sockets[_Drain.KEY] = _Drain(sockets, servers, on_stop, signal.Signals(signum).name)
         signal.signal(signal.SIGALRM, lambda *_: servers[0].pull_trigger())
-        signal.setitimer(signal.ITIMER_REAL, TICK, TICK)
+        signal.setitimer(signal.ITIMER_REAL, LOOK_INTERVAL, LOOK_INTERVAL)
 
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
@@ -116,10 +116,10 @@ class _Drain:
                 _hold_off_connections(server.socket)
             # Not here, where the loop is about to wait for these sockets, but right after.
             self._servers[0].trigger.pull_trigger(self._stop_listening)
-        elif now - self._began >= LEAST:
+        elif now - self._began >= MIN_DRAIN_SECONDS:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             unanswered = self._unanswered()
-            if not unanswered or now - self._began >= MOST:
+            if not unanswered or now - self._began >= MAX_DRAIN_SECONDS:
                 self._end_loop(unanswered)
         for channel in self._channels():
             _make_last(channel)
@@ -139,9 +139,9 @@ class _Drain:
         """Accept who is waiting, then close the sockets."""
         for server in self._servers:
             # select() cannot take file descriptors from 1024 on.
-            most = sys.maxsize if server.adj.asyncore_use_poll else 1000
+            max_sockets = sys.maxsize if server.adj.asyncore_use_poll else 1000
             accepted = -1
-            while accepted < len(self._sockets) < most:
+            while accepted < len(self._sockets) < max_sockets:
                 accepted = len(self._sockets)
                 server.handle_accept()
             wasyncore.dispatcher.close(server)  # server.close() would close the trigger as well
@@ -160,7 +160,9 @@ class _Drain:
     def _end_loop(self, unanswered: int) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
         if unanswered:
-            logger.warning("stopping with %d requests unanswered after %g s", unanswered, MOST)
+            logger.warning(
+                "stopping with %d requests unanswered after %g s", unanswered, MAX_DRAIN_SECONDS
+            )
             # waitress would wait another five seconds for these threads.
             self._servers[0].task_dispatcher.threads.clear()
         raise SystemExit(0)

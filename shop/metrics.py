@@ -77,7 +77,9 @@ class ShopCollector(Collector):
             if health.head is not None:
                 lag_events.add_metric(labels, max(0, health.head - projection.position))
             with suppress(StoreError):
-                lag_seconds.add_metric(labels, self._shop.lag(projection.name, projection.position))
+                lag_seconds.add_metric(
+                    labels, self._shop.lag_seconds(projection.name, projection.position)
+                )
         if health.head is not None:
             yield GaugeMetricFamily("shop_head", "The last position of the log", health.head)
         yield from (position, lag_events, lag_seconds, failed)

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 import msgspec
 from prometheus_client import CollectorRegistry
@@ -40,20 +40,18 @@ from shop.opening import Opening
 
 logger = logging.getLogger(__name__)
 
-STOPPING = 7.0
-"""Seconds that the threads have to end, from the announcement of the end on."""
-LEAST = 1.0
-"""Seconds that they have at least, however long it is since that."""
-LATE = 10.0
-"""Seconds after which read models that other processes keep should have an event."""
+SHUTDOWN_SECONDS = 7.0
+"""How long the threads have to end, from ``begin_shutdown`` on."""
+MIN_CLOSE_SECONDS = 1.0
+"""How long they have from ``close`` on at least."""
+MAX_LAG_SECONDS = 10.0
+"""How late the read models that other processes keep may be."""
 
 
 class Health(msgspec.Struct, frozen=True):
     """Whether the shop can do its work.
 
-    ``problems`` has a line for each thing that keeps it from that, ``degraded`` one for each that
-    does not: it is slower meanwhile, others do not hear of it, read models that other processes
-    keep are late, or a workflow is parked and waits for somebody to look at it.
+    It can unless there are ``problems``; what makes it ``degraded`` does not keep it from its work.
     """
 
     ready: bool
@@ -64,8 +62,10 @@ class Health(msgspec.Struct, frozen=True):
     parked: Mapping[str, int] | None
     """How many instances of each workflow are parked; ``None`` when that cannot be read."""
     problems: tuple[str, ...]
+    """A line for each thing that keeps it from its work."""
     degraded: tuple[str, ...] = ()
-    """What does not work at the moment, while the rest does: it is ready all the same."""
+    """A line for each thing that does not: the bus is away, no worker answers, the read models that
+    other processes keep are late, or a workflow is parked and waits for somebody to look at it."""
 
 
 class Service(Protocol):
@@ -88,6 +88,21 @@ class Service(Protocol):
         ...
 
 
+class Duties(NamedTuple):
+    """What a process does of the shop's work itself, and what it watches other processes do."""
+
+    commands: CommandDispatcher
+    projections: Sequence[ProjectionRunner] = ()
+    workflows: Sequence[WorkflowRunner] = ()
+    worker: CommandWorker | None = None
+    """What carries out the commands of other processes."""
+    services: Sequence[Service] = ()
+    watched: Sequence[ModelProgress] = ()
+    """The progress of the read models that other processes keep."""
+    watched_workflows: Sequence[str] = ()
+    """The names of the workflows that run in other processes."""
+
+
 class Shop:
     """Everything that runs, in one object. Thread-safe, but for ``start`` and ``close``.
 
@@ -96,46 +111,41 @@ class Shop:
 
     def __init__(
         self,
+        duties: Duties,
         *,
         store: EventStore,
         models: ModelStore,
         bus: EventBus,
-        commands: CommandDispatcher,
         aggregates: Aggregates,
-        projections: Sequence[ProjectionRunner] = (),
-        watched: Sequence[ModelProgress] = (),
-        workflows: Sequence[WorkflowRunner] = (),
-        watched_workflows: Sequence[str] = (),
-        worker: CommandWorker | None = None,
         payment_deadline: float,
         metrics: CollectorRegistry,
         opening: Opening,
         on_close: Sequence[Callable[[], None]],
-        services: Sequence[Service] = (),
     ) -> None:
         self.store = store
         self.models = models
         self.bus = bus
-        self.commands = commands
+        self.commands = duties.commands
         self.aggregates = aggregates
-        self.projections = {runner.name: runner for runner in projections}
+        self.projections = {runner.name: runner for runner in duties.projections}
         """The projections that run in this process."""
         self.progress: dict[str, ModelProgress] = {
-            progress.projection.name: progress for progress in (*projections, *watched)
+            progress.projection.name: progress
+            for progress in (*duties.projections, *duties.watched)
         }
         """How far the read models are, those of projections elsewhere included."""
-        self._worker = worker
-        self.workflows = {runner.name: runner for runner in workflows}
+        self._worker = duties.worker
+        self.workflows = {runner.name: runner for runner in duties.workflows}
         """The workflows that run in this process."""
-        self._workflow_names = (*self.workflows, *watched_workflows)
+        self._workflow_names = (*self.workflows, *duties.watched_workflows)
         self.payment_deadline = payment_deadline
         """Seconds from placing an order to its cancellation when it is not paid."""
         self.metrics = metrics
         self._opening = opening
         self._on_close = on_close
-        self._services = services
+        self._services = duties.services
         self._ending = threading.Event()
-        self._announced = 0.0
+        self._shutdown_began = 0.0
         self._closed = False
 
     def start(self) -> None:
@@ -145,17 +155,17 @@ class Shop:
     def close(self) -> None:
         """Stop the threads at a batch boundary, then close bus and stores; idempotent.
 
-        All of it is over ten seconds after the end was announced, which ``close`` does where
-        nobody did before. Threads that need longer are logged and left behind.
+        All of it is over ten seconds after the shutdown began, which ``close`` begins unless it has
+        begun already. Threads that need longer are logged and left behind.
         """
         if self._closed:
             return
         self._closed = True
-        self.end_waits()
+        self.begin_shutdown()
         threads = self._threads()
         for thread in threads:
             thread.stop()
-        until = max(self._announced + STOPPING, time.monotonic() + LEAST)
+        until = max(self._shutdown_began + SHUTDOWN_SECONDS, time.monotonic() + MIN_CLOSE_SECONDS)
         for end in (self._opening, *([self._worker] if self._worker else []), *threads):
             end.close(max(0.0, until - time.monotonic()))
         for close in self._on_close:
@@ -192,16 +202,16 @@ class Shop:
 
     @property
     def ending(self) -> bool:
-        """Whether :meth:`end_waits` or :meth:`close` was called: no new work is wanted."""
+        """Whether :meth:`begin_shutdown` or :meth:`close` was called: no new work is wanted."""
         return self._ending.is_set()
 
-    def end_waits(self) -> None:
-        """Announce the end: nobody waits for read models any more, and ``health`` says not ready.
+    def begin_shutdown(self) -> None:
+        """End all waits for read models, take no more commands of others, and be not ready.
 
         What is under way is still carried out, until ``close``. Any thread may call it; idempotent.
         """
         if not self._ending.is_set():
-            self._announced = time.monotonic()
+            self._shutdown_began = time.monotonic()
             self._ending.set()
         for progress in self.progress.values():
             progress.end_waits()
@@ -285,8 +295,8 @@ class Shop:
                 return
             filter = msgspec.structs.replace(filter, after=page[-1].key)
 
-    def lag(self, projection: str, position: int) -> float:
-        """The age in seconds of the oldest event that models at a position lack, 0 without one.
+    def lag_seconds(self, projection: str, position: int) -> float:
+        """The age of the oldest event that models at a position lack, 0 without one.
 
         Raises what the store raises.
         """
@@ -300,8 +310,8 @@ class Shop:
         """What other processes should have done: their failures are in their logs alone."""
         for status in statuses:
             if status.state is FollowerState.ELSEWHERE:
-                lag = self.lag(status.name, status.position)
-                if lag > LATE:
+                lag = self.lag_seconds(status.name, status.position)
+                if lag > MAX_LAG_SECONDS:
                     yield (
                         f"projection {status.name} lacks an event that is {lag:.0f} s old: the"
                         " workers are busy, down or failing, see their logs"

@@ -63,7 +63,7 @@ def _start(settings: Settings, threads: int) -> Shop:
     logger.info("starting in %s with %s", Path.cwd(), ", ".join(settings.lines()))
     with clear_failures():
         shop = bootstrap(settings, threads=threads)
-    at_stop.callback(shop.end_waits)
+    at_stop.callback(shop.begin_shutdown)
     atexit.register(_close, shop)
     shop.start()
     return shop

@@ -6,11 +6,12 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import msgspec
 
+from shop.backends.nats_settings import Access, StreamConfig
 from shop.drivers import (
     check_mongodb,
     check_postgresql,
@@ -21,14 +22,6 @@ from shop.drivers import (
 
 STORES = ("memory", "sqlite", "postgresql", "mongodb")
 BUSES = ("memory", "nats", "nats+jetstream")
-_FORMS = {
-    "memory": "memory://",
-    "sqlite": "sqlite:///PATH",
-    "postgresql": "postgresql://USER@HOST/DATABASE",
-    "mongodb": "mongodb://HOST/DATABASE",
-    "nats": "nats://HOST:4222",
-    "nats+jetstream": "nats+jetstream://HOST:4222",
-}
 _DATABASE_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})|%00")
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,30}")
@@ -57,22 +50,20 @@ def checked_url(text: str, schemes: Sequence[str]) -> str:
     Raises ``ValueError`` with what is wrong with it. The URL itself is not quoted as long as it is
     of no kind known here: anything in it might be a password.
     """
-    scheme, separator, rest = text.partition("://")
+    scheme, separator, _ = text.partition("://")
     if text != text.strip():
         raise ValueError("it has white space around it")
     if not separator or scheme not in schemes:
-        known = ", ".join(_FORMS[scheme] for scheme in schemes)
+        known = ", ".join(_KINDS[scheme].form for scheme in schemes)
         what = f"{scheme}://" if separator and scheme.isalpha() else "it"
         raise ValueError(f"{what} is no URL of a kind known here: {known}")
-    if scheme == "memory" and rest:
-        raise ValueError("it must be memory:// with nothing after it")
-    if scheme == "sqlite":
-        sqlite_path(text)
-    if scheme in {"postgresql", "mongodb"}:
-        DatabaseUrl.of(text)
-    if scheme in {"nats", "nats+jetstream"}:
-        NatsUrl.of(text)
+    _KINDS[scheme].check(text)
     return text
+
+
+def _check_memory(url: str) -> None:
+    if url != "memory://":
+        raise ValueError("it must be memory:// with nothing after it")
 
 
 def sqlite_path(url: str) -> Path:
@@ -127,7 +118,7 @@ class DatabaseUrl(msgspec.Struct, frozen=True):
             raise ValueError("it has a % or %00 that means nothing: write %25 for the character %")
         database = unquote(place.partition("/")[2])
         if not database:
-            raise ValueError(f"it names no database: {_FORMS[scheme]}")
+            raise ValueError(f"it names no database: {_KINDS[scheme].form}")
         if not _DATABASE_NAME.fullmatch(database):
             raise ValueError("the name of its database has other characters than A-Z a-z 0-9 _ -")
         parsers = dict(_DATABASE_PARAMETERS)
@@ -150,30 +141,13 @@ class DatabaseUrl(msgspec.Struct, frozen=True):
 class NatsUrl(msgspec.Struct, frozen=True):
     """A URL of NATS servers, taken apart."""
 
-    jetstream: bool
-    servers: tuple[str, ...]
-    """Each ``HOST:PORT``, of one cluster."""
-    user: str | None = None
-    password: str | None = None
-    token: str | None = None
-    nkey_seed_file: Path | None = None
-    tls: bool = False
-    """Whether a server without TLS is refused; set by any of the three that follow."""
-    tls_ca: Path | None = None
-    tls_cert: Path | None = None
-    tls_key: Path | None = None
+    access: Access
+    stream: StreamConfig | None = None
+    """The stream that the log goes to, ``<prefix>_events`` by default, the dots as ``_``."""
     prefix: str = "shop"
     """What all subjects begin with."""
     timeout: float = 5.0
     """Seconds that a server may take to answer."""
-    stream: str = ""
-    """The name of the stream, ``<prefix>_events`` by default, its dots as ``_``."""
-    storage: str = "file"
-    replicas: int = 1
-    max_age: float = 0.0
-    """Seconds after which the stream drops a message, never by default."""
-    max_bytes: int = -1
-    """How large the stream grows before it drops its oldest messages, as it likes by default."""
 
     @classmethod
     def of(cls, url: str) -> NatsUrl:
@@ -185,36 +159,57 @@ class NatsUrl(msgspec.Struct, frozen=True):
             raise ValueError("special characters in it must be written as in %20, %2F and %40")
         if "@" in credentials:
             raise ValueError("it must have user and password once, before the first server")
-        servers = place.removesuffix("/").split(",")
-        if not all(_SERVER.fullmatch(server) for server in servers):
-            raise ValueError(f"it must name servers, and nothing else: {_FORMS[scheme]}")
-        ports = [server.rpartition(":")[2] for server in servers if re.search(r":\d+$", server)]
-        if not all(map(is_port, ports)):
-            raise ValueError("its port must be a number from 1 to 65535")
+        servers = _servers(scheme, place)
         jetstream = scheme == "nats+jetstream"
-        parsers = {**_NATS_PARAMETERS, **(_STREAM_PARAMETERS if jetstream else {})}
+        parsers = {**_ACCESS_PARAMETERS, **_NATS_PARAMETERS}
+        if jetstream:
+            parsers |= _STREAM_PARAMETERS
         values, others = _parameters(query, parsers)
         if others:
             raise ValueError(_unknown(others[0], query, parsers))
-        if "tls_key" in values and "tls_cert" not in values:
+        access = _among(values, _ACCESS_PARAMETERS)
+        if "tls_key" in access and "tls_cert" not in access:
             raise ValueError("its parameter tls_key needs tls_cert")
-        if not {"tls_ca", "tls_cert"}.isdisjoint(values):
-            values["tls"] = True
-        first, colon, second = credentials.partition(":")
-        if at and not (first and (second or not colon)):
-            raise ValueError("it must have a user and a password, or a token, before the @")
-        if colon:
-            values |= {"user": unquote(first), "password": unquote(second)}
-        elif at:
-            values["token"] = unquote(first)
-        if at and "nkey_seed_file" in values:
-            raise ValueError("it has an NKey and something before the @: one of the two will do")
-        values.setdefault("stream", values.get("prefix", "shop").replace(".", "_") + "_events")
-        return cls(
-            jetstream,
-            tuple(s if re.search(r":\d+$", s) else f"{s}:4222" for s in servers),
-            **values,
-        )
+        if not {"tls_ca", "tls_cert"}.isdisjoint(access):
+            access["tls"] = True
+        if at:
+            access |= _credentials(credentials)
+            if "nkey_seed_file" in access:
+                raise ValueError(
+                    "it has an NKey and something before the @: one of the two will do"
+                )
+        stream = None
+        if jetstream:
+            default = values.get("prefix", "shop").replace(".", "_") + "_events"
+            name = values.pop("stream", default)
+            stream = StreamConfig(name=name, **_among(values, _STREAM_PARAMETERS))
+        return cls(Access(servers=servers, **access), stream, **_among(values, _NATS_PARAMETERS))
+
+
+def _servers(scheme: str, text: str) -> list[str]:
+    """The servers of a URL, each as ``HOST:PORT``."""
+    servers = text.removesuffix("/").split(",")
+    if not all(_SERVER.fullmatch(server) for server in servers):
+        raise ValueError(f"it must name servers, and nothing else: {_KINDS[scheme].form}")
+    servers = [s if re.search(r":\d+$", s) else f"{s}:4222" for s in servers]
+    if not all(is_port(server.rpartition(":")[2]) for server in servers):
+        raise ValueError("its port must be a number from 1 to 65535")
+    return servers
+
+
+def _credentials(text: str) -> dict[str, str]:
+    """User and password, or the token, that stand before the @."""
+    first, colon, second = text.partition(":")
+    if not first or (colon and not second):
+        raise ValueError("it must have a user and a password, or a token, before the @")
+    if colon:
+        return {"user": unquote(first), "password": unquote(second)}
+    return {"token": unquote(first)}
+
+
+def _among(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """The values that have one of these names."""
+    return {name: values[name] for name in names if name in values}
 
 
 _Parsers = Mapping[str, Callable[[str, str], Any]]
@@ -274,23 +269,27 @@ def _path(parameter: str, text: str) -> Path:
     return Path(text)
 
 
-def _number(least: int, most: int) -> Callable[[str, str], int]:
+def _number(minimum: int, maximum: int) -> Callable[[str, str], int]:
     def parse(parameter: str, text: str) -> int:
-        if not text.isdecimal() or not least <= int(text) <= most:
-            raise ValueError(f"its parameter {parameter} must be a number from {least} to {most}")
+        if not text.isdecimal() or not minimum <= int(text) <= maximum:
+            raise ValueError(
+                f"its parameter {parameter} must be a number from {minimum} to {maximum}"
+            )
         return int(text)
 
     return parse
 
 
-def _duration(most: float) -> Callable[[str, str], float]:
+def _duration(maximum: float) -> Callable[[str, str], float]:
     def parse(parameter: str, text: str) -> float:
         try:
             seconds = float(text)
         except ValueError:
             seconds = 0.0
-        if not 0.1 <= seconds <= most:
-            raise ValueError(f"its parameter {parameter} must be seconds, from 0.1 to {most:.0f}")
+        if not 0.1 <= seconds <= maximum:
+            raise ValueError(
+                f"its parameter {parameter} must be seconds, from 0.1 to {maximum:.0f}"
+            )
         return seconds
 
     return parse
@@ -302,12 +301,14 @@ _DATABASE_PARAMETERS: _Parsers = {
     "pool_size": _number(2, 1000),
     "timeout": _duration(3600),
 }
-_NATS_PARAMETERS: _Parsers = {
+_ACCESS_PARAMETERS: _Parsers = {
     "nkey_seed_file": _path,
     "tls": _switch,
     "tls_ca": _path,
     "tls_cert": _path,
     "tls_key": _path,
+}
+_NATS_PARAMETERS: _Parsers = {
     "prefix": _matching(_SUBJECT, "words of letters, digits, _ and -, joined by dots"),
     "timeout": _duration(3600),
 }
@@ -317,4 +318,21 @@ _STREAM_PARAMETERS: _Parsers = {
     "replicas": _number(1, 5),
     "max_age": _duration(10 * 365 * 86400),
     "max_bytes": _number(1, 2**63 - 1),
+}
+
+
+class _Kind(NamedTuple):
+    """The URLs of a scheme: what they look like, and what refuses those that do not."""
+
+    form: str
+    check: Callable[[str], object]
+
+
+_KINDS: Mapping[str, _Kind] = {
+    "memory": _Kind("memory://", _check_memory),
+    "sqlite": _Kind("sqlite:///PATH", sqlite_path),
+    "postgresql": _Kind("postgresql://USER@HOST/DATABASE", DatabaseUrl.of),
+    "mongodb": _Kind("mongodb://HOST/DATABASE", DatabaseUrl.of),
+    "nats": _Kind("nats://HOST:4222", NatsUrl.of),
+    "nats+jetstream": _Kind("nats+jetstream://HOST:4222", NatsUrl.of),
 }

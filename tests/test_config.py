@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from shop.backends.nats_settings import Access, StreamConfig
 from shop.config import ConfigurationError, Settings
 from shop.process import LineFormatter
 from shop.urls import DatabaseUrl, NatsUrl, redacted, sqlite_path
@@ -342,7 +343,7 @@ def test_a_bus_url_that_is_nearly_right_is_refused_with_what_is_wrong(
 
 def test_a_nats_url_names_servers_of_one_cluster_and_has_defaults_for_the_rest() -> None:
     assert NatsUrl.of("nats://one,[::1]:4333") == NatsUrl(
-        jetstream=False, servers=("one:4222", "[::1]:4333"), stream="shop_events"
+        Access(servers=["one:4222", "[::1]:4333"])
     )
 
 
@@ -354,8 +355,9 @@ def test_a_nats_url_may_have_a_user_with_a_password_or_a_token(
     before: str, user: str | None, password: str | None, token: str | None
 ) -> None:
     url = NatsUrl.of(f"nats://{before}a:4222,b:4222")
-    assert url.servers == ("a:4222", "b:4222")
-    assert (url.user, url.password, url.token) == (user, password, token)
+    assert url.access == Access(
+        servers=["a:4222", "b:4222"], user=user, password=password, token=token
+    )
 
 
 def test_a_nats_url_has_parameters_for_access_and_for_the_stream() -> None:
@@ -365,20 +367,23 @@ def test_a_nats_url_has_parameters_for_access_and_for_the_stream() -> None:
     )
     assert Settings.from_env({"SHOP_EVENT_BUS": url}).event_bus == url
     assert NatsUrl.of(url) == NatsUrl(
-        jetstream=True,
-        servers=("a:4222",),
-        nkey_seed_file=Path("/run/nk"),
-        tls=True,
-        tls_ca=Path("ca.pem"),
-        tls_cert=Path("c.pem"),
-        tls_key=Path("k.pem"),
+        Access(
+            servers=["a:4222"],
+            nkey_seed_file=Path("/run/nk"),
+            tls=True,
+            tls_ca=Path("ca.pem"),
+            tls_cert=Path("c.pem"),
+            tls_key=Path("k.pem"),
+        ),
+        StreamConfig(
+            name="eu_shop_events",
+            storage="memory",
+            replicas=3,
+            max_age=60,
+            max_bytes=1_000_000,
+        ),
         prefix="eu.shop",
         timeout=2.5,
-        stream="eu_shop_events",
-        storage="memory",
-        replicas=3,
-        max_age=60,
-        max_bytes=1_000_000,
     )
 
 

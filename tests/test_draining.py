@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from shop.draining import LEAST
+from shop.draining import MIN_DRAIN_SECONDS
 from tests.servers import (
     ServerProcess,
     ask,
@@ -80,7 +80,7 @@ def stop(server: ServerProcess, number: signal.Signals = signal.SIGTERM) -> None
 def goes_on(server: ServerProcess) -> bool:
     """Whether the server goes on for longer than it would without anything left to do."""
     try:
-        server.process.wait(5 * LEAST)
+        server.process.wait(5 * MIN_DRAIN_SECONDS)
     except subprocess.TimeoutExpired:
         return True
     return False

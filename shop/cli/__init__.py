@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from shop import __version__
-from shop.cli import events, models, moving, serve, workflows
+from shop.cli import events, models, serve, transfer, workflows
 from shop.config import Settings
 from shop.process import EXIT_FAILED, clear_failures, fail, log_to_stderr
 from shop.urls import redacted, sqlite_path
@@ -80,7 +80,7 @@ def parser() -> argparse.ArgumentParser:
     serve.add_to(commands)
     events.add_to(commands)
     models.add_to(commands)
-    moving.add_to(commands)
+    transfer.add_to(commands)
     workflows.add_to(commands)
     config = commands.add_parser(
         "config",

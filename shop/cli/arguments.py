@@ -7,6 +7,7 @@ import socket
 from typing import TypeAlias
 
 from shop.config import read_value
+from shop.eventsourcing.ordinal import GREATEST
 from shop.urls import STORES, checked_url
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -24,7 +25,7 @@ def positive(text: str) -> int:
 def position(text: str) -> int:
     """A position in the log; 0 is before the first event."""
     number = int(text)
-    if not 0 <= number < 2**63:
+    if not 0 <= number <= GREATEST:
         raise argparse.ArgumentTypeError(f"{text} is no position")
     return number
 

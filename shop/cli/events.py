@@ -13,7 +13,7 @@ import msgspec
 
 from shop.bootstrap import MODULES, event_registry, open_event_store
 from shop.cli.arguments import Commands, position, positive
-from shop.cli.looking import settings_of
+from shop.cli.existing import settings_of
 from shop.eventsourcing import Query
 from shop.eventsourcing.envelope import event_schemas
 from shop.eventsourcing.module import aggregate_classes

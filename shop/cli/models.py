@@ -8,7 +8,7 @@ from contextlib import closing
 
 from shop.bootstrap import bootstrap
 from shop.cli.arguments import Commands
-from shop.cli.looking import settings_of
+from shop.cli.existing import settings_of
 from shop.cli.progress import progress
 from shop.eventsourcing import CheckpointMovedError, Difference, ProjectionError, Query, Shadow
 from shop.process import EXIT_FAILED, EXIT_MISUSED, fail

@@ -12,7 +12,7 @@ import msgspec
 
 from shop.bootstrap import bootstrap
 from shop.cli.arguments import Commands
-from shop.cli.looking import settings_of
+from shop.cli.existing import settings_of
 from shop.eventsourcing import AggregateNotFoundError, CommandRejected, WorkflowStatus
 from shop.process import EXIT_FAILED
 

@@ -96,11 +96,11 @@ class CommandMessage(msgspec.Struct, frozen=True, omit_defaults=True):
         return min(self.timeout, (self.deadline - datetime.now(UTC)).total_seconds())
 
 
-class AnyAnswer(msgspec.Struct, frozen=True, tag_field="outcome"):
-    """What a worker answers; ``Answer`` is one of them."""
+class _AnswerBase(msgspec.Struct, frozen=True, tag_field="outcome"):
+    """What all kinds of :data:`Answer` have in common."""
 
 
-class Done(AnyAnswer, frozen=True, tag="done"):
+class Done(_AnswerBase, frozen=True, tag="done"):
     """The command was carried out.
 
     ``events`` have the form that they have on the bus; ``None`` where they do not fit in.
@@ -134,75 +134,86 @@ class Done(AnyAnswer, frozen=True, tag="done"):
         )
 
 
-class Present(AnyAnswer, frozen=True, tag="present"):
+class Present(_AnswerBase, frozen=True, tag="present"):
     """A worker is there: the answer to an empty request."""
 
 
-class NotTaken(AnyAnswer, frozen=True, tag="not-taken"):
+class NotTaken(_AnswerBase, frozen=True, tag="not-taken"):
     """The worker has not begun with the command and will not; another may."""
 
     reason: str
 
 
-class Expired(AnyAnswer, frozen=True, tag="expired"):
+class Expired(_AnswerBase, frozen=True, tag="expired"):
     """The command came after its deadline by the worker's clock, which it tells; not begun."""
 
     now: Annotated[datetime, Meta(tz=True)]
 
 
-class Failed(AnyAnswer, frozen=True, tag="failed"):
+class Failed(_AnswerBase, frozen=True, tag="failed"):
     """An error that nobody foresaw."""
 
     detail: str
 
 
-class _Rejected(AnyAnswer, frozen=True, tag="rejected"):
+class _Rejected(_AnswerBase, frozen=True, tag="rejected"):
     code: str
     detail: str
 
 
-class _PayloadInvalid(AnyAnswer, frozen=True, tag="payload-invalid"):
+class _PayloadInvalid(_AnswerBase, frozen=True, tag="payload-invalid"):
     name: str
     reason: str
     path: str
 
 
-class _AggregateNotFound(AnyAnswer, frozen=True, tag="aggregate-not-found"):
+class _AggregateNotFound(_AnswerBase, frozen=True, tag="aggregate-not-found"):
     aggregate: AggregateRef
 
 
-class _VersionStale(AnyAnswer, frozen=True, tag="version-stale"):
+class _VersionStale(_AnswerBase, frozen=True, tag="version-stale"):
     aggregate: AggregateRef
     expected: int
     actual: int
 
 
-class _CommandIdReused(AnyAnswer, frozen=True, tag="command-id-reused"):
+class _CommandIdReused(_AnswerBase, frozen=True, tag="command-id-reused"):
     command_id: UUID
 
 
-class _TimedOut(AnyAnswer, frozen=True, tag="timed-out"):
+class _TimedOut(_AnswerBase, frozen=True, tag="timed-out"):
     name: str
     attempts: int
     seconds: float
 
 
-class _CommandUnknown(AnyAnswer, frozen=True, tag="command-unknown"):
+class _CommandUnknown(_AnswerBase, frozen=True, tag="command-unknown"):
     name: str
 
 
-class _OutcomeUnknown(AnyAnswer, frozen=True, tag="outcome-unknown"):
+class _OutcomeUnknown(_AnswerBase, frozen=True, tag="outcome-unknown"):
     command_id: UUID
     name: str
     seconds: float
 
 
-class _StoreUnavailable(AnyAnswer, frozen=True, tag="store-unavailable"):
+class _StoreUnavailable(_AnswerBase, frozen=True, tag="store-unavailable"):
     message: str
 
 
-# The members of each answer are the arguments of the error's constructor.
-_ERRORS: Mapping[type[EventSourcingError], type[AnyAnswer]] = {
+# The members of each are the arguments of the error's constructor.
+_ErrorAnswer: TypeAlias = (
+    _Rejected
+    | _PayloadInvalid
+    | _AggregateNotFound
+    | _VersionStale
+    | _CommandIdReused
+    | _TimedOut
+    | _CommandUnknown
+    | _OutcomeUnknown
+    | _StoreUnavailable
+)
+_ERRORS: Mapping[type[EventSourcingError], type[_ErrorAnswer]] = {
     CommandRejected: _Rejected,
     PayloadError: _PayloadInvalid,
     AggregateNotFoundError: _AggregateNotFound,
@@ -213,29 +224,15 @@ _ERRORS: Mapping[type[EventSourcingError], type[AnyAnswer]] = {
     OutcomeUnknownError: _OutcomeUnknown,
     StoreUnavailableError: _StoreUnavailable,
 }
-_ERRORS_BACK: Mapping[type[AnyAnswer], type[EventSourcingError]] = {
+_ERRORS_BACK: Mapping[type[_AnswerBase], type[EventSourcingError]] = {
     answer: error for error, answer in _ERRORS.items()
 }
 
-Answer: TypeAlias = (
-    Done
-    | Present
-    | NotTaken
-    | Expired
-    | Failed
-    | _Rejected
-    | _PayloadInvalid
-    | _AggregateNotFound
-    | _VersionStale
-    | _CommandIdReused
-    | _TimedOut
-    | _CommandUnknown
-    | _OutcomeUnknown
-    | _StoreUnavailable
-)
+Answer: TypeAlias = Done | Present | NotTaken | Expired | Failed | _ErrorAnswer
+"""What a worker answers."""
 
 
-def answer_of(error: Exception) -> AnyAnswer:
+def answer_of(error: Exception) -> Answer:
     """What says that a command came to this error."""
     for kind, answer in _ERRORS.items():
         if isinstance(error, kind):
@@ -248,7 +245,7 @@ def answer_of(error: Exception) -> AnyAnswer:
     return Failed(f"{type(error).__name__}: {error}")
 
 
-def error_of(answer: AnyAnswer) -> EventSourcingError | None:
+def error_of(answer: Answer) -> EventSourcingError | None:
     """The error that an answer stands for; ``None`` where it stands for none."""
     error = _ERRORS_BACK.get(type(answer))
     return None if error is None else error(*msgspec.structs.astuple(answer))

@@ -59,11 +59,11 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(_Received).decode
 
 
-def encode_event(event: Event[EventData], *, omit_data: bool = False) -> bytes:
+def encode_event(event: Event[EventData], *, href: str | None = None) -> bytes:
     """A stored event as JSON.
 
-    With ``omit_data``, for a message that must be short, ``data`` is null, and ``href`` says where
-    the shop serves the whole event.
+    With ``href``, for a message that must be short, ``data`` is null, and ``href`` is where the
+    whole event can be read.
     """
     aggregate = event.aggregate
     return _encode(
@@ -76,9 +76,9 @@ def encode_event(event: Event[EventData], *, omit_data: bool = False) -> bytes:
             aggregate.name,
             aggregate.id,
             event.version,
-            None if omit_data else event.data,
+            event.data if href is None else None,
             event.metadata,
-            f"/events/{event.id}" if omit_data else UNSET,
+            UNSET if href is None else href,
         )
     )
 

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 from shop.eventsourcing.bus import BusStatus
@@ -54,9 +55,17 @@ logger = logging.getLogger(__name__)
 
 PATIENCE = 1.0
 """Seconds to wait for the answer to a command before it is sent again, at first."""
-MOST_PATIENCE = 2.0
-"""The same, after the first time."""
+MAX_PATIENCE = 2.0
+"""The same, once an answer has failed to come."""
 _COUNTED = ("sent", "retried", "not_taken", "unanswered", "no_worker", "outcome_unknown")
+
+
+class _Unsettled(NamedTuple):
+    """Why an attempt to have a command carried out is to be repeated."""
+
+    reason: str
+    begun: bool
+    """Whether a worker may have begun with the command in this attempt."""
 
 
 class RemoteCommandBus:
@@ -99,46 +108,24 @@ class RemoteCommandBus:
         payload = self.registry.encode(command.payload)
         subject = self._subject(name)
         until = time.monotonic() + timeout
-        patience, backoff = PATIENCE, Backoff(first=0.01, most=0.5)
-        given_to_somebody, reason = False, ""
+        backoff = Backoff(first=0.01, most=0.5)
+        begun = False
         self._count("sent")
         while True:
             left = max(0.0, until - time.monotonic())
-            message = CommandMessage.of(
-                command,
-                payload,
-                timeout=left,
-                deadline=datetime.now(UTC) + self._ahead + timedelta(seconds=left),
-            )
-            try:
-                answer = self._ask(subject, message, min(patience, left))
-                if not isinstance(answer, Expired | NotTaken):
-                    return self._outcome(command, answer)
-            except (NoResponderError, BusUnavailableError, BusClosedError) as error:
-                if not given_to_somebody:
-                    self._count("no_worker")
-                    raise NoWorkerError(name, str(error)) from error
-            except (NoAnswerError, OutcomeUnknownError, StoreUnavailableError) as error:
-                if isinstance(error, StoreUnavailableError) and not given_to_somebody:
-                    raise  # nothing was begun
-                given_to_somebody = True
-                self._count("unanswered")
-                patience = MOST_PATIENCE
-                logger.warning("command %s (%s) is sent again: %s", command.id, name, error)
-            else:
-                if isinstance(answer, Expired):
-                    self._allow_for(answer.now)
-                    reason = "it came too late"
-                else:
-                    reason = answer.reason
-                self._count("not_taken")
+            message = self._message(command, payload, left)
+            patience = MAX_PATIENCE if begun else PATIENCE
+            outcome = self._attempt(command, subject, message, min(patience, left), begun=begun)
+            if isinstance(outcome, CommandResult):
+                return outcome
+            begun = begun or outcome.begun
             pause = min(backoff.next_delay(), max(0.0, until - time.monotonic()))
             if self._stopping.wait(pause) or time.monotonic() >= until:
-                if given_to_somebody:
+                if begun:
                     self._count("outcome_unknown")
                     raise OutcomeUnknownError(command.id, name, timeout)
                 self._count("no_worker")
-                raise NoWorkerError(name, reason)
+                raise NoWorkerError(name, outcome.reason)
             self._count("retried")
 
     def dispatch_each(
@@ -184,6 +171,49 @@ class RemoteCommandBus:
         if self._identity is None:
             self._identity = self._store.info().identity
         return command_subject(self._identity, name)
+
+    def _message(
+        self, command: Command[CommandPayload], payload: bytes, left: float
+    ) -> CommandMessage:
+        deadline = datetime.now(UTC) + self._ahead + timedelta(seconds=left)
+        return CommandMessage.of(command, payload, timeout=left, deadline=deadline)
+
+    def _attempt(
+        self,
+        command: Command[CommandPayload],
+        subject: str,
+        message: CommandMessage,
+        timeout: float,
+        *,
+        begun: bool,
+    ) -> CommandResult | _Unsettled:
+        """Send a command once. ``begun`` says whether an earlier attempt may have begun with it.
+
+        Raises what ends the dispatch.
+        """
+        try:
+            answer = self._ask(subject, message, timeout)
+            if isinstance(answer, Expired | NotTaken):
+                return self._not_taken(answer)
+            return self._outcome(command, answer)
+        except (NoResponderError, BusUnavailableError, BusClosedError) as error:
+            if not begun:
+                self._count("no_worker")
+                raise NoWorkerError(message.name, str(error)) from error
+            return _Unsettled(str(error), begun=False)
+        except (NoAnswerError, OutcomeUnknownError, StoreUnavailableError) as error:
+            if isinstance(error, StoreUnavailableError) and not begun:
+                raise  # the worker could not begin
+            self._count("unanswered")
+            logger.warning("command %s (%s) is sent again: %s", command.id, message.name, error)
+            return _Unsettled(str(error), begun=True)
+
+    def _not_taken(self, answer: Expired | NotTaken) -> _Unsettled:
+        self._count("not_taken")
+        if isinstance(answer, NotTaken):
+            return _Unsettled(answer.reason, begun=False)
+        self._allow_for(answer.now)
+        return _Unsettled("it came too late", begun=False)
 
     def _ask(self, subject: str, message: CommandMessage, timeout: float) -> Answer:
         try:

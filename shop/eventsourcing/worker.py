@@ -13,7 +13,7 @@ import msgspec
 from shop.eventsourcing.command_bus import CommandBus
 from shop.eventsourcing.command_wire import (
     GROUP,
-    AnyAnswer,
+    Answer,
     CommandMessage,
     Done,
     Expired,
@@ -56,7 +56,7 @@ class CommandWorker:
         self._commands = commands
         self._store = store
         self._bus = bus
-        self._most = threads * _WAITING_PER_THREAD
+        self._max_waiting = threads * _WAITING_PER_THREAD
         self._waiting: deque[Request] = deque()
         self._changed = threading.Condition()
         self._stopping = False
@@ -115,7 +115,7 @@ class CommandWorker:
             _answer(request, Present())
             return
         with self._changed:
-            if not self._stopping and len(self._waiting) < self._most:
+            if not self._stopping and len(self._waiting) < self._max_waiting:
                 self._waiting.append(request)
                 self._changed.notify()
                 return
@@ -159,7 +159,7 @@ class CommandWorker:
                 _answer(request, msgspec.structs.replace(done, events=None))
 
 
-def _answer(request: Request, answer: AnyAnswer) -> None:
+def _answer(request: Request, answer: Answer) -> None:
     try:
         request.answer(encode_message(answer))
     except MessageTooLargeError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Flask, Response
 
 from shop.runtime import Shop
-from shop.web import log, queries
+from shop.web import events, queries
 from shop.web.batch import register_batch
 from shop.web.commands import register_commands
 from shop.web.docs import register_docs
@@ -34,8 +34,8 @@ def create_app(shop: Shop, *, long_waits: int = 2) -> Flask:
     app.before_request(check_loopback)
     app.after_request(_harden)
     register_commands(app, shop, waits)
-    register_batch(app, shop, most=max(1, long_waits))
-    reads = queries.READS + log.READS
+    register_batch(app, shop, max_batches=max(1, long_waits))
+    reads = queries.READS + events.READS
     register_reads(app, reads, shop, waits)
     register_health(app, shop)
     register_docs(app, register_openapi(app, shop, reads))

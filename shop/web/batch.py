@@ -25,7 +25,7 @@ from shop.web.commands import (
 )
 from shop.web.errors import RETRY_AFTER, FieldError, Problem, problem_of
 from shop.web.fields import convert_payload, decode_json, field_errors
-from shop.web.lines import json_line
+from shop.web.json_lines import json_line
 from shop.web.shapes import Result
 
 NDJSON = "application/x-ndjson"
@@ -48,7 +48,77 @@ class _Identified(msgspec.Struct, frozen=True):
     id: UUID | None = None
 
 
-def check_no_conditions() -> None:
+_decode_line = msgspec.json.Decoder(Line).decode
+
+
+def register_batch(app: Flask, shop: Shop, *, max_batches: int) -> None:
+    """Serve batches of commands, at most so many at a time."""
+    endpoint = BatchEndpoint(shop, max_batches)
+    app.add_url_rule("/commands", "batch", endpoint.answer, methods=["POST"])
+
+
+class BatchEndpoint:
+    """Answers batches of commands. Neither a batch nor its results are ever held as a whole.
+
+    At most ``max_batches`` are carried out at a time, since each holds a thread for long.
+    """
+
+    def __init__(self, shop: Shop, max_batches: int) -> None:
+        self._shop = shop
+        self._max_batches = max_batches
+        self._free = threading.BoundedSemaphore(max_batches)
+
+    def answer(self) -> Response:
+        """Answer the request: the view function."""
+        self._shop.check_open()
+        check_no_query(request.environ)
+        check_content_type(request.environ, NDJSON)
+        _check_no_conditions()
+        if not self._free.acquire(blocking=False):
+            busy = f"{self._max_batches} batches are under way: try again"
+            raise Problem(503, "busy", busy, headers=RETRY_AFTER)
+        place = ExitStack()
+        place.callback(self._free.release)
+        response = Response(self._results(request.stream, place), 200, content_type=NDJSON)
+        response.call_on_close(place.close)  # also where nobody takes the first result
+        return response
+
+    def _results(self, body: IO[bytes], place: ExitStack) -> Iterator[bytes]:
+        left = lines(body)
+        with place:
+            while some := list(islice(left, _TOGETHER)):
+                results = self._carry_out(text for _, text in some)
+                for (number, _), result in zip(some, results, strict=True):
+                    yield json_line({"line": number, **result})
+
+    def _carry_out(self, texts: Iterable[bytes]) -> list[dict[str, Any]]:
+        """The results of some lines, whose commands are dispatched together."""
+        wanted = [self._command(text) for text in texts]
+        commands = [one for one in wanted if isinstance(one, Command)]
+        outcomes = iter(self._shop.commands.dispatch_each(commands))
+        return [_result(one, next(outcomes)) if isinstance(one, Command) else one for one in wanted]
+
+    def _command(self, text: bytes) -> Command[CommandPayload] | dict[str, Any]:
+        """The command of a line, or the result that tells what is wrong with the line."""
+        id = None
+        try:
+            line = _parse(text)
+            id = line.id
+            self._check_not_ending()
+            cls = known_command(self._shop, line.name)
+            check_addressed(cls, line.aggregate_id)
+            registry = self._shop.commands.registry
+            payload = convert_payload(registry, line.name, line.payload, at="/payload")
+            return Command.new(payload, line.aggregate_id, id=id)
+        except Exception as error:  # noqa: BLE001 - a bad line must not end the others
+            return _failed(id, error)
+
+    def _check_not_ending(self) -> None:
+        if self._shop.ending:
+            raise Problem(503, "unavailable", "the shop is stopping", headers=RETRY_AFTER)
+
+
+def _check_no_conditions() -> None:
     """Raise :class:`Problem` for headers that are about one command, which would go unheeded."""
     for name in ("If-Match", "If-None-Match", "Idempotency-Key"):
         if name in request.headers:
@@ -59,80 +129,21 @@ def check_no_conditions() -> None:
             )
 
 
-def register_batch(app: Flask, shop: Shop, *, most: int) -> None:
-    """Serve batches of commands, at most so many at a time, since each holds a thread for long.
-
-    Neither a batch nor its results are ever held as a whole.
-    """
-    free = threading.BoundedSemaphore(most)
-    decode = msgspec.json.Decoder(Line).decode
-    registry = shop.commands.registry
-
-    def carry_out_all() -> Response:
-        shop.check_open()
-        check_no_query(request.environ)
-        check_content_type(request.environ, NDJSON)
-        check_no_conditions()
-        if not free.acquire(blocking=False):
-            raise Problem(
-                503, "busy", f"{most} batches are under way: try again", headers=RETRY_AFTER
-            )
-        place = ExitStack()
-        place.callback(free.release)
-        response = Response(results(request.stream, place), 200, content_type=NDJSON)
-        response.call_on_close(place.close)  # also where nobody takes the first result
-        return response
-
-    def results(body: IO[bytes], place: ExitStack) -> Iterator[bytes]:
-        left = lines(body)
-        with place:
-            while some := list(islice(left, _TOGETHER)):
-                results = carry_out(text for _, text in some)
-                for (number, _), result in zip(some, results, strict=True):
-                    yield json_line({"line": number, **result})
-
-    def carry_out(texts: Iterable[bytes]) -> list[dict[str, Any]]:
-        """The results of some lines, whose commands are dispatched together."""
-        wanted = [command(text) for text in texts]
-        commands = [one for one in wanted if isinstance(one, Command)]
-        outcomes = iter(shop.commands.dispatch_each(commands))
-        return [_result(one, next(outcomes)) if isinstance(one, Command) else one for one in wanted]
-
-    def command(text: bytes) -> Command[CommandPayload] | dict[str, Any]:
-        """The command of a line, or the result that tells what is wrong with the line."""
-        id = None
-        try:
-            line = parse(text)
-            id = line.id
-            check_goes_on()
-            cls = known_command(shop, line.name)
-            check_addressed(cls, line.aggregate_id)
-            payload = convert_payload(registry, line.name, line.payload, at="/payload")
-            return Command.new(payload, line.aggregate_id, id=id)
-        except Exception as error:  # noqa: BLE001 - a bad line must not end the others
-            return _failed(id, error)
-
-    def check_goes_on() -> None:
-        if shop.ending:
-            raise Problem(503, "unavailable", "the shop is stopping", headers=RETRY_AFTER)
-
-    def parse(text: bytes) -> Line:
-        if len(text) > LARGEST_BODY:
-            raise Problem(413, "body-too-large", f"a line has at most {LARGEST_BODY} bytes")
-        try:
-            return decode(text)
-        except (ValueError, RecursionError) as error:
-            value = decode_json(text, "line", _HINT)
-            errors = list(field_errors(Line, value))
-            raise Problem(
-                422,
-                "line-invalid",
-                "the line does not fit the schema of a command in a batch",
-                errors=errors or [FieldError(str(error), pointer="")],
-                command_id=_id_of(value),
-            ) from error
-
-    app.add_url_rule("/commands", "batch", carry_out_all, methods=["POST"])
+def _parse(text: bytes) -> Line:
+    if len(text) > LARGEST_BODY:
+        raise Problem(413, "body-too-large", f"a line has at most {LARGEST_BODY} bytes")
+    try:
+        return _decode_line(text)
+    except (ValueError, RecursionError) as error:
+        value = decode_json(text, "line", _HINT)
+        errors = list(field_errors(Line, value))
+        raise Problem(
+            422,
+            "line-invalid",
+            "the line does not fit the schema of a command in a batch",
+            errors=errors or [FieldError(str(error), pointer="")],
+            command_id=_id_of(value),
+        ) from error
 
 
 def _result(command: Command[CommandPayload], outcome: CommandResult | Exception) -> dict[str, Any]:
@@ -158,7 +169,7 @@ def _id_of(value: Any) -> UUID | None:
 def lines(body: IO[bytes]) -> Iterator[tuple[int, bytes]]:
     """The lines of a body with their numbers, but for blank ones, which are counted only.
 
-    Of one that is longer than allowed comes only the beginning, which is longer than allowed, too.
+    An over-long line is cut just past the limit, so the caller still sees that it is too long.
     """
     line = bytearray()
     number = 1

@@ -12,7 +12,7 @@ from shop.runtime import Shop
 from shop.web.errors import FieldError, Problem
 from shop.web.fields import decode_payload
 from shop.web.headers import Environ, expected_version, idempotency_key, parse_uuid, preferred_wait
-from shop.web.lines import json_line
+from shop.web.json_lines import json_response
 from shop.web.shapes import Result
 from shop.web.waits import Waits
 
@@ -54,12 +54,7 @@ def register_commands(app: Flask, shop: Shop, waits: Waits) -> None:
         seconds = preferred_wait(environ)
         if seconds is not None and waits.wait(_reached(shop, result), seconds):
             headers["Preference-Applied"] = "wait"
-        return Response(
-            json_line(Result.of(result)),
-            201 if created else 200,
-            headers,
-            content_type="application/json",
-        )
+        return json_response(Result.of(result), 201 if created else 200, headers)
 
     app.add_url_rule("/commands/<name>", "command", carry_out, methods=["POST"])
     app.add_url_rule("/commands/<name>/<id>", "command", carry_out, methods=["POST"])

@@ -11,6 +11,7 @@ from hashlib import blake2b
 
 import msgspec
 
+from shop.eventsourcing.ordinal import GREATEST
 from shop.web.errors import FieldError, Problem
 
 Key = tuple[int, str]
@@ -40,7 +41,7 @@ def decode_cursor(listing: str, text: str) -> Key | None:
     if (
         cursor is None
         or cursor.listing != _digest(listing)
-        or not 0 <= cursor.key[0] < 2**63
+        or not 0 <= cursor.key[0] <= GREATEST
         or "\x00" in cursor.key[1]
     ):
         wrong = FieldError("This is no cursor of this listing", parameter="cursor")

@@ -9,7 +9,7 @@ from flask import Flask, Response, render_template, request
 
 from shop.web.components import Document
 from shop.web.examples import HOST
-from shop.web.lines import json_line
+from shop.web.json_lines import json_line
 from shop.web.openapi import JSON
 
 # The page is whole in itself: nothing is fetched, and no script runs.

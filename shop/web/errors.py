@@ -25,7 +25,7 @@ from shop.eventsourcing import (
     StoreUnavailableError,
     UnknownCommandError,
 )
-from shop.web.lines import json_line
+from shop.web.json_lines import json_response
 
 logger = logging.getLogger(__name__)
 
@@ -78,12 +78,7 @@ class Problem(Exception):
 
     def response(self) -> Response:
         """The answer."""
-        return Response(
-            json_line(self.members()),
-            self.status,
-            self.headers,
-            content_type="application/problem+json",
-        )
+        return json_response(self.members(), self.status, self.headers, "application/problem+json")
 
 
 def problem_of(error: Exception) -> Problem:

@@ -10,19 +10,11 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
+from werkzeug.http import parse_list_header, unquote_header_value
+
 from shop.web.errors import Problem
 
-# An element of the header: a token, perhaps with a value, and parameters, which are passed over.
-_PREFERENCE = re.compile(
-    r"""[\s,;]* (?P<name>[!#$%&'*+.^_`|~\w-]+) \s*
-        (?: = \s* (?: "(?P<quoted>(?:[^"\\]|\\.)*)" | (?P<token>[^\s,;"]*) ) )? \s*
-        (?P<parameters> ; (?:[^,"] | "(?:[^"\\]|\\.)*")* )?""",
-    re.VERBOSE,
-)
 Environ = Mapping[str, Any]
-
-# To search longer texts would take time that grows with the square of their length.
-_LONGEST_PREFERENCE = 500
 _SECONDS = re.compile(r"\d{1,9}(\.\d{1,9})?")
 _NUMBER = re.compile(r"\d{1,18}")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -82,11 +74,9 @@ def preferred_wait(environ: Environ) -> float | None:
 
     Of several the first counts. What is unknown or malformed is passed over: it is a preference.
     """
-    text = environ.get("HTTP_PREFER")
-    if not text or len(text) > _LONGEST_PREFERENCE:
-        return None
-    for found in _PREFERENCE.finditer(text):
-        if found["name"].lower() == "wait":
-            value = found["quoted"] if found["quoted"] is not None else found["token"] or ""
-            return float(value) if _SECONDS.fullmatch(value) else None
+    for preference in parse_list_header(environ.get("HTTP_PREFER", "")):
+        name, _, value = preference.partition(";")[0].partition("=")
+        if name.strip().lower() == "wait":
+            seconds = unquote_header_value(value.strip())
+            return float(seconds) if _SECONDS.fullmatch(seconds) else None
     return None

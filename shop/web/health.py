@@ -6,9 +6,9 @@ import msgspec
 from flask import Flask, Response
 
 from shop.eventsourcing import Failure, FollowerState, TimerStatus
-from shop.runtime import Shop
+from shop.runtime import Health, Shop
 from shop.web.errors import RETRY_AFTER
-from shop.web.lines import json_line
+from shop.web.json_lines import json_response
 
 
 class Liveness(msgspec.Struct, frozen=True):
@@ -65,38 +65,41 @@ def register_health(app: Flask, shop: Shop) -> None:
 
     def readyz() -> Response:
         health = shop.health()
-        readiness = Readiness(
-            health.ready,
-            health.head,
-            [
-                ProjectionHealth(
-                    status.name,
-                    status.state,
-                    status.position,
-                    _lag(health.head, status.position),
-                    status.failure,
-                )
-                for status in health.projections
-            ],
-            [
-                WorkflowHealth(
-                    status.reactions.name,
-                    status.reactions.state,
-                    status.reactions.position,
-                    _lag(health.head, status.reactions.position),
-                    status.reactions.failure,
-                    status.timers,
-                    None if health.parked is None else health.parked[status.reactions.name],
-                )
-                for status in health.workflows
-            ],
-            list(health.problems),
-            list(health.degraded),
-        )
-        return _answer(readiness, 200 if health.ready else 503)
+        return _answer(_readiness(health), 200 if health.ready else 503)
 
     app.add_url_rule("/livez", view_func=livez)
     app.add_url_rule("/readyz", view_func=readyz)
+
+
+def _readiness(health: Health) -> Readiness:
+    return Readiness(
+        health.ready,
+        health.head,
+        [
+            ProjectionHealth(
+                status.name,
+                status.state,
+                status.position,
+                _lag(health.head, status.position),
+                status.failure,
+            )
+            for status in health.projections
+        ],
+        [
+            WorkflowHealth(
+                status.reactions.name,
+                status.reactions.state,
+                status.reactions.position,
+                _lag(health.head, status.reactions.position),
+                status.reactions.failure,
+                status.timers,
+                None if health.parked is None else health.parked[status.reactions.name],
+            )
+            for status in health.workflows
+        ],
+        list(health.problems),
+        list(health.degraded),
+    )
 
 
 def _lag(head: int | None, position: int) -> int | None:
@@ -105,4 +108,4 @@ def _lag(head: int | None, position: int) -> int | None:
 
 def _answer(value: msgspec.Struct, status: int) -> Response:
     headers = {"Cache-Control": "no-cache", **(RETRY_AFTER if status == 503 else {})}
-    return Response(json_line(value), status, headers, content_type="application/json")
+    return json_response(value, status, headers)

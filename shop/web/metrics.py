@@ -39,47 +39,64 @@ class _WithoutCreated(Collector):
             yield metric
 
 
+class _RequestMetrics:
+    """Counts requests, and times them until their answers begin."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._requests = Counter(
+            "shop_http_requests",
+            "Requests answered",
+            ["method", "route", "status"],
+            registry=registry,
+        )
+        self._seconds = Histogram(
+            "shop_http_request_seconds", "Until the answer begins", ["route"], registry=registry
+        )
+        # The library's own look-up of labels takes a lock and costs more than the counting.
+        self._counters: dict[tuple[str, str, int], Counter] = {}
+        self._timers: dict[str, Histogram] = {}
+
+    def begin(self) -> None:
+        """Called before each request."""
+        request.environ[_BEGAN] = time.perf_counter()
+
+    def end(self, response: Response) -> Response:
+        """Called after each request."""
+        # Labels must stay few, whatever clients send.
+        route = request.url_rule.rule if request.url_rule else "none"
+        method = request.method if request.method in _METHODS else "other"
+        self._counter((method, route, response.status_code)).inc()
+        self._timer(route).observe(time.perf_counter() - request.environ[_BEGAN])
+        return response
+
+    def _counter(self, labels: tuple[str, str, int]) -> Counter:
+        counter = self._counters.get(labels)
+        if counter is None:
+            counter = self._counters[labels] = self._requests.labels(*map(str, labels))
+        return counter
+
+    def _timer(self, route: str) -> Histogram:
+        timer = self._timers.get(route)
+        if timer is None:
+            timer = self._timers[route] = self._seconds.labels(route)
+        return timer
+
+
 def register_metrics(app: Flask, shop: Shop) -> None:
     """Count requests, time them until their answers begin, and serve ``/metrics``."""
     registry = CollectorRegistry()
     registry.register(shop.metrics)
     registry.register(ShopCollector(shop))
-    requests = Counter(
-        "shop_http_requests", "Requests answered", ["method", "route", "status"], registry=registry
-    )
-    seconds = Histogram(
-        "shop_http_request_seconds", "Until the answer begins", ["route"], registry=registry
-    )
-    # The library's own look-up of labels takes a lock and costs more than the counting.
-    counters: dict[tuple[str, str, int], Counter] = {}
-    timers: dict[str, Histogram] = {}
+    requests = _RequestMetrics(registry)
+    app.before_request(requests.begin)
+    app.after_request(requests.end)
 
-    @app.before_request
-    def begin() -> None:
-        request.environ[_BEGAN] = time.perf_counter()
-
-    @app.after_request
-    def count(response: Response) -> Response:
-        # Labels must stay few, whatever clients send.
-        route = request.url_rule.rule if request.url_rule else "none"
-        method = request.method if request.method in _METHODS else "other"
-        key = (method, route, response.status_code)
-        counter = counters.get(key)
-        if counter is None:
-            counter = counters[key] = requests.labels(*map(str, key))
-        counter.inc()
-        timer = timers.get(route)
-        if timer is None:
-            timer = timers[route] = seconds.labels(route)
-        timer.observe(time.perf_counter() - request.environ[_BEGAN])
-        return response
-
-    @app.get("/metrics")
     def metrics() -> Response:
-        headers = {"Cache-Control": "no-cache"}
         return Response(
             generate_latest(_WithoutCreated(registry)),
             200,
-            headers,
+            {"Cache-Control": "no-cache"},
             content_type=CONTENT_TYPE_LATEST,
         )
+
+    app.add_url_rule("/metrics", view_func=metrics)

@@ -26,7 +26,7 @@ from shop.web.components import (
 )
 from shop.web.examples import HOST, curl, example
 from shop.web.health import Liveness, Readiness
-from shop.web.lines import json_line
+from shop.web.json_lines import json_line
 from shop.web.reading import Read
 from shop.web.shapes import Result
 

@@ -5,29 +5,30 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-LONGEST = 30.0
-SHORT = 0.1
+MAX_SECONDS = 30.0
+SHORT_SECONDS = 0.1
+"""How long everybody may wait."""
 
 
 class Waits:
     """Bounds how many requests wait for long. Thread-safe. Times are in seconds.
 
-    Everybody may wait a short time, which is enough where all is well: read models follow within
-    milliseconds. At most ``most_long`` wait longer than that at any time.
+    Everybody may wait a short time, which is usually enough: read models follow within
+    milliseconds. At most ``max_long`` requests wait longer than that at any time.
     """
 
-    def __init__(self, most_long: int) -> None:
-        self._long = threading.BoundedSemaphore(most_long) if most_long else None
+    def __init__(self, max_long: int) -> None:
+        self._long = threading.BoundedSemaphore(max_long) if max_long else None
 
     def wait(self, wait_for: Callable[[float], bool], seconds: float) -> bool:
-        """Call a function that waits at most the seconds given, and tells whether that was enough.
+        """Call ``wait_for`` with at most ``seconds``, and return what it does.
 
-        At most ``seconds``, at most 30, and no longer than a short time while too many others wait.
-        Returns what the function did.
+        They are capped at 30, or at 0.1 while too many long waits run. ``wait_for`` is given the
+        seconds to wait, and returns whether what it waits for came; it may be called twice.
         """
-        if wait_for(min(seconds, SHORT)):
+        if wait_for(min(seconds, SHORT_SECONDS)):
             return True
-        left = min(seconds, LONGEST) - SHORT
+        left = min(seconds, MAX_SECONDS) - SHORT_SECONDS
         if left <= 0 or self._long is None or not self._long.acquire(blocking=False):
             return False
         try:

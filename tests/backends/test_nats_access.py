@@ -14,7 +14,7 @@ import pytest
 
 from shop.backends.nats import Access, NatsConnection
 from tests.conftest import Eventually
-from tests.real.nats import NatsServer
+from tests.real.nats import NatsServer, publish
 from tests.real.process import unavailable
 
 
@@ -59,7 +59,7 @@ def test_a_server_takes_an_nkey(tmp_path: Path, eventually: Eventually) -> None:
     with server_with(tmp_path, {"authorization": {"users": users}}) as server:
         with NatsConnection(Access(servers=[server.address], nkey_seed_file=seed)) as connection:
             assert connection.wait_connected(10)
-            connection.publish("a", b"b")
+            publish(connection, "a", b"b")
         missing = Access(servers=[server.address], nkey_seed_file=tmp_path / "missing")
         with NatsConnection(missing) as connection:
             eventually(lambda: "No such file" in str(connection.problem))

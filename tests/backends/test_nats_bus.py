@@ -19,6 +19,7 @@ from shop.eventsourcing.envelope import encode_event
 from shop.projections.product_catalog import ProductCatalog
 from tests.conftest import Eventually
 from tests.notebook import Noted, note, noted, registry, stored, stream
+from tests.real.nats import publish
 
 NewBus = Callable[[], NatsEventBus]
 
@@ -111,7 +112,7 @@ def test_what_is_no_event_is_counted_and_harms_nobody(
     with NatsConnection(Access(servers=[nats])) as connection:
         assert connection.wait_connected(10)
         for rubbish in (b"", b"\xff", b"{}", b"[]", b'{"position": 1}', unknown):
-            connection.publish(f"{prefix}.live.notebook.noted", rubbish)
+            publish(connection, f"{prefix}.live.notebook.noted", rubbish)
         eventually(lambda: bus.status().figures["unreadable_total"] == 6)
     assert heard.take(0) == []
 
@@ -145,7 +146,7 @@ def test_read_models_are_right_whatever_happens_to_messages(
                 # Said to be next, and of no concern: whoever believes it passes by a product.
                 heard = bus.status().figures["heard_total"]
                 lie = Event.new(ref, version=2, data=Noted("x")).at(runner.position + 1)
-                forger.publish(f"{prefix}.live.{lie.name}", encode_event(lie))
+                publish(forger, f"{prefix}.live.{lie.name}", encode_event(lie))
                 eventually(partial(heard_more, bus, heard))
                 known = list(store.read())
                 for event in random.choices(known, k=60):
@@ -153,7 +154,7 @@ def test_read_models_are_right_whatever_happens_to_messages(
                     position = random.choice([event.position, runner.position + 1, 10**6])
                     foreign = Event.new(event.aggregate, version=2, data=Noted("x")).at(position)
                     forged = random.choice([event.at(position), foreign])
-                    forger.publish(f"{prefix}.live.{forged.name}", encode_event(forged))
+                    publish(forger, f"{prefix}.live.{forged.name}", encode_event(forged))
                 began = time.monotonic()
                 eventually(lambda: runner.position == store.head())
                 slowest = max(slowest, time.monotonic() - began)

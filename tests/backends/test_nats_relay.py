@@ -42,6 +42,7 @@ relay = Relay(
     store,
     MemoryEventBus(),
     StreamConfig(name=name),
+    href="/events/{id}",
     prefix=prefix,
     poll=0.02,
 )
@@ -69,6 +70,7 @@ class Node:
             self.store,
             self.bus,
             StreamConfig(name=name, **options),
+            href="/events/{id}",
             prefix=name,
             poll=0.2,
             timeout=2.0,

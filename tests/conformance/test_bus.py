@@ -42,7 +42,7 @@ def jetstream(request: pytest.FixtureRequest) -> Iterator[EventBus]:
         NatsConnection(Access(servers=[address])) as connection,
     ):
         store = MemoryEventStore(registry())
-        relay = Relay(connection, store, bus, StreamConfig(name=prefix), prefix=prefix)
+        relay = Relay(connection, store, bus, StreamConfig(name=prefix), href="{id}", prefix=prefix)
         relay.start()
         yield bus
         assert relay.close(10)

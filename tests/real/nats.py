@@ -5,9 +5,13 @@ from __future__ import annotations
 import shutil
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from nats.aio.client import Client
+
+from shop.backends.nats import NatsConnection
+from shop.backends.nats.client import check_size
 from tests.real.process import RealServer, unavailable
 
 
@@ -48,3 +52,15 @@ class NatsServer(RealServer):
         with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
             if not connection.recv(4096).startswith(b"INFO "):
                 raise AssertionError("this is not a nats-server")
+
+
+def publish(
+    connection: NatsConnection, subject: str, data: bytes, headers: Mapping[str, str] | None = None
+) -> None:
+    """Send a message as any other program may."""
+
+    async def send(client: Client) -> None:
+        check_size(client, subject, data, headers)
+        await client.publish(subject, data, headers=None if headers is None else {**headers})
+
+    connection.run(send, timeout=5)

@@ -45,7 +45,7 @@ def send(shopper: Shopper, *lines: object) -> list[dict[str, Any]]:
 def test_lines_that_a_stopping_shop_does_not_begin_are_told_by_their_ids(
     memory_shop: Shop, client: Shopper
 ) -> None:
-    memory_shop.end_waits()
+    memory_shop.begin_shutdown()
     key = str(uuid4())
     results = send(client, create(id=key), create())
     told = [(r["status"], r["type"], r["command_id"]) for r in results]
@@ -206,7 +206,7 @@ def test_another_media_type_is_415(shopper: Shopper) -> None:
 def test_what_is_left_when_the_shop_stops_is_answered_503(
     memory_shop: Shop, client: Shopper
 ) -> None:
-    memory_shop.end_waits()
+    memory_shop.begin_shutdown()
     results = send(client, create(), create())
     assert [result["status"] for result in results] == [503, 503]
     assert client.get("/events").json == {"items": [], "next": None}

@@ -93,7 +93,7 @@ def test_a_paused_projection_makes_the_shop_not_ready(memory_shop: Shop, client:
 
 
 def test_a_shop_that_is_stopping_is_not_ready(memory_shop: Shop, client: Shopper) -> None:
-    memory_shop.end_waits()
+    memory_shop.begin_shutdown()
     answer = client.get("/readyz")
     assert answer.status_code == 503
     assert answered(answer)["problems"] == ["the shop is stopping"]

@@ -68,7 +68,7 @@ def test_waits_end_when_the_shop_does(
         threads.submit(client.another().get, "/events", shop_min_position="99", prefer="wait=30"),
     ]
     eventually(lambda: memory_shop.store.head() == 2)
-    memory_shop.end_waits()
+    memory_shop.begin_shutdown()
     statuses = [future.result().status_code for future in waiting]
     assert statuses == [201, 503, 503]
     assert time.monotonic() - began < 10

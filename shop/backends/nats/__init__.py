@@ -1,11 +1,11 @@
 """NATS: the bus between processes."""
 
 from shop.backends.nats.bus import NatsEventBus
-from shop.backends.nats.client import Access
 from shop.backends.nats.connection import NatsConnection
 from shop.backends.nats.durable import Delivery, DurableSubscription
-from shop.backends.nats.relay import Relay, RelayError, StreamConfig
+from shop.backends.nats.relay import Relay, RelayError
 from shop.backends.nats.requests import NatsRequests
+from shop.backends.nats_settings import Access, StreamConfig
 
 __all__ = [
     "Access",

@@ -12,7 +12,7 @@ from functools import partial
 
 from nats.aio.client import Client
 
-from shop.backends.nats.client import Message, send
+from shop.backends.nats.client import Message, check_size
 from shop.backends.nats.connection import Listening, NatsConnection
 from shop.eventsourcing.bus import BusStatus, LocalBus, NamePatterns, Subscription
 from shop.eventsourcing.envelope import (
@@ -155,8 +155,10 @@ class NatsEventBus:
         try:
             while batch := self._next_batch():
                 for name, data in batch:
+                    subject = self._subject + name
                     try:
-                        await send(client, self._subject + name, data, None)
+                        check_size(client, subject, data)
+                        await client.publish(subject, data)
                         self._sent += 1
                     except MessageTooLargeError as error:
                         self._dropped += 1
@@ -196,8 +198,10 @@ class NatsEventBus:
             with self._lock:
                 if queue in self._group_queues:
                     self._group_queues.remove(queue)
-            for listening in listenings:
-                listening.close()
+                ends_with_connection = self._closed
+            if not ends_with_connection:
+                for listening in listenings:
+                    listening.close()
 
         queue = EventQueue(capacity, end)
         with self._lock:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -15,28 +14,8 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 
+from shop.backends.nats_settings import Access
 from shop.eventsourcing.errors import MessageTooLargeError
-
-Headers = Mapping[str, str]
-
-
-class Access(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the servers are, and by what they know us. Nothing of it is ever logged."""
-
-    servers: Sequence[str]
-    """Each ``HOST:PORT``; any of them will do."""
-    user: str | None = None
-    password: str | None = None
-    token: str | None = None
-    nkey_seed_file: Path | None = None
-    """A file with the seed of an NKey, that begins with ``SU``."""
-    tls: bool = False
-    """Refuse servers without TLS. One that demands TLS gets it in any case."""
-    tls_ca: Path | None = None
-    """A file of the authorities to trust instead of the system's."""
-    tls_cert: Path | None = None
-    """Our certificate, with its key in the same file unless ``tls_key`` names one."""
-    tls_key: Path | None = None
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -44,14 +23,13 @@ class Message(msgspec.Struct, frozen=True):
 
     subject: str
     data: bytes
-    headers: Headers = {}
+    headers: Mapping[str, str] = {}
     reply: str = ""
 
 
 class _Posted(NamedTuple):
     subject: str
     data: bytes
-    headers: dict[str, str] | None
     reply: str
 
 
@@ -72,16 +50,13 @@ class StrictClient(Client):
         self._sending: set[asyncio.Task[None]] = set()
         self._deliveries: dict[int, Callable[[Message], None]] = {}
 
-    def post(
-        self, subject: str, data: bytes, headers: Headers | None = None, *, reply: str = ""
-    ) -> None:
+    def post(self, subject: str, data: bytes, *, reply: str = "") -> None:
         """Send a message soon, without waiting for anything. May be called by any thread.
 
         It is lost where the connection breaks. Raises :class:`MessageTooLargeError`.
         """
-        check_size(self, subject, data, headers)
-        copied = None if headers is None else {**headers}
-        self._posted.append(_Posted(subject, data, copied, reply))
+        check_size(self, subject, data)
+        self._posted.append(_Posted(subject, data, reply))
         # Who finds the loop woken already is in time: it looks only later what there is to send.
         if not self._woken:
             self._woken = True
@@ -127,9 +102,7 @@ class StrictClient(Client):
         while self._posted:
             posted = self._posted.popleft()
             with suppress(OSError, nats.errors.Error):  # the connection broke
-                await self.publish(
-                    posted.subject, posted.data, reply=posted.reply, headers=posted.headers
-                )
+                await self.publish(posted.subject, posted.data, reply=posted.reply)
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         if initial_connection and self._demands_tls:
@@ -146,13 +119,9 @@ class StrictClient(Client):
                 await self._closed_cb()
 
 
-async def send(client: Client, subject: str, data: bytes, headers: Headers | None) -> None:
-    """Send a message. Raises :class:`MessageTooLargeError`."""
-    check_size(client, subject, data, headers)
-    await client.publish(subject, data, headers=None if headers is None else {**headers})
-
-
-def check_size(client: Client, subject: str, data: bytes, headers: Headers | None) -> None:
+def check_size(
+    client: Client, subject: str, data: bytes, headers: Mapping[str, str] | None = None
+) -> None:
     """Raise :class:`MessageTooLargeError` for what the server would end the connection for.
 
     It counts the headers too, which nats-py does not.

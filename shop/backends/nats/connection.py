@@ -20,17 +20,15 @@ from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 
 from shop.backends.nats.client import (
-    Access,
-    Headers,
     Message,
     StrictClient,
     let_go,
     read_little,
-    send,
     tls_context,
 )
 from shop.backends.nats.inbox import Inbox
 from shop.backends.nats.loop import EventLoopThread
+from shop.backends.nats_settings import Access
 from shop.eventsourcing.errors import (
     BusClosedError,
     BusError,
@@ -65,7 +63,7 @@ class Listening:
         self._attached: tuple[Client, Subscription] | None = None
 
     def close(self) -> None:
-        """End it, also at the server if that can be reached; idempotent."""
+        """End it, and wait a few seconds at most for the server to know of it; idempotent."""
         self._connection.drop(self)
 
     async def attach(self, client: StrictClient) -> None:
@@ -96,13 +94,11 @@ class NatsConnection:
         self,
         access: Access,
         *,
-        name: str = "shop",
         echo: bool = True,
         timeout: float = 5.0,
         loop: EventLoopThread | None = None,
     ) -> None:
         self._access = access
-        self._name = name
         self._echo = echo
         self._timeout = timeout
         self._client: StrictClient | None = None
@@ -142,9 +138,7 @@ class NatsConnection:
 
     def another(self, *, echo: bool) -> NatsConnection:
         """A connection of its own to the same servers, on the same loop. Close it before this."""
-        return NatsConnection(
-            self._access, name=self._name, echo=echo, timeout=self._timeout, loop=self._loop
-        )
+        return NatsConnection(self._access, echo=echo, timeout=self._timeout, loop=self._loop)
 
     def on_connect(self, function: Callable[[], None]) -> None:
         """Call a function on the loop whenever a connection was made; it must not block."""
@@ -161,24 +155,14 @@ class NatsConnection:
         with self._changed:
             self._changed.wait_for(lambda: self._closed, seconds)
 
-    def publish(
-        self, subject: str, data: bytes, headers: Headers | None = None, *, timeout: float = 5.0
-    ) -> None:
-        """Send a message to whoever listens; that it arrives is not known.
-
-        Raises :class:`BusUnavailableError` without a connection, :class:`MessageTooLargeError`, and
-        :class:`NoAnswerError` where the server has not taken it for ``timeout`` seconds.
-        """
-        self.run(lambda client: send(client, subject, data, headers), timeout=timeout)
-
-    def request(
-        self, subject: str, data: bytes, headers: Headers | None = None, *, timeout: float
-    ) -> Message:
+    def request(self, subject: str, data: bytes, *, timeout: float) -> Message:
         """Send a message and return the answer to it.
 
-        Raises :class:`NoResponderError` at once where nobody listens, :class:`NoAnswerError` where
-        none came within ``timeout`` seconds or before the connection broke, and otherwise as
-        :meth:`publish`.
+        - :class:`NoResponderError`, at once: nobody listens
+        - :class:`BusUnavailableError`: there is no connection
+        - :class:`MessageTooLargeError`: it was not sent
+        - :class:`NoAnswerError`: none came within ``timeout`` seconds or before the connection
+          broke
         """
         inbox = self._inbox or self._open_inbox()
         with inbox.expect() as answer:
@@ -187,7 +171,7 @@ class NatsConnection:
                 raise BusClosedError("the connection is closed")
             if client is None:
                 raise BusUnavailableError(f"NATS: {self._problem}")
-            client.post(subject, data, headers, reply=answer.subject)
+            client.post(subject, data, reply=answer.subject)
             return answer.wait(timeout)
 
     def listen(
@@ -213,6 +197,8 @@ class NatsConnection:
             if client is not None:
                 with suppress(nats.errors.Error, TimeoutError):
                     await listening.detach(client)
+                    # The server may still give a member of a group what comes before it knows.
+                    await client.flush(timeout=self._timeout)  # type: ignore[arg-type]  # a float will do
 
         with suppress(BusClosedError):
             self._run(remove(), timeout=self._timeout + 5)
@@ -402,7 +388,7 @@ class NatsConnection:
 
         await client.connect(
             [f"nats://{server}" for server in access.servers],
-            name=self._name,
+            name="shop",
             user=access.user,
             password=access.password,
             token=access.token,

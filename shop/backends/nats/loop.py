@@ -31,13 +31,13 @@ class EventLoopThread:
         self._started = True
         self._thread.start()
 
-    def call(self, function: Callable[..., object], *arguments: object) -> None:
+    def call(self, function: Callable[[], object]) -> None:
         """Have the loop call a function soon, without waiting for it.
 
         Does nothing once the loop is closed.
         """
         try:
-            self._loop.call_soon_threadsafe(function, *arguments)
+            self._loop.call_soon_threadsafe(function)
         except RuntimeError:
             if not self._loop.is_closed():
                 raise

@@ -18,6 +18,7 @@ from nats.js.errors import NotFoundError
 
 from shop.backends.nats.client import check_size
 from shop.backends.nats.connection import NatsConnection
+from shop.backends.nats_settings import StreamConfig
 from shop.eventsourcing.bus import BusStatus, EventBus
 from shop.eventsourcing.envelope import encode_event
 from shop.eventsourcing.errors import BusError, MessageTooLargeError, StoreError
@@ -32,18 +33,6 @@ POSITION = "Shop-Position"
 _BATCH = 500
 _BATCH_BYTES = 4 * 1024 * 1024
 _REMEDY = "delete the stream, or give the shop another prefix"
-
-
-class StreamConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What the stream is like. It is made so, and changed where it is not."""
-
-    name: str
-    storage: str = "file"
-    replicas: int = 1
-    max_age: float = 0.0
-    """Seconds after which a message is dropped; 0 for never."""
-    max_bytes: int = -1
-    """How large it grows before the oldest messages are dropped; -1 for as it likes."""
 
 
 class RelayError(BusError):
@@ -83,14 +72,20 @@ class Relay:
         bus: EventBus,
         stream: StreamConfig,
         *,
+        href: str,
         prefix: str = "shop",
         poll: float = 1.0,
         timeout: float = 5.0,
     ) -> None:
-        """``poll`` and ``timeout`` (of a batch) are in seconds."""
+        """``poll`` and ``timeout`` (of a batch) are in seconds.
+
+        ``href`` is where an event can be read, with ``{id}`` in the place of its id: an event that
+        is too large for a message goes without its data.
+        """
         self._connection = connection
         self._store = store
         self._stream = stream
+        self._href = href
         self._subject = f"{prefix}.events."
         self._poll = poll
         self._timeout = timeout
@@ -234,7 +229,7 @@ class Relay:
             except MessageTooLargeError as error:
                 logger.warning("relay: %s; it goes without its data", error)
                 self._shortened += 1
-                data = encode_event(event, omit_data=True)
+                data = encode_event(event, href=self._href.format(id=event.id))
                 check_size(client, subject, data, headers)
             size += len(data)
             messages.append((subject, data, headers))

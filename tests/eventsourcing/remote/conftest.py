@@ -10,9 +10,9 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from shop.backends.nats.client import Access
 from shop.backends.nats.connection import NatsConnection
 from shop.backends.nats.requests import NatsRequests
+from shop.backends.nats_settings import Access
 from shop.eventsourcing import (
     Aggregates,
     CommandBus,

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from shop.bootstrap import check_readable, event_registry, open_event_store
 from shop.cli.arguments import Commands, store_url
-from shop.cli.looking import must_exist
+from shop.cli.existing import must_exist
 from shop.cli.progress import progress
 from shop.config import Settings
 from shop.eventsourcing import EventIdReusedError, EventStore, ReplicationError

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from queue import SimpleQueue
 from uuid import uuid4
 
+import msgspec
 import pytest
 
+from shop.backends.nats import Access, NatsConnection
+from shop.backends.nats.client import Message
+from shop.bootstrap import bootstrap
+from shop.config import Settings
+from shop.domain.product import ProductCreated
+from shop.eventsourcing import AggregateRef, Event
+from shop.web import create_app
 from tests.web.shopper import Shopper, answered, problem
 
 
@@ -37,6 +46,23 @@ def test_an_event_is_found_by_its_id(shopper: Shopper) -> None:
     shopper.product()
     listed = answered(shopper.get("/events"))["items"][1]
     assert shopper.get(f"/events/{listed['id']}").json == listed
+
+
+def test_an_event_that_is_too_large_for_the_stream_is_where_its_message_says(nats: str) -> None:
+    prefix = f"t{uuid4().hex}"
+    bus = f"nats+jetstream://{nats}?prefix={prefix}&storage=memory"
+    messages: SimpleQueue[Message] = SimpleQueue()
+    large = ProductCreated("x" * 2_000_000, 1)
+    with (
+        NatsConnection(Access(servers=[nats])) as connection,
+        bootstrap(Settings(event_store="memory://", event_bus=bus)) as shop,
+    ):
+        assert connection.wait_connected(10)
+        connection.listen(f"{prefix}.events.>", messages.put)
+        shop.store.append([Event.new(AggregateRef("shop.product", uuid4()), version=1, data=large)])
+        href = msgspec.json.decode(messages.get(timeout=10).data)["href"]
+        event = answered(Shopper(create_app(shop)).get(href))
+    assert event["data"]["name"] == large.name
 
 
 def test_events_are_found_by_position_name_and_aggregate(shopper: Shopper) -> None:

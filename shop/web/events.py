@@ -10,6 +10,7 @@ from uuid import UUID
 from msgspec import UNSET, Meta, UnsetType
 
 from shop.eventsourcing import AggregateRef, Event, EventData, Query
+from shop.eventsourcing.ordinal import GREATEST
 from shop.runtime import Shop
 from shop.web.fields import WIRE_NAME
 from shop.web.queries import PageQuery
@@ -23,7 +24,7 @@ class EventsQuery(PageQuery, frozen=True, kw_only=True):
     """Which events."""
 
     after: Annotated[
-        int, Meta(ge=0, le=2**63 - 1, description="Only events at greater positions")
+        int, Meta(ge=0, le=GREATEST, description="Only events at greater positions")
     ] = 0
     name: Annotated[
         list[WireName], Meta(description="Only events of this name; may be given several times")

@@ -195,7 +195,15 @@ class TestKilled:
         path = target.removeprefix("sqlite:///")
         lengths = []
         for nth in (1, 2, 3, 3, 100):
-            command = [sys.executable, "-m", "tests.cli.dying_mover", moment, str(nth), path, *line]
+            command = [
+                sys.executable,
+                "-m",
+                "tests.cli.dying_transfer",
+                moment,
+                str(nth),
+                path,
+                *line,
+            ]
             done = subprocess.run(
                 command,
                 cwd=ROOT,
