@@ -16,6 +16,7 @@ from uuid import uuid4
 import nats as nats_py
 import pytest
 from nats.js.client import JetStreamContext
+from nats.js.errors import NotFoundError
 
 from shop.backends.memory import MemoryEventBus, MemoryEventStore
 from shop.backends.nats import Access, NatsConnection, Relay, StreamConfig
@@ -105,7 +106,10 @@ def messages(address: str, name: str) -> list[tuple[int, str, dict[str, Any]]]:
         last = (await js.stream_info(name)).state.last_seq
         found = []
         for sequence in range(1, last + 1):
-            message = await js.get_msg(name, seq=sequence)
+            try:
+                message = await js.get_msg(name, seq=sequence)
+            except NotFoundError:
+                continue  # it was deleted
             headers = message.headers or {}
             position = int(headers.get("Shop-Position", 0))
             data = json.loads(message.data or b"{}") if position else {}
@@ -190,6 +194,28 @@ def test_a_stream_that_only_has_messages_of_others_left_is_not_written_to(
         node.append(1)
         as_anybody(nats, lambda js: js.delete_stream(name))
         eventually(lambda: relayed(nats, name, node.store))
+
+
+def test_a_stream_that_is_emptied_goes_on_after_what_it_had(
+    nats: str, eventually: Eventually
+) -> None:
+    """Also where its sequences are ahead of the positions, since messages were lost or strange."""
+    name, store = f"t{uuid4().hex}", MemoryEventStore(registry())
+    with closing(Node(nats, store, name)) as node:
+        node.append(4)
+        node.relay.start()
+        eventually(lambda: node.relay.position == 4)
+        as_anybody(nats, lambda js: js.delete_msg(name, 4))
+        eventually(lambda: relayed(nats, name, node.store))
+        node.connection.request(f"{name}.events.notebook.noted", b"rubbish", timeout=5)
+        node.append(1)
+        eventually(lambda: [p for p, _, _ in messages(nats, name)] == [1, 2, 3, 4, 0, 5])
+
+    as_anybody(nats, lambda js: js.purge_stream(name))
+    with closing(Node(nats, store, name)) as node:
+        node.append(3)
+        node.relay.start()
+        eventually(lambda: [p for p, _, _ in messages(nats, name)] == [6, 7, 8])
 
 
 @pytest.mark.parametrize("left", [5, 0])

@@ -14,6 +14,7 @@ import msgspec
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import api
+from nats.js.client import JetStreamContext
 from nats.js.errors import NotFoundError
 
 from shop.backends.nats.client import check_size
@@ -32,6 +33,13 @@ logger = logging.getLogger(__name__)
 POSITION = "Shop-Position"
 _BATCH = 500
 _BATCH_BYTES = 4 * 1024 * 1024
+_OWNER = "shop-store"
+_AHEAD = "shop-ahead"
+"""In the stream's metadata: by how much its last sequence is ahead of the last position.
+
+That happens by messages of others, and when messages at the end were deleted. It tells the position
+once the stream is empty.
+"""
 _REMEDY = "delete the stream, or give the shop another prefix"
 
 
@@ -262,7 +270,53 @@ class Relay:
         """Last sequence, last position, and the id of the event there, of the stream as it is."""
         stream = self._stream
         js = client.jetstream(timeout=self._timeout)
-        wanted = api.StreamConfig(
+        try:
+            info = await js.stream_info(stream.name)
+        except NotFoundError:
+            info = await js.add_stream(self._wanted(identity, ahead=0))
+            logger.info("made the stream %s", stream.name)
+        metadata = info.config.metadata or {}
+        if metadata.get(_OWNER, str(identity)) != str(identity):
+            raise RelayError(f"the stream {stream.name} belongs to another event store: {_REMEDY}")
+        ahead = int(metadata.get(_AHEAD, 0))
+        wanted = self._wanted(identity, ahead=ahead)
+        if any(
+            getattr(info.config, field) != getattr(wanted, field)
+            for field in ("subjects", "num_replicas", "max_age", "max_bytes", "storage")
+        ):
+            info = await js.update_stream(wanted)
+            logger.info("changed the stream %s to what was asked for", stream.name)
+        last = info.state.last_seq
+        if info.state.messages == 0:
+            return last, last - ahead, None  # all were dropped by age or size, or there was none
+        position, event_id = await self._last_event(js, info)
+        if last - position != ahead:
+            await js.update_stream(self._wanted(identity, ahead=last - position))
+        return last, position, event_id
+
+    async def _last_event(
+        self, js: JetStreamContext, info: api.StreamInfo
+    ) -> tuple[int, str | None]:
+        """The position and the id of the newest event in the stream; 0 if it never had one."""
+        name, state = self._stream.name, info.state
+        for sequence in range(state.last_seq, state.first_seq - 1, -1):
+            try:
+                message = await js.get_msg(name, seq=sequence)
+            except NotFoundError:
+                continue
+            headers = message.headers or {}
+            if headers.get(POSITION, "").isdecimal():
+                return int(headers[POSITION]), headers.get("Nats-Msg-Id")
+        if state.first_seq > 1:
+            raise RelayError(
+                f"the stream {name} has only messages of others left, and does not tell any"
+                f" more which events it had: {_REMEDY}"
+            )
+        return 0, None
+
+    def _wanted(self, identity: UUID, *, ahead: int) -> api.StreamConfig:
+        stream = self._stream
+        return api.StreamConfig(
             name=stream.name,
             subjects=[f"{self._subject}>"],
             storage=api.StorageType(stream.storage),
@@ -272,39 +326,8 @@ class Relay:
             # The expected sequence keeps repeats out; a longer memory would only keep out what is
             # published again after messages were deleted.
             duplicate_window=min(1.0, stream.max_age or 1.0),
-            metadata={"shop-store": str(identity)},
+            metadata={_OWNER: str(identity), _AHEAD: str(ahead)},
         )
-        try:
-            info = await js.stream_info(stream.name)
-        except NotFoundError:
-            info = await js.add_stream(wanted)
-            logger.info("made the stream %s", stream.name)
-        owner = (info.config.metadata or {}).get("shop-store", str(identity))
-        if owner != str(identity):
-            raise RelayError(f"the stream {stream.name} belongs to another event store: {_REMEDY}")
-        if any(
-            getattr(info.config, field) != getattr(wanted, field)
-            for field in ("subjects", "num_replicas", "max_age", "max_bytes", "storage")
-        ):
-            info = await js.update_stream(wanted)
-            logger.info("changed the stream %s to what was asked for", stream.name)
-        last = info.state.last_seq
-        if info.state.messages == 0:
-            return last, last, None  # all were dropped by age or size, or there was none
-        for sequence in range(last, info.state.first_seq - 1, -1):
-            try:
-                message = await js.get_msg(stream.name, seq=sequence)
-            except NotFoundError:
-                continue
-            headers = message.headers or {}
-            if headers.get(POSITION, "").isdecimal():
-                return last, int(headers[POSITION]), headers.get("Nats-Msg-Id")
-        if info.state.first_seq > 1:
-            raise RelayError(
-                f"the stream {stream.name} has only messages of others left, and does not tell any"
-                f" more which events it had: {_REMEDY}"
-            )
-        return last, 0, None
 
 
 def _refusal(message: Msg, expected: int) -> str | None:
