@@ -13,10 +13,9 @@ import pytest
 from tests.real.mongodb import MongoServer
 from tests.real.nats import NatsServer
 from tests.real.postgres import PostgresServer
+from tests.stores import NewUrl
 
 Eventually = Callable[[Callable[[], object]], None]
-NewUrl = Callable[[], str]
-"""Makes the URL of an empty store, another one each time."""
 
 
 @pytest.fixture

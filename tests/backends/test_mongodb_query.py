@@ -22,8 +22,8 @@ from shop.backends.mongodb.schema import (
 from shop.eventsourcing import AggregateRef, Filter, Query
 from shop.eventsourcing.model import Checkpoint, Collection, StoredModel
 from shop.urls import DatabaseUrl
-from tests.conftest import NewUrl
 from tests.notebook import counted, note, noted, registry
+from tests.stores import NewUrl
 
 EVENTS = 100_000
 REFS = [AggregateRef(f"notebook.kind_{n % 4}", uuid4()) for n in range(100)]

@@ -30,8 +30,9 @@ from shop.eventsourcing import (
 )
 from shop.eventsourcing.model import Checkpoint, Collection, StoredModel
 from shop.urls import DatabaseUrl
-from tests.conftest import Eventually, NewUrl
+from tests.conftest import Eventually
 from tests.notebook import counted, note, noted, registry, stream
+from tests.stores import NewUrl
 
 
 @pytest.fixture

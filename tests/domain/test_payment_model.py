@@ -23,7 +23,8 @@ from shop.domain.product import CreateProduct, Product
 from shop.eventsourcing import CommandRejected, Filter, ModelReader, Phase, Query, WorkflowList
 from shop.eventsourcing.errors import AggregateNotFoundError, CheckpointMovedError
 from shop.eventsourcing.workflow_list import Timer
-from tests.clockwork import KINDS, Crash, Node, Stage
+from tests.clockwork import Crash, Node, Stage
+from tests.stores import KINDS
 
 ADA, MOUSE = UUID(int=1), UUID(int=2)
 ORDERS = [UUID(int=n) for n in range(11, 14)]
@@ -139,7 +140,7 @@ def test_every_workflow_ends_as_its_order_says(
     request: pytest.FixtureRequest, kind: str, script: list[Step]
 ) -> None:
     with ExitStack() as opened:
-        play = Play(Stage(KINDS[kind](request), MODULES, opened))
+        play = Play(Stage(KINDS[kind](request)(), MODULES, opened))
         for step in script:
             play.take(step)
         node = play.end()
