@@ -53,12 +53,6 @@ class Reply(NamedTuple):
         return json.loads(self.body)
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def environment(**variables: str) -> dict[str, str]:
     """That of the tests, with these variables, and without settings from outside."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("SHOP_")}

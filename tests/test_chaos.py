@@ -23,6 +23,7 @@ from shop.domain.product import ProductCreated, StockAdjusted
 from shop.eventsourcing import AggregateRef, Event, EventData
 from tests.real.databases import DATABASE_SERVERS, DatabaseServer
 from tests.real.nats import NatsServer
+from tests.real.process import free_port
 from tests.servers import (
     PATIENCE,
     Reply,
@@ -31,7 +32,6 @@ from tests.servers import (
     await_true,
     by_module,
     environment,
-    free_port,
 )
 
 ROLES = ("web", "web", "worker", "worker", "all")

@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 
 from shop.draining import LEAST
+from tests.real.process import free_port
 from tests.servers import (
     ServerProcess,
     ask,
     await_true,
     by_waitress,
     environment,
-    free_port,
     receive,
 )
 

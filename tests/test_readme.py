@@ -19,7 +19,8 @@ import pytest
 
 from shop.bootstrap import PROJECTIONS
 from shop.config import Settings
-from tests.servers import PATIENCE, ROOT, ServerProcess, environment, free_port
+from tests.real.process import free_port
+from tests.servers import PATIENCE, ROOT, ServerProcess, environment
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

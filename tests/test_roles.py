@@ -23,6 +23,7 @@ from shop.domain.product import ProductCreated
 from shop.eventsourcing import AggregateRef, Event
 from shop.web import create_app
 from tests.real.nats import NatsServer
+from tests.real.process import free_port
 from tests.servers import (
     PATIENCE,
     Reply,
@@ -31,7 +32,6 @@ from tests.servers import (
     await_true,
     by_module,
     by_waitress,
-    free_port,
 )
 
 PRODUCT = {"name": "Wireless Mouse", "price": 2999, "stock": 50}

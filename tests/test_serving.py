@@ -17,6 +17,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from shop.bootstrap import event_registry, open_event_store
+from tests.real.process import free_port
 from tests.servers import (
     PATIENCE,
     ROOT,
@@ -27,7 +28,6 @@ from tests.servers import (
     by_module,
     by_waitress,
     environment,
-    free_port,
     receive,
 )
 
