@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import count
 from urllib.parse import urlsplit, urlunsplit
 
@@ -14,6 +15,7 @@ from tests.real.mongodb import MongoServer
 from tests.real.nats import NatsServer
 from tests.real.postgres import PostgresServer
 from tests.stores import NewUrl
+from tests.waiting import await_true
 
 Eventually = Callable[[Callable[[], object]], None]
 
@@ -21,14 +23,7 @@ Eventually = Callable[[Callable[[], object]], None]
 @pytest.fixture
 def eventually() -> Eventually:
     """Waits until a condition holds; the test fails when it does not within ten seconds."""
-
-    def wait(condition: Callable[[], object]) -> None:
-        deadline = time.monotonic() + 10
-        while not condition():
-            assert time.monotonic() < deadline, "the condition never came to hold"
-            time.sleep(0.002)
-
-    return wait
+    return partial(await_true, within=10)
 
 
 @pytest.fixture(scope="session")

@@ -9,12 +9,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
+
+from tests.waiting import await_true
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -155,10 +156,3 @@ def receive(connection: socket.socket) -> Reply:
 
 def reply(response: http.client.HTTPResponse) -> Reply:
     return Reply(response.status, dict(response.getheaders()), response.read())
-
-
-def await_true(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "the condition never came to hold"
-        time.sleep(0.01)

@@ -29,10 +29,10 @@ from tests.servers import (
     Reply,
     ServerProcess,
     ask,
-    await_true,
     by_module,
     environment,
 )
+from tests.waiting import await_true
 
 ROLES = ("web", "web", "worker", "worker", "all")
 SHOPPERS = 4

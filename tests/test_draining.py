@@ -19,11 +19,11 @@ from tests.real.process import free_port
 from tests.servers import (
     ServerProcess,
     ask,
-    await_true,
     by_waitress,
     environment,
     receive,
 )
+from tests.waiting import await_true
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 AT_GATE = b"GET /gate HTTP/1.1\r\nHost: localhost\r\n\r\n"

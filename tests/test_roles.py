@@ -29,10 +29,10 @@ from tests.servers import (
     Reply,
     ServerProcess,
     ask,
-    await_true,
     by_module,
     by_waitress,
 )
+from tests.waiting import await_true
 
 PRODUCT = {"name": "Wireless Mouse", "price": 2999, "stock": 50}
 CREATE = "/commands/shop.product.create"

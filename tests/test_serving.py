@@ -24,12 +24,12 @@ from tests.servers import (
     WAYS,
     ServerProcess,
     ask,
-    await_true,
     by_module,
     by_waitress,
     environment,
     receive,
 )
+from tests.waiting import await_true
 
 PRODUCT = {"name": "Wireless Mouse", "price": 2999, "stock": 50}
 NO_ADDRESS = "it is no HOST:PORT of a host that there is, such as 127.0.0.1:8080"
