@@ -60,6 +60,22 @@ def environment(**variables: str) -> dict[str, str]:
     return {**inherited, "PYTHONPATH": str(ROOT), **variables}
 
 
+def run(*command: str | Path, directory: Path, **variables: str) -> str:
+    """What a command prints that must succeed."""
+    done = subprocess.run(
+        command,
+        cwd=directory,
+        env=environment(**variables),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=3 * PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
 class ServerProcess:
     """A server in a process group of its own, which is killed with it at the latest."""
 
