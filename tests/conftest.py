@@ -14,7 +14,7 @@ import pytest
 from tests.real.mongodb import MongoServer
 from tests.real.nats import NatsServer
 from tests.real.postgres import PostgresServer
-from tests.stores import NewUrl
+from tests.stores import KINDS, NewUrl
 from tests.waiting import await_true
 
 Eventually = Callable[[Callable[[], object]], None]
@@ -24,6 +24,12 @@ Eventually = Callable[[Callable[[], object]], None]
 def eventually() -> Eventually:
     """Waits until a condition holds; the test fails when it does not within ten seconds."""
     return partial(await_true, within=10)
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def local_url(request: pytest.FixtureRequest) -> str:
+    """The URL of empty stores, of each kind in turn that needs no server."""
+    return KINDS[request.param](request)()
 
 
 @pytest.fixture(scope="session")

@@ -5,13 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
 from shop.backends.memory import MemoryEventBus, MemoryEventStore
-from shop.backends.sqlite import Database, SqliteEventStore
+from shop.bootstrap import open_event_store
 from shop.eventsourcing import (
     Commit,
     ConcurrencyError,
@@ -215,15 +214,10 @@ def test_only_those_that_began_before_it_ended_hold_a_commit_up(
     assert positions(published.take(0)) == [3]
 
 
-@pytest.mark.parametrize("kind", ["memory", "sqlite"])
 def test_many_threads_publish_in_order_and_leave_nothing_out(
-    bus: MemoryEventBus, published: Subscription, tmp_path: Path, kind: str
+    bus: MemoryEventBus, published: Subscription, local_url: str
 ) -> None:
-    inner = (
-        MemoryEventStore(registry())
-        if kind == "memory"
-        else SqliteEventStore(Database(tmp_path / "x.db"), registry(), owns_database=True)
-    )
+    inner = open_event_store(local_url, registry())
     with PublishingStore(inner, bus) as store, ThreadPoolExecutor(8) as pool:
         works = [pool.submit(store.append, stream(note(), 1 + n % 3)) for n in range(400)]
         for work in works:
