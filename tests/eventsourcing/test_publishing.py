@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from uuid import uuid4
 
 import pytest
@@ -150,6 +150,14 @@ class Held(MemoryEventStore):
             self.stored[name].set()
             assert self.released[name].wait(10)
 
+    def begin(
+        self, store: PublishingStore, pool: ThreadPoolExecutor, name: str, version: int = 1
+    ) -> Future[Commit]:
+        """Append an event of that name; the append ends when the test lets it."""
+        future = pool.submit(store.append, [noted(note(), version, name)])
+        assert self.stored[name].wait(10)
+        return future
+
 
 def test_a_commit_that_returns_early_waits_for_the_one_before_it(
     bus: MemoryEventBus, published: Subscription
@@ -157,10 +165,8 @@ def test_a_commit_that_returns_early_waits_for_the_one_before_it(
     held = Held()
     store = PublishingStore(held, bus)
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(store.append, [noted(note(), 1, "first")])
-        assert held.stored["first"].wait(10)
-        second = pool.submit(store.append, [noted(note(), 1, "second")])
-        assert held.stored["second"].wait(10)
+        first = held.begin(store, pool, "first")
+        second = held.begin(store, pool, "second")
         held.released["second"].set()
         assert second.result(10).first == 2
         assert published.take(0) == []
@@ -177,10 +183,8 @@ def test_a_failed_append_lets_those_behind_it_go(
     MemoryEventStore.append_each(held, [others])  # by another process: the gap before what follows
     store = PublishingStore(held, bus)
     with ThreadPoolExecutor(2) as pool:
-        failing = pool.submit(store.append, [noted(note(), 7, "first")])
-        assert held.stored["first"].wait(10)
-        second = pool.submit(store.append, [noted(note(), 1, "second")])
-        assert held.stored["second"].wait(10)
+        failing = held.begin(store, pool, "first", version=7)
+        second = held.begin(store, pool, "second")
         held.released["second"].set()
         second.result(10)
         assert published.take(0) == []  # the one under way might yet turn out to come before it
@@ -198,14 +202,11 @@ def test_only_those_that_began_before_it_ended_hold_a_commit_up(
     MemoryEventStore.append_each(held, [others])  # by another process
     store = PublishingStore(held, bus)
     with ThreadPoolExecutor(3) as pool:
-        failing = pool.submit(store.append, [noted(note(), 7, "first")])
-        assert held.stored["first"].wait(10)
-        second = pool.submit(store.append, [noted(note(), 1, "second")])
-        assert held.stored["second"].wait(10)
+        failing = held.begin(store, pool, "first", version=7)
+        second = held.begin(store, pool, "second")
         held.released["second"].set()
         second.result(10)
-        third = pool.submit(store.append, [noted(note(), 1, "third")])
-        assert held.stored["third"].wait(10)
+        third = held.begin(store, pool, "third")
         held.released["first"].set()
         assert isinstance(failing.exception(10), ConcurrencyError)
         assert positions(published.take(0)) == [2]
