@@ -52,8 +52,8 @@ def _timed(accept: Callable[[], Callable[[], None]]) -> Sequence[float]:
 
 
 def _over_http(bench: Bench) -> Sequence[float]:
-    environ = {"SHOP_EVENT_STORE": f"sqlite:///{bench.directory / 'http.db'}"}
-    with serving("wsgi:app", bench.directory / "http.log", environ) as port:
+    store = f"sqlite:///{bench.directory / 'http.db'}"
+    with serving("wsgi:app", bench.directory, SHOP_EVENT_STORE=store) as port:
         connection = HTTPConnection("127.0.0.1", port, timeout=10)
 
         def accept() -> Callable[[], None]:

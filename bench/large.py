@@ -149,8 +149,7 @@ def _project(url: str) -> None:
 def _start(bench: Bench, url: str) -> float:
     """Seconds from the start of a process until it says that it is ready, with current models."""
     began = monotonic()
-    environ = {"SHOP_EVENT_STORE": url}
-    with serving("wsgi:app", bench.directory / "start.log", environ) as port:
+    with serving("wsgi:app", bench.directory, SHOP_EVENT_STORE=url) as port:
         while True:
             connection = HTTPConnection("127.0.0.1", port, timeout=10)
             connection.request("GET", "/readyz")

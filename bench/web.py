@@ -22,10 +22,10 @@ BODY = b'{"name":"Wireless Mouse","price":2999,"stock":50}'
 def run(bench: Bench) -> Iterator[Row]:
     """Products created over HTTP, durably, in turns with the same JSON echoed."""
     bench.say(f"web: {_CONNECTIONS} connections to {THREADS} threads, in turns with a mere echo")
-    environ = {"SHOP_EVENT_STORE": f"sqlite:///{bench.directory / 'shop.db'}"}
+    store = f"sqlite:///{bench.directory / 'shop.db'}"
     with (
-        serving("wsgi:app", bench.directory / "shop.log", environ) as shop,
-        serving("bench.echo:app", bench.directory / "echo.log") as echo,
+        serving("wsgi:app", bench.directory, SHOP_EVENT_STORE=store) as shop,
+        serving("bench.echo:app", bench.directory) as echo,
     ):
 
         def create() -> float:

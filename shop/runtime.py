@@ -40,7 +40,7 @@ from shop.opening import Opening
 
 logger = logging.getLogger(__name__)
 
-SHUTDOWN_SECONDS = 7.0
+SHUTDOWN_SECONDS = 6.0
 """How long the threads have to end, from ``begin_shutdown`` on."""
 MIN_CLOSE_SECONDS = 1.0
 """How long they have from ``close`` on at least."""

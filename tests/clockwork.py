@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 from uuid import UUID
-
-import pytest
 
 from shop.bootstrap import Backend, open_backend
 from shop.eventsourcing import (
@@ -40,33 +37,6 @@ from shop.eventsourcing.follower import Follower, Progress
 from shop.eventsourcing.model import Checkpoint, Collection, Reading, StoredModel
 from shop.eventsourcing.reactions import Reactions
 from shop.eventsourcing.timers import Timers
-
-
-def memory(request: pytest.FixtureRequest) -> str:
-    return "memory://"
-
-
-def sqlite(request: pytest.FixtureRequest) -> str:
-    directory: Path = request.getfixturevalue("tmp_path_factory").mktemp("sqlite")
-    return f"sqlite:///{directory / 'shop.db'}"
-
-
-def on_server(kind: str) -> Callable[[pytest.FixtureRequest], str]:
-    """A URL made by the fixture of that name."""
-
-    def url(request: pytest.FixtureRequest) -> str:
-        new: str = request.getfixturevalue(kind)()
-        return new
-
-    return url
-
-
-KINDS: Mapping[str, Callable[[pytest.FixtureRequest], str]] = {
-    "memory": memory,
-    "sqlite": sqlite,
-    **{kind: on_server(kind) for kind in ("postgres", "mongodb", "mongodb_replica_set")},
-}
-"""Makes the URL of empty stores of each kind."""
 
 
 class Clock:

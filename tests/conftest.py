@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import count
 from urllib.parse import urlsplit, urlunsplit
 
@@ -13,23 +14,22 @@ import pytest
 from tests.real.mongodb import MongoServer
 from tests.real.nats import NatsServer
 from tests.real.postgres import PostgresServer
+from tests.stores import KINDS, NewUrl
+from tests.waiting import await_true
 
 Eventually = Callable[[Callable[[], object]], None]
-NewUrl = Callable[[], str]
-"""Makes the URL of an empty store, another one each time."""
 
 
 @pytest.fixture
 def eventually() -> Eventually:
     """Waits until a condition holds; the test fails when it does not within ten seconds."""
+    return partial(await_true, within=10)
 
-    def wait(condition: Callable[[], object]) -> None:
-        deadline = time.monotonic() + 10
-        while not condition():
-            assert time.monotonic() < deadline, "the condition never came to hold"
-            time.sleep(0.002)
 
-    return wait
+@pytest.fixture(params=["memory", "sqlite"])
+def local_url(request: pytest.FixtureRequest) -> str:
+    """The URL of empty stores, of each kind in turn that needs no server."""
+    return KINDS[request.param](request)()
 
 
 @pytest.fixture(scope="session")

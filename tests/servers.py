@@ -9,12 +9,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple, Self
+
+from tests.waiting import await_true
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -53,16 +53,26 @@ class Reply(NamedTuple):
         return json.loads(self.body)
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def environment(**variables: str) -> dict[str, str]:
     """That of the tests, with these variables, and without settings from outside."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("SHOP_")}
     return {**inherited, "PYTHONPATH": str(ROOT), **variables}
+
+
+def run(*command: str | Path, directory: Path, **variables: str) -> str:
+    """What a command prints that must succeed."""
+    done = subprocess.run(
+        command,
+        cwd=directory,
+        env=environment(**variables),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=3 * PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 class ServerProcess:
@@ -87,12 +97,7 @@ class ServerProcess:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -161,10 +166,3 @@ def receive(connection: socket.socket) -> Reply:
 
 def reply(response: http.client.HTTPResponse) -> Reply:
     return Reply(response.status, dict(response.getheaders()), response.read())
-
-
-def await_true(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "the condition never came to hold"
-        time.sleep(0.01)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import count
-from pathlib import Path
 
 import pytest
 
@@ -26,7 +25,8 @@ def memory(request: pytest.FixtureRequest) -> NewUrl:
 
 
 def sqlite(request: pytest.FixtureRequest) -> NewUrl:
-    directory: Path = request.getfixturevalue("tmp_path")
+    directories: pytest.TempPathFactory = request.getfixturevalue("tmp_path_factory")
+    directory = directories.mktemp("sqlite")
     numbers = count(1)
     return lambda: f"sqlite:///{directory / f'{next(numbers)}.db'}"
 

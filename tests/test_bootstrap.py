@@ -114,11 +114,9 @@ class Noted(EventData, frozen=True):
     text: str
 
 
-@pytest.mark.parametrize("kind", ["memory", "sqlite"])
-def test_any_application_may_use_the_stores(kind: str, tmp_path: Path) -> None:
-    url = "memory://" if kind == "memory" else f"sqlite:///{tmp_path / 'x.db'}"
+def test_any_application_may_use_the_stores(local_url: str) -> None:
     registry = Registry[EventData]([Noted])
-    with open_event_store(url, registry) as store:
+    with open_event_store(local_url, registry) as store:
         ref = AggregateRef("demo.note", uuid4())
         commit_id = uuid4()
         noted = Event.new(ref, version=1, data=Noted("hi"))

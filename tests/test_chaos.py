@@ -23,16 +23,16 @@ from shop.domain.product import ProductCreated, StockAdjusted
 from shop.eventsourcing import AggregateRef, Event, EventData
 from tests.real.databases import DATABASE_SERVERS, DatabaseServer
 from tests.real.nats import NatsServer
+from tests.real.process import free_port
 from tests.servers import (
     PATIENCE,
     Reply,
     ServerProcess,
     ask,
-    await_true,
     by_module,
     environment,
-    free_port,
 )
+from tests.waiting import await_true
 
 ROLES = ("web", "web", "worker", "worker", "all")
 SHOPPERS = 4

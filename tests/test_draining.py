@@ -15,15 +15,15 @@ from pathlib import Path
 import pytest
 
 from shop.draining import MIN_DRAIN_SECONDS
+from tests.real.process import free_port
 from tests.servers import (
     ServerProcess,
     ask,
-    await_true,
     by_waitress,
     environment,
-    free_port,
     receive,
 )
+from tests.waiting import await_true
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 AT_GATE = b"GET /gate HTTP/1.1\r\nHost: localhost\r\n\r\n"

@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -19,7 +18,8 @@ import pytest
 
 from shop.bootstrap import PROJECTIONS
 from shop.config import Settings
-from tests.servers import PATIENCE, ROOT, ServerProcess, environment, free_port
+from tests.real.process import free_port
+from tests.servers import ROOT, ServerProcess, environment, run
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -70,18 +70,7 @@ class WorkingCopy:
 
     def run(self, *command: str) -> str:
         """What a command prints that must succeed."""
-        done = subprocess.run(
-            command,
-            cwd=self.directory,
-            env=self.variables,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=3 * PATIENCE,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        return run(*command, directory=self.directory, **self.variables)
 
 
 class Walk(NamedTuple):

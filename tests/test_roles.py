@@ -23,16 +23,16 @@ from shop.domain.product import ProductCreated
 from shop.eventsourcing import AggregateRef, Event
 from shop.web import create_app
 from tests.real.nats import NatsServer
+from tests.real.process import free_port
 from tests.servers import (
     PATIENCE,
     Reply,
     ServerProcess,
     ask,
-    await_true,
     by_module,
     by_waitress,
-    free_port,
 )
+from tests.waiting import await_true
 
 PRODUCT = {"name": "Wireless Mouse", "price": 2999, "stock": 50}
 CREATE = "/commands/shop.product.create"

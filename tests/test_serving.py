@@ -17,19 +17,19 @@ from uuid import UUID, uuid4
 import pytest
 
 from shop.bootstrap import event_registry, open_event_store
+from tests.real.process import free_port
 from tests.servers import (
     PATIENCE,
     ROOT,
     WAYS,
     ServerProcess,
     ask,
-    await_true,
     by_module,
     by_waitress,
     environment,
-    free_port,
     receive,
 )
+from tests.waiting import await_true
 
 PRODUCT = {"name": "Wireless Mouse", "price": 2999, "stock": 50}
 NO_ADDRESS = "it is no HOST:PORT of a host that there is, such as 127.0.0.1:8080"

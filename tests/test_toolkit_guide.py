@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
 
-from tests.servers import PATIENCE, ROOT, environment
+from tests.servers import ROOT, run
 
 GUIDE, _, EVOLVING = (
     (ROOT / "docs/toolkit.md").read_text(encoding="utf-8").partition("\n## When an event changes\n")
@@ -46,22 +45,6 @@ def evolved(program: Path) -> Path:
     program.write_text(text)
     (program.parent / "test_notes.py").write_text('"""Notes of before."""\n\n' + test)
     return program
-
-
-def run(*command: str | Path, directory: Path) -> str:
-    """What a command prints that must succeed."""
-    done = subprocess.run(
-        command,
-        cwd=directory,
-        env=environment(PYTHONPATH=str(ROOT), MYPYPATH=str(ROOT)),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=3 * PATIENCE,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def test_the_program_prints_what_the_guide_says(program: Path) -> None:
@@ -103,7 +86,7 @@ def test_the_program_passes_the_linters(name: str, request: pytest.FixtureReques
     run(sys.executable, "-m", "ruff", "check", *rules, *files, directory=ROOT)
     run(sys.executable, "-m", "ruff", "format", "--check", *rules[:3], *files, directory=ROOT)
     settings = ("--config-file", str(ROOT / "setup.cfg"))
-    run(sys.executable, "-m", "mypy", *settings, *files, directory=ROOT)
+    run(sys.executable, "-m", "mypy", *settings, *files, directory=ROOT, MYPYPATH=str(ROOT))
 
 
 def test_an_installation_has_every_file() -> None:

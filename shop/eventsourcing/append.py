@@ -27,7 +27,7 @@ from shop.eventsourcing.store import Commit, NewCommit
 W = TypeVar("W")
 Kind = tuple[str, str, int]
 """Name of an aggregate, name of an event and version of its schema: stores keep a list of these."""
-PATIENCE = 1.0
+CLOSE_SECONDS = 0.5
 """Seconds that appends under way have to end when their store is closed."""
 
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import resource
-import signal
-import sqlite3
 import sys
-from functools import partial
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 from shop.backends.sqlite import Database, SqliteEventStore
-from shop.eventsourcing import AggregateRef, ConcurrencyError, Query, StoreUnavailableError
+from shop.eventsourcing import AggregateRef, StoreUnavailableError
+from tests.backends.store_programs import say
+from tests.dying_sqlite import arm, connect_dying
 from tests.notebook import note, noted, registry, stream
 
 
@@ -21,63 +19,11 @@ def open_store(path: str) -> SqliteEventStore:
     return SqliteEventStore(Database(Path(path)), registry(), owns_database=True)
 
 
-def say(*words: object) -> None:
-    print(*words, flush=True)  # noqa: T201 - this is how it talks to the test
-
-
-def wait_to_be_told() -> None:
-    sys.stdin.readline()
-
-
-def create(path: str) -> None:
-    """Open the file and append to it, at the same time as others."""
-    say("ready")
-    wait_to_be_told()
-    with open_store(path) as store:
-        store.append([noted(note(), 1)])
-        say(store.info().identity)
-
-
-def write(path: str, commits: str, shared: str) -> None:
-    """Append to an aggregate of its own, and to one that it shares with others."""
-    mine, ours = note(), AggregateRef("notebook.note", UUID(shared))
-    version = 0
-    with open_store(path) as store:
-        say("ready")
-        wait_to_be_told()
-        for number in range(int(commits)):
-            size = 1 + number % 3
-            while True:
-                [*last] = store.read(Query(refs=[ours], reverse=True, limit=1))
-                next_of_ours = noted(ours, last[0].version + 1 if last else 1)
-                try:
-                    store.append([*stream(mine, size, after=version), next_of_ours])
-                except ConcurrencyError:
-                    continue
-                break
-            version += size
-
-
-class Dying(sqlite3.Connection):
-    """Kills its process before or after it commits, from when it is armed."""
-
-    armed = ""
-
-    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
-        dying = sql == "COMMIT" and Dying.armed
-        if dying == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
-        cursor = super().execute(sql, parameters)
-        if dying == "after":
-            os.kill(os.getpid(), signal.SIGKILL)
-        return cursor
-
-
 def die(path: str, moment: str, commit_id: str, ref_id: str, size: str) -> None:
     """Be killed at the end of an append: just ``before`` or just ``after`` its commit."""
-    sqlite3.connect = partial(sqlite3.connect, factory=Dying)  # type: ignore[assignment]  # the fault
+    connect_dying()
     store = open_store(path)
-    Dying.armed = moment
+    arm(moment, path)
     store.append(
         stream(AggregateRef("notebook.note", UUID(ref_id)), int(size)), commit_id=UUID(commit_id)
     )

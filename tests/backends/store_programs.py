@@ -20,13 +20,14 @@ def wait_to_be_told() -> None:
     sys.stdin.readline()
 
 
-def create(url: str) -> None:
-    """Open the store and append to it, at the same time as others."""
+def create(*urls: str) -> None:
+    """Open one store after the other and append to it, at the same time as others."""
     say("ready")
-    wait_to_be_told()
-    with open_event_store(url, registry()) as store:
-        store.append([noted(note(), 1)])
-        say(store.info().identity)
+    for url in urls:
+        wait_to_be_told()
+        with open_event_store(url, registry()) as store:
+            store.append([noted(note(), 1)])
+            say(store.info().identity)
 
 
 def write(url: str, threads: str, commits: str, shared: str) -> None:

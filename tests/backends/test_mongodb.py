@@ -43,8 +43,8 @@ from shop.eventsourcing import (
 )
 from shop.eventsourcing.model import Checkpoint, Collection, StoredModel
 from shop.urls import DatabaseUrl
-from tests.conftest import NewUrl
 from tests.notebook import note, noted, registry, stream
+from tests.stores import NewUrl
 
 Raw = DriverDatabase[dict[str, Any]]
 

@@ -19,14 +19,12 @@ from shop.backends.mongodb.schema import (
     BY_TIME,
     BY_VERSION,
 )
-from shop.eventsourcing import AggregateRef, Filter, Query
+from shop.eventsourcing import Filter, Query
 from shop.eventsourcing.model import Checkpoint, Collection, StoredModel
 from shop.urls import DatabaseUrl
-from tests.conftest import NewUrl
-from tests.notebook import counted, note, noted, registry
-
-EVENTS = 100_000
-REFS = [AggregateRef(f"notebook.kind_{n % 4}", uuid4()) for n in range(100)]
+from tests.backends.long_log import EVENTS, QUERIES, REFS, fill
+from tests.notebook import note, noted, registry
+from tests.stores import NewUrl
 
 
 class Watched(monitoring.CommandListener):
@@ -52,26 +50,14 @@ WATCHED = Watched()
 
 @pytest.fixture(scope="module")
 def url(mongodb: NewUrl) -> Iterator[str]:
-    """A hundred thousand events: of a hundred aggregates in turn, each tenth a number."""
+    """Where the long log is."""
     url = mongodb()
     monitoring.register(WATCHED)
     parts = DatabaseUrl.of(url)
     database = Database(parts.driver, parts.database, prefix=parts.prefix)
     monitoring._LISTENERS.command_listeners.remove(WATCHED)
     with MongoEventStore(database, registry(), owns_database=True) as store:
-        commits = [
-            [(counted if n % 10 == 9 else noted)(REFS[n % 100], n // 100 + 1)]
-            for n in range(EVENTS)
-        ]
-        from shop.eventsourcing import Commit
-
-        for first in range(0, EVENTS, 5000):
-            store.replicate(
-                [
-                    (Commit(uuid4(), n + 1, n + 1, b"digest"), commits[n])
-                    for n in range(first, first + 5000)
-                ]
-            )
+        fill(store, of_one_event=True)
         STORES.append(store)
         yield url
         STORES.clear()
@@ -99,31 +85,31 @@ def indexes(plan: dict[str, Any]) -> set[str]:
     return set(re.findall(r"'indexName': '(\w+)'", str(plan["queryPlanner"]["winningPlan"])))
 
 
-QUERIES: dict[str, tuple[Query, str]] = {
-    "all": (Query(), BY_POSITION),
-    "after": (Query(after=EVENTS // 2, limit=10), BY_POSITION),
-    "newest": (Query(reverse=True, limit=10), BY_POSITION),
-    "ids": (Query(ids=[uuid4(), uuid4()]), BY_ID),
-    "ref": (Query(refs=[REFS[7]]), BY_AGGREGATE),
-    "newest of a ref": (Query(refs=[REFS[7]], reverse=True, limit=1), BY_AGGREGATE),
-    "ref from version": (Query(refs=[REFS[7]], versions=(900, None)), BY_AGGREGATE),
-    "ref between versions": (Query(refs=[REFS[7]], versions=(500, 510)), BY_AGGREGATE),
-    "ref beyond its version": (Query(refs=[REFS[7]], versions=(1001, None)), BY_VERSION),
-    "several refs": (Query(refs=REFS[:7], after=EVENTS // 2), BY_AGGREGATE),
-    "aggregate id": (Query(aggregate_ids=[REFS[7].id]), BY_AGGREGATE),
-    "name": (Query(names=["notebook.counted"]), BY_NAME),
-    "name after": (Query(names=["notebook.counted"], after=EVENTS // 2, limit=10), BY_NAME),
-    "newest of a name": (Query(names=["notebook.counted"], reverse=True, limit=10), BY_NAME),
-    "several names": (Query(names=["notebook.counted", "notebook.noted"], limit=10), BY_NAME),
-    "aggregate": (Query(aggregates=["notebook.kind_3"], limit=10), BY_NAME),
+LED_BY = {
+    "all": BY_POSITION,
+    "after": BY_POSITION,
+    "newest": BY_POSITION,
+    "ids": BY_ID,
+    "ref": BY_AGGREGATE,
+    "newest of a ref": BY_AGGREGATE,
+    "ref from version": BY_AGGREGATE,
+    "ref between versions": BY_AGGREGATE,
+    "ref beyond its version": BY_VERSION,
+    "several refs": BY_AGGREGATE,
+    "aggregate id": BY_AGGREGATE,
+    "name": BY_NAME,
+    "name after": BY_NAME,
+    "newest of a name": BY_NAME,
+    "several names": BY_NAME,
+    "aggregate": BY_NAME,
 }
 
 
-@pytest.mark.parametrize(("query", "index"), QUERIES.values(), ids=QUERIES.keys())
+@pytest.mark.parametrize(("name", "index"), LED_BY.items(), ids=LED_BY)
 def test_a_query_is_led_by_an_index_and_looks_at_its_own_page_alone(
-    url: str, query: Query, index: str
+    url: str, name: str, index: str
 ) -> None:
-    made = plans(url, query)
+    made = plans(url, QUERIES[name])
     assert any(index in indexes(plan) for plan in made)
     for plan in made:
         assert "COLLSCAN" not in str(plan)

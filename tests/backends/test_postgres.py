@@ -18,7 +18,6 @@ import pytest
 from shop.backends.postgres import Database, PostgresEventStore, PostgresModelStore
 from shop.bootstrap import open_event_store
 from shop.eventsourcing import (
-    AggregateRef,
     Commit,
     EventStore,
     Filter,
@@ -30,8 +29,10 @@ from shop.eventsourcing import (
 )
 from shop.eventsourcing.model import Checkpoint, Collection, StoredModel
 from shop.urls import DatabaseUrl
-from tests.conftest import Eventually, NewUrl
-from tests.notebook import counted, note, noted, registry, stream
+from tests.backends.long_log import EVENTS, QUERIES, fill
+from tests.conftest import Eventually
+from tests.notebook import note, noted, registry, stream
+from tests.stores import NewUrl
 
 
 @pytest.fixture
@@ -319,24 +320,13 @@ class TestOtherTransactions:
 
 
 PARCELS = Collection("post_parcel", ("owner",))
-EVENTS = 100_000
-REFS = [AggregateRef(f"notebook.kind_{n % 4}", uuid4()) for n in range(100)]
 
 
 @pytest.fixture(scope="module")
 def long_log(postgres: NewUrl) -> Iterator[Opened]:
-    """A hundred thousand events: of a hundred aggregates in turn, each tenth a number."""
+    """Where the long log is."""
     with Opened(postgres()) as opened:
-        for first in range(0, EVENTS, 5000):
-            opened.store.replicate(
-                [
-                    (
-                        Commit(uuid4(), n + 1, n + 1, b"digest"),
-                        [(counted if n % 10 == 9 else noted)(REFS[n % 100], n // 100 + 1)],
-                    )
-                    for n in range(first, first + 5000)
-                ]
-            )
+        fill(opened.store)
         yield opened
 
 
@@ -344,24 +334,6 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield plan
     for below in plan.get("Plans", ()):
         yield from nodes(below)
-
-
-QUERIES = {
-    "all": Query(),
-    "after": Query(after=EVENTS // 2, limit=10),
-    "newest": Query(reverse=True, limit=10),
-    "ids": Query(ids=[uuid4(), uuid4()]),
-    "ref": Query(refs=[REFS[7]]),
-    "newest of a ref": Query(refs=[REFS[7]], reverse=True, limit=1),
-    "ref from version": Query(refs=[REFS[7]], versions=(900, None)),
-    "several refs": Query(refs=REFS[:7], after=EVENTS // 2, limit=10),
-    "aggregate id": Query(aggregate_ids=[REFS[7].id]),
-    "name": Query(names=["notebook.counted"]),
-    "name after": Query(names=["notebook.counted"], after=EVENTS // 2, limit=10),
-    "newest of a name": Query(names=["notebook.counted"], reverse=True, limit=10),
-    "several names": Query(names=["notebook.counted", "notebook.noted"], limit=10),
-    "aggregate": Query(aggregates=["notebook.kind_3"], limit=10),
-}
 
 
 @pytest.mark.parametrize("query", QUERIES.values(), ids=QUERIES.keys())

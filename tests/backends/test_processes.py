@@ -64,14 +64,19 @@ def test_processes_that_write_to_one_log_keep_one_order(
         assert len(versions[ours]) == PROCESSES * THREADS * -(-commits // 4)
 
 
-def test_processes_may_create_one_store_at_once(url: str, start_on_store: Start) -> None:
-    creators = [start_on_store("create", url) for _ in range(4)]
+def test_processes_may_create_one_store_at_once(
+    kind: str, request: pytest.FixtureRequest, start_on_store: Start
+) -> None:
+    new_url = DURABLE[kind](request)
+    urls = [new_url() for _ in range(5)]
+    creators = [start_on_store("create", *urls) for _ in range(4)]
     for creator in creators:
         assert creator.hear() == "ready"
-    for creator in creators:
-        creator.tell()
-    identities = {creator.hear() for creator in creators}
+    for url in urls:
+        for creator in creators:
+            creator.tell()
+        identities = {creator.hear() for creator in creators}
+        with open_event_store(url, registry()) as store:
+            assert identities == {str(store.info().identity)}
+            assert store.head() == 4
     assert [creator.end() for creator in creators] == [0] * 4
-    with open_event_store(url, registry()) as store:
-        assert identities == {str(store.info().identity)}
-        assert store.head() == 4

@@ -1,4 +1,4 @@
-"""SQLite under several processes, and under processes that die."""
+"""SQLite files under processes that die, on full disks, and of other users."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import shutil
 import signal
 import tempfile
 import threading
-from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import uuid4
@@ -15,53 +14,8 @@ from uuid import uuid4
 import pytest
 
 from shop.backends.sqlite import Database
-from shop.eventsourcing import AggregateRef, Query
 from tests.backends.conftest import OpenStore, Start
 from tests.notebook import note, noted, stream
-
-COMMITS = 40
-
-
-def test_processes_that_write_to_one_file_keep_one_order(
-    path: Path, open_store: OpenStore, start: Start
-) -> None:
-    store, shared = open_store(path), uuid4()
-    writers = [start("write", path, COMMITS, shared) for _ in range(3)]
-    for writer in writers:
-        assert writer.hear() == "ready"
-    for writer in writers:
-        writer.tell()
-    seen = 0
-    last_round = False
-    while not last_round:
-        last_round = not any(writer.running() for writer in writers)
-        for event in store.read(Query(after=seen)):
-            assert event.position == seen + 1
-            seen = event.position
-    assert [writer.end() for writer in writers] == [0, 0, 0]
-    versions: dict[AggregateRef, list[int]] = defaultdict(list)
-    for event in store.read():
-        versions[event.aggregate].append(event.version)
-    each = sum(1 + number % 3 for number in range(COMMITS))
-    assert sorted(len(v) for v in versions.values()) == [each, each, each, 3 * COMMITS]
-    assert all(v == list(range(1, len(v) + 1)) for v in versions.values())
-    assert store.head() == seen == 3 * each + 3 * COMMITS
-
-
-@pytest.mark.parametrize("attempt", range(3))
-def test_processes_may_create_one_file_at_once(
-    path: Path, open_store: OpenStore, start: Start, attempt: int
-) -> None:
-    creators = [start("create", path) for _ in range(4)]
-    for creator in creators:
-        assert creator.hear() == "ready"
-    for creator in creators:
-        creator.tell()
-    identities = {creator.hear() for creator in creators}
-    assert [creator.end() for creator in creators] == [0, 0, 0, 0]
-    store = open_store(path)
-    assert identities == {str(store.info().identity)}
-    assert store.head() == 4
 
 
 def test_threads_may_create_one_file_at_once(tmp_path: Path) -> None:

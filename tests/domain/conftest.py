@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
@@ -28,10 +27,8 @@ def commands() -> Registry[CommandPayload]:
     return Registry(payload for module in MODULES for payload in module.handlers)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def shop(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shop]:
-    """An empty shop for many threads, on each kind of store in turn; its own are not started."""
-    sqlite = f"sqlite:///{tmp_path / 'shop.db'}"
-    settings = Settings(event_store=sqlite if request.param == "sqlite" else "memory://")
-    with closing(bootstrap(settings)) as shop:
+@pytest.fixture
+def shop(local_url: str) -> Iterator[Shop]:
+    """An empty shop for many threads, in memory and in a file; its own are not started."""
+    with closing(bootstrap(Settings(event_store=local_url))) as shop:
         yield shop

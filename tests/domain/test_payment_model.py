@@ -23,7 +23,8 @@ from shop.domain.product import CreateProduct, Product
 from shop.eventsourcing import CommandRejected, Filter, ModelReader, Phase, Query, WorkflowList
 from shop.eventsourcing.errors import AggregateNotFoundError, CheckpointMovedError
 from shop.eventsourcing.workflow_list import Timer
-from tests.clockwork import KINDS, Crash, Node, Stage
+from tests.clockwork import Crash, Node, Stage
+from tests.stores import DURABLE, KINDS
 
 ADA, MOUSE = UUID(int=1), UUID(int=2)
 ORDERS = [UUID(int=n) for n in range(11, 14)]
@@ -128,25 +129,30 @@ def check(node: Node) -> None:
     assert ModelReader(node.models, WorkflowList.name).find(Timer, Filter()).value == []
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@given(script=st.lists(steps, min_size=3, max_size=30))
-@settings(
-    max_examples=60,  # of each kind of store
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-def test_every_workflow_ends_as_its_order_says(
-    request: pytest.FixtureRequest, kind: str, script: list[Step]
-) -> None:
-    with ExitStack() as opened:
-        play = Play(Stage(KINDS[kind](request), MODULES, opened))
-        for step in script:
-            play.take(step)
-        node = play.end()
-        check(node)
+EXAMPLES = {"memory": 300, **dict.fromkeys(DURABLE, 20)}
+"""Most in memory, where they cost least; the rest show that every store keeps what it relies on."""
 
-        commits = len(list(node.events.commits()))
-        again = play.stage.node(play.workflow, MemoryModelStore())
-        again.settle()  # reading all of the log again is silent
-        assert len(list(node.events.commits())) == commits
-        check(again)
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_workflow_ends_as_its_order_says(request: pytest.FixtureRequest, kind: str) -> None:
+    new_url = KINDS[kind](request)
+
+    @given(script=st.lists(steps, min_size=3, max_size=30))
+    @settings(
+        max_examples=EXAMPLES[kind], deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    def check_script(script: list[Step]) -> None:
+        with ExitStack() as opened:
+            play = Play(Stage(new_url(), MODULES, opened))
+            for step in script:
+                play.take(step)
+            node = play.end()
+            check(node)
+
+            commits = len(list(node.events.commits()))
+            again = play.stage.node(play.workflow, MemoryModelStore())
+            again.settle()  # reading all of the log again is silent
+            assert len(list(node.events.commits())) == commits
+            check(again)
+
+    check_script()

@@ -26,7 +26,8 @@ from shop.eventsourcing import (
 )
 from shop.eventsourcing.testing import aggregate_after
 from shop.eventsourcing.workflow_instance import CommandRequested, PhaseChanged, TimerSet
-from tests.clockwork import KINDS, Node, Stage
+from tests.clockwork import Node, Stage
+from tests.stores import KINDS
 
 ada, mouse = uuid4(), uuid4()
 WEEK = 7 * 24 * 3600.0
@@ -35,7 +36,7 @@ WEEK = 7 * 24 * 3600.0
 @pytest.fixture(params=KINDS)
 def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
     with ExitStack() as opened:
-        yield Stage(KINDS[request.param](request), MODULES, opened)
+        yield Stage(KINDS[request.param](request)(), MODULES, opened)
 
 
 @pytest.fixture

@@ -39,6 +39,14 @@ class Gate:
                 entry.result = entry.work * 10
         self.active -= 1
 
+    def hold(self, group: GroupCommit[int], pool: ThreadPoolExecutor) -> Future[int]:
+        """Have a work, 1, wait in its commit until ``opened`` is set."""
+        self.opened.clear()
+        self.entered.clear()
+        first = pool.submit(group.submit, 1)
+        assert self.entered.wait(10)
+        return first
+
 
 @pytest.fixture
 def gate() -> Gate:
@@ -80,9 +88,7 @@ def test_those_who_come_during_a_commit_share_the_next(
     gate: Gate, pool: ThreadPoolExecutor, queued: Queued
 ) -> None:
     group = GroupCommit(gate.commit)
-    gate.opened.clear()
-    first = pool.submit(group.submit, 1)
-    assert gate.entered.wait(10)
+    first = gate.hold(group, pool)
     others = queued(group, [2, 3, 4])
     gate.opened.set()
     assert [future.result(10) for future in (first, *others)] == [10, 20, 30, 40]
@@ -120,10 +126,7 @@ def test_where_it_is_in_vain_nobody_is_waited_for_most_of_the_time(
     monkeypatch.setattr("shop.eventsourcing.group_commit._COMMITS_WAITED", 100)
     group = GroupCommit(gate.commit)
     for _ in range(100):
-        gate.opened.clear()
-        gate.entered.clear()
-        first = pool.submit(group.submit, 1)
-        assert gate.entered.wait(10)
+        first = gate.hold(group, pool)
         others = queued(group, [2, 3])
         gate.opened.set()
         assert [future.result(10) for future in (first, *others)] == [10, 20, 30]
@@ -134,9 +137,7 @@ def test_where_it_is_in_vain_nobody_is_waited_for_most_of_the_time(
 
 def test_a_group_has_a_largest_size(gate: Gate, pool: ThreadPoolExecutor, queued: Queued) -> None:
     group = GroupCommit(gate.commit, largest_group=2)
-    gate.opened.clear()
-    first = pool.submit(group.submit, 1)
-    assert gate.entered.wait(10)
+    first = gate.hold(group, pool)
     others = queued(group, [2, 3, 4, 5, 6])
     gate.opened.set()
     assert [future.result(10) for future in (first, *others)] == [10, 20, 30, 40, 50, 60]
@@ -147,9 +148,7 @@ def test_each_caller_gets_its_own_outcome(
     gate: Gate, pool: ThreadPoolExecutor, queued: Queued
 ) -> None:
     group = GroupCommit(gate.commit)
-    gate.opened.clear()
-    first = pool.submit(group.submit, 1)
-    assert gate.entered.wait(10)
+    first = gate.hold(group, pool)
     fine, bad, too = queued(group, [2, -3, 4])
     gate.opened.set()
     assert [future.result(10) for future in (first, fine, too)] == [10, 20, 40]
@@ -166,9 +165,7 @@ def test_what_the_commit_itself_raises_is_raised_to_all_and_the_next_group_goes_
             raise OSError("no disk")
 
     group = GroupCommit(commit)
-    gate.opened.clear()
-    first = pool.submit(group.submit, 1)
-    assert gate.entered.wait(10)
+    first = gate.hold(group, pool)
     others = queued(group, [2, 3])
     gate.opened.set()
     assert first.result(10) == 10
@@ -208,9 +205,7 @@ def test_who_is_interrupted_while_waiting_holds_nobody_up(
     gate: Gate, pool: ThreadPoolExecutor, eventually: Callable[..., None], ctrl_c: None
 ) -> None:
     group = GroupCommit(gate.commit)
-    gate.opened.clear()
-    first = pool.submit(group.submit, 1)
-    assert gate.entered.wait(10)
+    first = gate.hold(group, pool)
 
     def press_ctrl_c() -> Future[int]:
         eventually(lambda: len(group._queue) == 1)
@@ -244,9 +239,7 @@ def test_who_is_interrupted_while_he_is_committed_holds_nobody_up(
             assert goes_on.wait(10)
 
     group = GroupCommit(commit)
-    gate.opened.clear()
-    first = pool.submit(group.submit, 1)
-    assert gate.entered.wait(10)
+    first = gate.hold(group, pool)
     before = queued(group, [2])
 
     def press_ctrl_c() -> list[Future[int]]:
@@ -276,9 +269,7 @@ def test_an_interrupted_leader_leaves_the_others_in_doubt_but_not_waiting(
             raise KeyboardInterrupt
 
     group = GroupCommit(commit)
-    gate.opened.clear()
-    first = pool.submit(group.submit, 1)
-    assert gate.entered.wait(10)
+    first = gate.hold(group, pool)
     leader, follower = queued(group, [2, 3])
     gate.opened.set()
     assert first.result(10) == 10
@@ -292,9 +283,7 @@ def test_closing_waits_for_what_was_submitted_and_refuses_the_rest(
     gate: Gate, pool: ThreadPoolExecutor, queued: Queued, eventually: Callable[..., None]
 ) -> None:
     group = GroupCommit(gate.commit)
-    gate.opened.clear()
-    first = pool.submit(group.submit, 1)
-    assert gate.entered.wait(10)
+    first = gate.hold(group, pool)
     (second,) = queued(group, [2])
     closing = pool.submit(group.close)
     eventually(lambda: group._closed)

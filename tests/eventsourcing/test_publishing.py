@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from concurrent.futures import Future, ThreadPoolExecutor
 from uuid import uuid4
 
 import pytest
 
 from shop.backends.memory import MemoryEventBus, MemoryEventStore
-from shop.backends.sqlite import Database, SqliteEventStore
+from shop.bootstrap import open_event_store
 from shop.eventsourcing import (
     Commit,
     ConcurrencyError,
@@ -142,6 +141,14 @@ class Held(MemoryEventStore):
             self.stored[name].set()
             assert self.released[name].wait(10)
 
+    def begin(
+        self, store: PublishingStore, pool: ThreadPoolExecutor, name: str, version: int = 1
+    ) -> Future[Commit]:
+        """Append an event of that name; the append ends when the test lets it."""
+        future = pool.submit(store.append, [noted(note(), version, name)])
+        assert self.stored[name].wait(10)
+        return future
+
 
 def test_a_commit_that_returns_early_waits_for_the_one_before_it(
     bus: MemoryEventBus, published: Subscription
@@ -149,10 +156,8 @@ def test_a_commit_that_returns_early_waits_for_the_one_before_it(
     held = Held()
     store = PublishingStore(held, bus)
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(store.append, [noted(note(), 1, "first")])
-        assert held.stored["first"].wait(10)
-        second = pool.submit(store.append, [noted(note(), 1, "second")])
-        assert held.stored["second"].wait(10)
+        first = held.begin(store, pool, "first")
+        second = held.begin(store, pool, "second")
         held.released["second"].set()
         assert second.result(10).first == 2
         assert published.take(0) == []
@@ -169,10 +174,8 @@ def test_a_failed_append_lets_those_behind_it_go(
     MemoryEventStore.append_each(held, [others])  # by another process: the gap before what follows
     store = PublishingStore(held, bus)
     with ThreadPoolExecutor(2) as pool:
-        failing = pool.submit(store.append, [noted(note(), 7, "first")])
-        assert held.stored["first"].wait(10)
-        second = pool.submit(store.append, [noted(note(), 1, "second")])
-        assert held.stored["second"].wait(10)
+        failing = held.begin(store, pool, "first", version=7)
+        second = held.begin(store, pool, "second")
         held.released["second"].set()
         second.result(10)
         assert published.take(0) == []  # the one under way might yet turn out to come before it
@@ -190,14 +193,11 @@ def test_only_those_that_began_before_it_ended_hold_a_commit_up(
     MemoryEventStore.append_each(held, [others])  # by another process
     store = PublishingStore(held, bus)
     with ThreadPoolExecutor(3) as pool:
-        failing = pool.submit(store.append, [noted(note(), 7, "first")])
-        assert held.stored["first"].wait(10)
-        second = pool.submit(store.append, [noted(note(), 1, "second")])
-        assert held.stored["second"].wait(10)
+        failing = held.begin(store, pool, "first", version=7)
+        second = held.begin(store, pool, "second")
         held.released["second"].set()
         second.result(10)
-        third = pool.submit(store.append, [noted(note(), 1, "third")])
-        assert held.stored["third"].wait(10)
+        third = held.begin(store, pool, "third")
         held.released["first"].set()
         assert isinstance(failing.exception(10), ConcurrencyError)
         assert positions(published.take(0)) == [2]
@@ -206,15 +206,10 @@ def test_only_those_that_began_before_it_ended_hold_a_commit_up(
     assert positions(published.take(0)) == [3]
 
 
-@pytest.mark.parametrize("kind", ["memory", "sqlite"])
 def test_many_threads_publish_in_order_and_leave_nothing_out(
-    bus: MemoryEventBus, published: Subscription, tmp_path: Path, kind: str
+    bus: MemoryEventBus, published: Subscription, local_url: str
 ) -> None:
-    inner = (
-        MemoryEventStore(registry())
-        if kind == "memory"
-        else SqliteEventStore(Database(tmp_path / "x.db"), registry(), owns_database=True)
-    )
+    inner = open_event_store(local_url, registry())
     with PublishingStore(inner, bus) as store, ThreadPoolExecutor(8) as pool:
         works = [pool.submit(store.append, stream(note(), 1 + n % 3)) for n in range(400)]
         for work in works:

@@ -14,6 +14,7 @@ import pytest
 
 from shop.backends.memory import MemoryEventStore
 from shop.backends.sqlite import Database, SqliteEventStore
+from shop.bootstrap import open_event_store
 from shop.eventsourcing import (
     Commit,
     EventData,
@@ -34,13 +35,10 @@ def source() -> EventStore:
     return MemoryEventStore(registry())
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def target(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EventStore]:
-    """An empty store, of each kind in turn."""
-    if request.param == "memory":
-        yield MemoryEventStore(registry())
-        return
-    with on_sqlite(tmp_path / "target.db") as store:
+@pytest.fixture
+def target(local_url: str) -> Iterator[EventStore]:
+    """An empty store, in memory and in a file."""
+    with open_event_store(local_url, registry()) as store:
         yield store
 
 

@@ -27,7 +27,7 @@ from shop.eventsourcing.workflow_instance import (
     CommandRefused,
     CommandRequested,
 )
-from tests.clockwork import KINDS, Crash, Node, Stage
+from tests.clockwork import Crash, Node, Stage
 from tests.eventsourcing.bank import (
     LIMIT_ID,
     Account,
@@ -45,6 +45,7 @@ from tests.eventsourcing.reminders import (
     Reminder,
     Reminders,
 )
+from tests.stores import KINDS
 
 ADA, EVE = uuid4(), uuid4()
 DEPOSITED = Deposited(5)
@@ -53,7 +54,7 @@ DEPOSITED = Deposited(5)
 @pytest.fixture(params=KINDS)
 def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
     with ExitStack() as opened:
-        yield Stage(KINDS[request.param](request), MODULES, opened)
+        yield Stage(KINDS[request.param](request)(), MODULES, opened)
 
 
 @pytest.fixture

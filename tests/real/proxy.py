@@ -6,7 +6,6 @@ import re
 import socket
 import threading
 from contextlib import suppress
-from types import TracebackType
 from typing import Literal, Self
 
 Moment = Literal["before", "after"]
@@ -38,12 +37,7 @@ class CuttingProxy:
         threading.Thread(target=self._accept, name="proxy", daemon=True).start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         for each in list(self._sockets):

@@ -15,7 +15,7 @@ from shop.bootstrap import bootstrap
 from shop.config import Settings
 from shop.eventsourcing import RemoteCommandBus
 from shop.runtime import Shop
-from tests.servers import await_true
+from tests.waiting import await_true
 
 
 class Shopper:

@@ -21,7 +21,7 @@ from shop.backends.mongodb.log import COMMIT_FIELDS, Log, Work
 from shop.backends.mongodb.query import FIRST_PAGE, PAGE, Plan, needs_kinds, next_size, plan
 from shop.backends.mongodb.schema import BY_HEAD, BY_KIND, BY_POSITION, BY_VERSION
 from shop.eventsourcing.append import (
-    PATIENCE,
+    CLOSE_SECONDS,
     Kind,
     PreparedAppend,
     settle_each,
@@ -47,7 +47,7 @@ class MongoEventStore(EventStore):
         self._owns_database = owns_database
         self._log = Log(database)
         self._group = GroupCommit(self._log.commit)
-        database.before_close.callback(self._group.close, PATIENCE)
+        database.before_close.callback(self._group.close, CLOSE_SECONDS)
 
     def append_each(self, commits: Sequence[NewCommit]) -> list[Commit | Exception]:
         """Do the appends, each with its own outcome: :class:`StoreError` for more than 16 MB.

@@ -129,7 +129,7 @@ class NatsEventBus:
             },
         )
 
-    def close(self, timeout: float = 2.0) -> None:
+    def close(self, timeout: float = 1.5) -> None:
         """As :meth:`EventBus.close`; what was published is sent first, if ``timeout`` allows."""
         until = time.monotonic() + timeout
         with self._emptied:

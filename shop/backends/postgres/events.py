@@ -20,7 +20,7 @@ from shop.backends.postgres.connections import Row
 from shop.backends.postgres.database import Database
 from shop.backends.postgres.query import plan
 from shop.eventsourcing.append import (
-    PATIENCE,
+    CLOSE_SECONDS,
     Kind,
     PreparedAppend,
     settle_each,
@@ -65,7 +65,7 @@ class PostgresEventStore(EventStore):
         self._owns_database = owns_database
         self._known_kinds: frozenset[Kind] = frozenset()
         self._group = GroupCommit(self._commit)
-        database.before_close.callback(self._group.close, PATIENCE)
+        database.before_close.callback(self._group.close, CLOSE_SECONDS)
 
     def append_each(self, commits: Sequence[NewCommit]) -> list[Commit | Exception]:
         """Do the appends, each with its own outcome.

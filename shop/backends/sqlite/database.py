@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 from shop.backends.sqlite.errors import translated, translation
 from shop.backends.sqlite.opening import connect, open_file, roll_back
-from shop.eventsourcing.append import PATIENCE
+from shop.eventsourcing.append import CLOSE_SECONDS
 from shop.eventsourcing.errors import StoreClosedError, StoreError, StoreUnavailableError
 from shop.eventsourcing.group_commit import Entry, GroupCommit
 
@@ -127,10 +127,10 @@ class Database:
     def close(self) -> None:
         """Finish the writes under way and close the file; idempotent.
 
-        They may wait for another process's lock, and so have a second for that. Those that need
-        longer go on, with the file left open.
+        They may wait for another process's lock, so they have half a second. Those that need longer
+        go on, with the file left open.
         """
-        done = self._group.close(PATIENCE)
+        done = self._group.close(CLOSE_SECONDS)
         self._closed = True
         self._close_readers()
         if done:
