@@ -84,7 +84,7 @@ class Aggregates:
         aggregate, latest = self._replay(aggregate, until)
         return _Loaded(aggregate, latest or last, 0)
 
-    def last_seen(self, cls: type[A], id: UUID) -> A | None:
+    def cached(self, cls: type[A], id: UUID) -> A | None:
         """The aggregate as it is in the cache; ``None`` when it is not there.
 
         It may be stale. At version 0 it did not exist when it was looked for. So this is for

@@ -35,9 +35,9 @@ from shop.eventsourcing.event import Event, EventData
 from shop.eventsourcing.module import Handler, Module, command_registry
 from shop.eventsourcing.retry import ConflictRetry
 from shop.eventsourcing.store import Commit, EventStore, Query
-from shop.eventsourcing.unit_of_work import Draft, Pipeline, UnitOfWork
+from shop.eventsourcing.unit_of_work import Draft, Loading, Pipeline, UnitOfWork
 
-LOOKS = 4
+CACHE_ROUNDS = 4
 """How often the cache is filled for many commands together before each loads for itself."""
 _TOGETHER = 256
 """How many commands are decided before they are appended: as many as one group commit takes."""
@@ -86,7 +86,8 @@ class CommandBus:
         try:
             for attempt in retry:
                 with attempt:
-                    work = self._decide(command, trust=retry.attempts == 1)
+                    first = retry.attempts == 1
+                    work = self._decide(command, Loading.CACHED if first else Loading.CURRENT)
                     commit = work.commit(
                         commit_id=command.id, digest=digest, metadata=command.metadata
                     )
@@ -153,16 +154,17 @@ class CommandBus:
         began = time.monotonic()
         pipeline = Pipeline(self._aggregates)
         works: list[UnitOfWork] = []
-        looks = 0
+        rounds = 0
         while len(works) < len(commands):
             command = commands[len(works)]
-            work = pipeline.work(look=looks == LOOKS, made=_made(command))
+            loading = Loading.CACHED_ONLY if rounds < CACHE_ROUNDS else Loading.CACHED
+            work = pipeline.work(loading, unused_id=_just_made(command))
             draft = None
             with suppress(Exception):  # the cache may be stale: it is decided again
                 draft = self.draft(command, work)
-            if work.unseen:
-                self._look_ahead(commands[len(works) :])
-                looks += 1
+            if work.missed:
+                self._fill_cache(commands[len(works) :])
+                rounds += 1
             elif draft is not None and pipeline.add(draft):
                 works.append(work)
             else:
@@ -182,18 +184,20 @@ class CommandBus:
                 outcomes += dispatch_in_turn(self.dispatch, [command])
         return outcomes
 
-    def _look_ahead(self, commands: Iterable[Command[CommandPayload]]) -> None:
+    def _fill_cache(self, commands: Iterable[Command[CommandPayload]]) -> None:
         """Load what the handlers of these commands miss in the cache, by one query.
 
         A handler that stops at the first missing aggregate misses the next one in the next round.
         """
-        unseen: list[tuple[type[Aggregate], UUID]] = []
+        missed: list[tuple[type[Aggregate], UUID]] = []
         for command in commands:
-            work = UnitOfWork(self._aggregates, trust=True, look=False, made=_made(command))
+            work = UnitOfWork(
+                self._aggregates, loading=Loading.CACHED_ONLY, unused_id=_just_made(command)
+            )
             with suppress(Exception):  # the command is carried out later
                 self._record(command, work)
-            unseen += work.unseen
-        self._aggregates.preload(unseen)
+            missed += work.missed
+        self._aggregates.preload(missed)
 
     def draft(self, command: Command[CommandPayload], work: UnitOfWork) -> Draft:
         """Run a command's handler in a unit of work; return what a pipeline is to append.
@@ -208,7 +212,7 @@ class CommandBus:
         try:
             handler(command.payload, aggregate.id, work)
         except Exception:
-            if aggregate in work and not work.trusted:
+            if aggregate in work and not work.may_be_stale:
                 # Whoever expects another version is told so first, whatever the rules say.
                 work.version(aggregate, command.expected_version)
             raise
@@ -219,19 +223,18 @@ class CommandBus:
             )
         work.version(aggregate, command.expected_version)
 
-    def _decide(self, command: Command[CommandPayload], *, trust: bool) -> UnitOfWork:
+    def _decide(self, command: Command[CommandPayload], loading: Loading) -> UnitOfWork:
         """Run the command's handler in a new unit of work.
 
-        With ``trust`` it works on cached aggregates, and takes one whose id was just made not to
-        exist. The commit finds out if they were stale, so this saves the reads of nearly every
-        command. A refusal is decided again on current aggregates.
+        On cached aggregates this saves the reads of nearly every command: the commit finds out if
+        they were stale. A refusal is decided again on current aggregates.
         """
-        work = UnitOfWork(self._aggregates, trust=trust, made=_made(command))
+        work = UnitOfWork(self._aggregates, loading=loading, unused_id=_just_made(command))
         try:
             self._record(command, work)
         except Exception:
-            if work.trusted:
-                return self._decide(command, trust=False)
+            if work.may_be_stale:
+                return self._decide(command, Loading.CURRENT)
             raise
         return work
 
@@ -260,7 +263,7 @@ class CommandBus:
         return CommandResult(command.id, aggregate, version, commit.last, events, replayed=True)
 
 
-def _made(command: Command[CommandPayload]) -> UUID | None:
+def _just_made(command: Command[CommandPayload]) -> UUID | None:
     """The id of the aggregate that a command creates, if that id was just made for it."""
     return command.id if command.aggregate_id is None else None
 

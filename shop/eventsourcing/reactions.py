@@ -13,7 +13,7 @@ from uuid import UUID, uuid5
 from shop.eventsourcing.aggregate import Aggregate
 from shop.eventsourcing.aggregates import Aggregates
 from shop.eventsourcing.command import Command, CommandPayload
-from shop.eventsourcing.command_bus import LOOKS, CommandBus
+from shop.eventsourcing.command_bus import CACHE_ROUNDS, CommandBus
 from shop.eventsourcing.errors import (
     AggregateNotFoundError,
     CommandRejected,
@@ -27,7 +27,7 @@ from shop.eventsourcing.model import Collection, ModelStore
 from shop.eventsourcing.repository import Repository
 from shop.eventsourcing.retry import ConflictRetry
 from shop.eventsourcing.store import EventStore, Query
-from shop.eventsourcing.unit_of_work import Draft, Pipeline, UnitOfWork
+from shop.eventsourcing.unit_of_work import Draft, Loading, Pipeline, UnitOfWork
 from shop.eventsourcing.workflow import Workflow
 from shop.eventsourcing.workflow_instance import (
     CONFLICT_TIMEOUT,
@@ -110,22 +110,23 @@ class Reactions:
 
     def _handle_all(self, deliveries: Sequence[_Delivery]) -> None:
         """Have several instances handle one event each, with as few appends as possible."""
-        for look in chain(repeat(False, LOOKS), repeat(True)):
+        cached_only = repeat(Loading.CACHED_ONLY, CACHE_ROUNDS)
+        for loading in chain(cached_only, repeat(Loading.CACHED)):
             if not deliveries:
                 break
-            deliveries = self._handle_together(deliveries, look=look)
+            deliveries = self._handle_together(deliveries, loading)
 
     def _handle_together(
-        self, deliveries: Sequence[_Delivery], *, look: bool
+        self, deliveries: Sequence[_Delivery], loading: Loading
     ) -> Sequence[_Delivery]:
         """Store the outcomes of several deliveries by one append, and handle alone what fails.
 
         Returns the deliveries left for the next call: those that concern what another one changes
-        and, without ``look``, those that need aggregates which are not in the cache. These
-        aggregates are then loaded, all at once.
+        and those that missed aggregates in the cache. These aggregates are then loaded, all at
+        once.
         """
         pipeline = Pipeline(self._aggregates)
-        unseen: list[tuple[type[Aggregate], UUID]] = []
+        missed: list[tuple[type[Aggregate], UUID]] = []
         added: list[_Delivery] = []
         later: list[_Delivery] = []
         alone: list[_Delivery] = []
@@ -133,14 +134,14 @@ class Reactions:
             if isinstance(delivery.event.data, Retried):
                 alone.append(delivery)  # it takes several commits
                 continue
-            work = pipeline.work(look=look)
+            work = pipeline.work(loading)
             draft, failed = None, False
             try:
                 draft = self._draft(delivery, work)
             except Exception:  # noqa: BLE001 - the cached states may be out of date
                 failed = True
-            if work.unseen:
-                unseen += work.unseen
+            if work.missed:
+                missed += work.missed
                 later.append(delivery)
             elif failed:
                 alone.append(delivery)
@@ -151,7 +152,7 @@ class Reactions:
                 alone.append(delivery)
         for delivery in alone:
             self._handle_alone(delivery)
-        self._aggregates.preload(unseen)
+        self._aggregates.preload(missed)
         return later
 
     def _draft(self, delivery: _Delivery, work: UnitOfWork) -> Draft | None:
@@ -201,11 +202,12 @@ class Reactions:
         """Have an instance handle an event and store the outcome, again after each conflict."""
         commit_id = delivery.commit_id
         # A command is carried out before a commit could find out that a cached state is old.
-        trust = not isinstance(delivery.event.data, CommandRequested)
+        may_be_cached = not isinstance(delivery.event.data, CommandRequested)
         retry = ConflictRetry(timeout=CONFLICT_TIMEOUT)
         for attempt in retry:
             with attempt:
-                work = self._decide(delivery, trust=trust and retry.attempts == 1)
+                cached = may_be_cached and retry.attempts == 1
+                work = self._decide(delivery, Loading.CACHED if cached else Loading.CURRENT)
                 if work is not None:
                     # Another process may come to another outcome, at another time. The first one
                     # stored counts: so the digest is no hash of the outcome.
@@ -213,14 +215,14 @@ class Reactions:
                         commit_id=commit_id, digest=commit_id.bytes, metadata=delivery.metadata
                     )
 
-    def _decide(self, delivery: _Delivery, *, trust: bool) -> UnitOfWork | None:
+    def _decide(self, delivery: _Delivery, loading: Loading) -> UnitOfWork | None:
         """Record the outcome of a delivery; ``None`` when there is nothing to store.
 
-        ``trust`` decides on the cached state of the instance, and again on the fresh one when the
-        handler fails or when, by the cache, there is no instance. Otherwise the commit finds out
-        when the cached state is out of date.
+        On the cached state of the instance it is decided again on the current one when the handler
+        fails, or when by the cache there is no instance. Otherwise the commit finds out whether the
+        cached state was stale.
         """
-        work = UnitOfWork(self._aggregates, trust=trust)
+        work = UnitOfWork(self._aggregates, loading=loading)
         instance = work.find(self._workflow.instances, delivery.instance_id)
         try:
             if self._record_outcome(instance, delivery):
@@ -228,11 +230,11 @@ class Reactions:
         except (StoreError, CommandTimeoutError, OutcomeUnknownError):
             raise  # no fault of the workflow's: it is tried again
         except Exception as error:  # noqa: BLE001 - the log and the instance tell
-            if work.trusted:
-                return self._decide(delivery, trust=False)
+            if work.may_be_stale:
+                return self._decide(delivery, Loading.CURRENT)
             return self._park(delivery, error)
-        if work.trusted and not instance.exists:
-            return self._decide(delivery, trust=False)
+        if work.may_be_stale and not instance.exists:
+            return self._decide(delivery, Loading.CURRENT)
         return None
 
     def _park(self, delivery: _Delivery, error: Exception) -> UnitOfWork:

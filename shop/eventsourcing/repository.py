@@ -52,25 +52,25 @@ class Repository(Generic[A]):
         retry = ConflictRetry(timeout=timeout)
         for attempt in retry:
             with attempt:
-                aggregate = self._changed(id, change, trust=retry.attempts == 1)
+                aggregate = self._changed(id, change, cached=retry.attempts == 1)
                 if aggregate.changes:
                     self.save(aggregate)
         return aggregate
 
-    def _changed(self, id: UUID, change: Callable[[A], None], *, trust: bool) -> A:
+    def _changed(self, id: UUID, change: Callable[[A], None], *, cached: bool) -> A:
         """The aggregate with the change recorded.
 
-        ``trust`` takes it as last seen, since saving finds out where that is wrong. When there is
-        nothing to save, it is looked at again.
+        With ``cached`` it may come from the cache: saving finds out if it was stale. If there is
+        nothing to save, it is loaded and changed again.
         """
-        seen = self._aggregates.last_seen(self._cls, id) if trust else None
+        seen = self._aggregates.cached(self._cls, id) if cached else None
         aggregate = self._aggregates.load(self._cls, id) if seen is None else seen
         try:
             change(aggregate)
         except Exception:
             if seen is None:
                 raise
-            return self._changed(id, change, trust=False)
+            return self._changed(id, change, cached=False)
         if seen is not None and not aggregate.changes:
-            return self._changed(id, change, trust=False)
+            return self._changed(id, change, cached=False)
         return aggregate

@@ -19,7 +19,7 @@ from shop.eventsourcing.retry import ConflictRetry
 from shop.eventsourcing.runner import FollowerState, ProjectionRunner
 from shop.eventsourcing.store import EventStore
 from shop.eventsourcing.threads import BackgroundThread
-from shop.eventsourcing.unit_of_work import UnitOfWork
+from shop.eventsourcing.unit_of_work import Loading, UnitOfWork
 from shop.eventsourcing.workflow import Workflow
 from shop.eventsourcing.workflow_instance import CONFLICT_TIMEOUT, TimerFired, TimerSet
 from shop.eventsourcing.workflow_list import Timer, WorkflowList
@@ -80,18 +80,19 @@ class Timers:
         retry = ConflictRetry(timeout=CONFLICT_TIMEOUT)
         for attempt in retry:
             with attempt:
-                fired = self._fire(due, now, trust=retry.attempts == 1)
+                first = retry.attempts == 1
+                fired = self._fire(due, now, Loading.CACHED if first else Loading.CURRENT)
         return Look(now, earliest[0].time, self._events.head(), fired)
 
     def _earliest(self, count: int) -> Sequence[Timer]:
         found = self._reader.find(Timer, Filter(equal=self._own, limit=count))
         return [keyed.model for keyed in found.value]
 
-    def _fire(self, due: Sequence[Timer], now: datetime, *, trust: bool) -> int:
+    def _fire(self, due: Sequence[Timer], now: datetime, loading: Loading) -> int:
         """Have the instances of these timers record that they fired, in one commit.
 
-        The read models may be behind, so the instances decide which timers fire. ``trust`` decides
-        on their cached states: the commit finds out when one is out of date.
+        The read models may be behind, so the instances decide which timers fire. They may come from
+        the cache: the commit finds out when one is stale.
         """
         metadata = {
             AggregateRef(timer.workflow, timer.id): Metadata(
@@ -99,9 +100,9 @@ class Timers:
             )
             for timer in due
         }
-        if trust:
+        if loading is Loading.CACHED:
             self._aggregates.preload((self._instances, ref.id) for ref in metadata)
-        work = UnitOfWork(self._aggregates, trust=trust)
+        work = UnitOfWork(self._aggregates, loading=loading)
         instances = [work.find(self._instances, ref.id) for ref in metadata]
         for instance in instances:
             for name, at in list(instance.timers.items()):
@@ -109,8 +110,8 @@ class Timers:
                     instance.record(TimerFired(name))
         if any(instance.changes for instance in instances):
             work.commit(metadata=metadata)
-        elif work.trusted:
-            return self._fire(due, now, trust=False)
+        elif work.may_be_stale:
+            return self._fire(due, now, Loading.CURRENT)
         return len(work.events)
 
 

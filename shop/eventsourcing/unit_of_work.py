@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
+from enum import Enum, auto
 from typing import NamedTuple, TypeVar
 from uuid import UUID
 
@@ -14,6 +15,17 @@ from shop.eventsourcing.event import AggregateRef, Event, EventData, Metadata
 from shop.eventsourcing.store import Commit, NewCommit, sole
 
 A = TypeVar("A", bound=Aggregate)
+
+
+class Loading(Enum):
+    """Where a unit of work takes aggregates from."""
+
+    CURRENT = auto()
+    """From the store, with their newest events."""
+    CACHED = auto()
+    """From the cache, and from the store only those that are not cached."""
+    CACHED_ONLY = auto()
+    """From the cache. One that is not cached is taken not to exist, and noted in ``missed``."""
 
 
 class UnitOfWork:
@@ -28,24 +40,19 @@ class UnitOfWork:
         self,
         aggregates: Aggregates,
         *,
-        trust: bool = False,
-        look: bool = True,
-        made: UUID | None = None,
+        loading: Loading = Loading.CURRENT,
+        unused_id: UUID | None = None,
     ) -> None:
-        """With ``trust`` it takes aggregates from the cache without looking for newer events.
-
-        It does not look for those with the id ``made`` either, which was just made. Without
-        ``look`` it takes others, too, not to exist that are not in the cache; ``unseen`` tells
-        which, for whoever looks for them before it is decided again.
+        """``unused_id`` was just made: unless they are to be current, aggregates with that id are
+        taken not to exist.
         """
         self._aggregates = aggregates
-        self._trust = trust
-        self._look = look
-        self._made = made
-        self.trusted = False
-        """Whether some aggregate was taken as last seen, or as not existing, without a look."""
-        self.unseen: list[tuple[type[Aggregate], UUID]] = []
-        """The class and the id of those that it knows nothing about."""
+        self._loading = loading
+        self._unused_id = unused_id
+        self.may_be_stale = False
+        """Whether some aggregate was not loaded from the store: the commit finds out."""
+        self.missed: list[tuple[type[Aggregate], UUID]] = []
+        """The aggregates that were not in the cache, with :attr:`Loading.CACHED_ONLY`."""
         self._loaded: dict[AggregateRef, Aggregate] = {}
         self.events: list[Event[EventData]] = []
         """What the commit stored, with positions."""
@@ -59,24 +66,22 @@ class UnitOfWork:
         ref = AggregateRef(cls.kind, id)
         known = self._loaded.get(ref)
         if known is None:
-            known = self._loaded[ref] = self._on_trust(cls, id) or self._load(cls, id)
+            known = self._loaded[ref] = self._load(cls, id)
         if not isinstance(known, cls):
             raise TypeError(f"{ref} was loaded as {type(known).__qualname__} before")
         return known
 
-    def _on_trust(self, cls: type[A], id: UUID) -> A | None:
-        if not self._trust:
-            return None
-        found = cls(id) if id == self._made else self._aggregates.last_seen(cls, id)
-        self.trusted = self.trusted or found is not None
-        return found
-
     def _load(self, cls: type[A], id: UUID) -> A:
-        if self._look:
+        if self._loading is Loading.CURRENT:
             return self._aggregates.load(cls, id)
-        self.trusted = True
-        self.unseen.append((cls, id))
-        return cls(id)
+        found = cls(id) if id == self._unused_id else self._aggregates.cached(cls, id)
+        if found is None and self._loading is Loading.CACHED:
+            return self._aggregates.load(cls, id)
+        if found is None:
+            self.missed.append((cls, id))
+            found = cls(id)
+        self.may_be_stale = True
+        return found
 
     def get(self, cls: type[A], id: UUID) -> A:
         """The aggregate. Raises :class:`AggregateNotFoundError` when it does not exist."""
@@ -179,9 +184,9 @@ class Pipeline:
         self._changed: set[AggregateRef] = set()
         self._ids: set[UUID] = set()
 
-    def work(self, *, look: bool, made: UUID | None = None) -> UnitOfWork:
+    def work(self, loading: Loading, *, unused_id: UUID | None = None) -> UnitOfWork:
         """A new unit of work, for a draft."""
-        return UnitOfWork(self._aggregates, trust=True, look=look, made=made)
+        return UnitOfWork(self._aggregates, loading=loading, unused_id=unused_id)
 
     def add(self, draft: Draft) -> bool:
         """Take a draft in, to be appended with the others.

@@ -85,7 +85,7 @@ def test_many_become_hot_by_one_look(store: CountingStore) -> None:
     aggregates.preload((Account, ref.id) for ref in (ADA, *others))
 
     assert store.events_read() == 102
-    seen = [aggregates.last_seen(Account, ref.id) for ref in (ADA, *others)]
+    seen = [aggregates.cached(Account, ref.id) for ref in (ADA, *others)]
     assert [one and (one.version, one.balance) for one in seen] == [
         (3, 11),
         (2, 7),
@@ -104,7 +104,7 @@ def test_what_did_not_exist_is_looked_for_when_it_is_loaded(store: CountingStore
     aggregates.preload([(Account, ADA.id)])
     store.append(booked(ADA, 5))
     assert aggregates.load(Account, ADA.id).balance == 5
-    seen = aggregates.last_seen(Account, ADA.id)
+    seen = aggregates.cached(Account, ADA.id)
     assert seen is not None
     assert seen.balance == 5
 
@@ -117,7 +117,7 @@ def test_a_look_that_fails_tells_of_none_that_they_do_not_exist(store: CountingS
 
     aggregates.preload((Account, ref.id) for ref in (strange, sound, absent))
 
-    assert aggregates.last_seen(Account, absent.id) is None
+    assert aggregates.cached(Account, absent.id) is None
     assert aggregates.load(Account, sound.id).balance == 7
 
 
