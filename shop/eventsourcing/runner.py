@@ -273,12 +273,7 @@ class LogRunner:
     def _pass_over(self, first: int, last: int) -> bool:
         """Move from just before the first of these positions to the last; whether it did."""
         progress = self._progress
-        if (
-            progress is None
-            or self._paused
-            or self._failures.current is not None
-            or progress.position != first - 1
-        ):
+        if progress is None or self._paused or progress.position != first - 1:
             return False
         self._note(Progress(progress.committed, last))
         return True

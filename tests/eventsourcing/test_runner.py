@@ -350,6 +350,7 @@ class TestControl:
         assert runner.status().state is FollowerState.PAUSED
 
         stores.events.append(weather(1))
+        assert not runner.wait_for(1, 0.1)
         stores.events.append(booked(ADA, 10))
         assert not runner.wait_for(1, 0.1)
         assert balance(stores) is None

@@ -278,6 +278,25 @@ class TestCommands:
         assert node.head == head
         assert balance(node, ADA) == 100
 
+    def test_nor_by_a_process_that_does_not_know_yet_that_another_was_refused(
+        self, stage: Stage, node: Node, workflow: Reminders
+    ) -> None:
+        node.do(Open("Ada"), ADA)
+        node.settle()
+        stage.clock.advance(PATIENCE + 1)
+        node.fire()
+        node.react()
+        assert node.recorded(CommandRequested)
+        other = stage.node(workflow, MemoryModelStore())
+        other.react()
+        other.react()
+        assert other.recorded(CommandRefused)
+        other.do(Deposit(100), ADA)  # it would be accepted now
+
+        node.react()
+
+        assert balance(node, ADA) == 100
+
     @pytest.mark.parametrize("after", [False, True])
     @pytest.mark.parametrize("writes", range(4))
     def test_a_crash_at_any_write_changes_nothing_in_the_end(
@@ -335,6 +354,7 @@ class TestParking:
 
         workflow.broken = False
         node.reactions.retry(ADA)
+        node.reactions.retry(ADA)  # which was asked for already
         node.settle()
         assert names(node, ADA)[4:] == [
             "retried",
