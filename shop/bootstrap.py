@@ -188,7 +188,7 @@ def open_durable_subscription(
 def bootstrap(settings: Settings, *, threads: int = 8) -> Shop:
     """Put the shop together. Entering it starts its threads, leaving it stops and closes all.
 
-    So many threads carry out the commands of other processes, where there is a bus for them.
+    ``threads`` is how many carry out the commands of other processes, if a bus brings any.
 
     Raises what :func:`open_event_store` raises, and :class:`StoreFormatError` where the store
     holds events that this program cannot read, naming them. A database server that cannot be

@@ -1,8 +1,8 @@
-"""A clean stop for waitress: whoever reached the server before the signal gets an answer.
+"""A clean stop for waitress: requests that arrived before the signal are answered.
 
 Left to itself, waitress dies of SIGTERM on the spot, and on ``SystemExit`` drops the requests that
 wait for a thread. Here a signal only puts one more object into waitress's own loop. The loop goes
-on serving, and that object ends it when nobody is waiting for an answer any more.
+on serving, and that object ends it when no client is waiting for an answer any more.
 
 What this relies on in waitress 3.0, and what ``tests/test_serving.py`` would notice:
 

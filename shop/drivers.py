@@ -17,7 +17,7 @@ def postgresql_parameters() -> Collection[str]:
 
 
 def mongodb_parameters() -> Collection[str]:
-    """The names of those that pymongo knows, in lower case, where it takes them in any."""
+    """The names of the parameters that pymongo knows, in lower case; it takes them in any case."""
     from pymongo.common import URI_OPTIONS_VALIDATOR_MAP
 
     return list(URI_OPTIONS_VALIDATOR_MAP)

@@ -34,8 +34,8 @@ class Opening:
     def start(self, then: Callable[[], None]) -> None:
         """Call ``then`` once the stores are open: now, or later and in another thread.
 
-        Where it finds that they cannot be reached after all, it is called again later; it must
-        have done nothing yet when it raises that.
+        If ``then`` raises :class:`StoreUnavailableError`, it is called again later; it must have
+        done nothing yet when it raises.
         """
         self._then = then
         if self.problem is None:
@@ -63,7 +63,7 @@ class Opening:
                 self._open()
                 self._then()
             except StoreError as error:
-                # Nobody else is there to take it; it stands in the log and in the shop's health.
+                # No caller is there to take it: it goes to the log and to the shop's health.
                 self._note(error)
             else:
                 logger.info("the stores are open now")

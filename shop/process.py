@@ -39,7 +39,7 @@ def fail(message: str, code: int) -> NoReturn:
 class LineFormatter(logging.Formatter):
     """Time in UTC, level, thread, logger, message. Only a traceback takes further lines.
 
-    Passwords in URLs are blotted out, whoever logged them.
+    Passwords in URLs are blotted out.
     """
 
     converter = staticmethod(time.gmtime)
@@ -60,7 +60,7 @@ class LineFormatter(logging.Formatter):
 
 
 def log_to_stderr(level: int) -> None:
-    """Send records to stderr, unless somebody set up logging before. For programs."""
+    """Send records to stderr, unless logging is set up already. For programs."""
     handler = logging.StreamHandler()
     handler.setFormatter(LineFormatter())
     logging.basicConfig(level=level, handlers=[handler])

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 ADJUSTMENTS: Mapping[str, Any] = {
     # The Makefile and docs/shop.service tell waitress-serve the same.
-    "ident": None,  # which server this is concerns nobody
+    "ident": None,  # no Server header
     "asyncore_use_poll": True,  # select() cannot take file descriptors from 1024 on
     "connection_limit": 900,  # below the usual limit of 1024 open files
     "channel_timeout": 60,  # seconds for which an idle connection stays open
@@ -94,7 +94,7 @@ def _close(shop: Shop) -> None:
 def _tell_address_errors(
     kind: type[BaseException], error: BaseException, traceback: TracebackType | None
 ) -> None:
-    """Say in one line why waitress cannot listen, whoever started it; leave the rest as it is."""
+    """Say in one line why waitress cannot listen; leave other errors as they are."""
     refusals = {errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES}
     if isinstance(error, OSError) and error.errno in refusals and error.filename is None:
         print(f"cannot listen on {_address(traceback)}: {error.strerror}", file=sys.stderr)  # noqa: T201

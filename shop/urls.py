@@ -104,7 +104,7 @@ class DatabaseUrl(msgspec.Struct, frozen=True):
     pool_size: int = 16
     """The most connections that this process opens."""
     timeout: float = 5.0
-    """Seconds to wait for a connection, or for a lock that somebody else holds."""
+    """Seconds to wait for a connection, or for a lock."""
 
     @classmethod
     def of(cls, url: str) -> DatabaseUrl:
@@ -322,7 +322,7 @@ _STREAM_PARAMETERS: _Parsers = {
 
 
 class _Kind(NamedTuple):
-    """The URLs of a scheme: what they look like, and what refuses those that do not."""
+    """The URLs of a scheme: what they look like, and what raises ``ValueError`` for others."""
 
     form: str
     check: Callable[[str], object]

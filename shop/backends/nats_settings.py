@@ -28,7 +28,7 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StreamConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What the stream is like. It is made so, and changed where it is not."""
+    """What the stream is like. A stream that is missing or different is made so."""
 
     name: str
     storage: str = "file"

@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read this, `head` perhaps, had enough.
+        # The reader, such as `head`, has closed the pipe.
         _drop_output()
         return 0
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Commands that look at a shop, and so must never make one where there is none."""
+"""Checks that stores exist, for commands that must not make them."""
 
 from __future__ import annotations
 

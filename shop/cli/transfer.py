@@ -147,7 +147,7 @@ def _take_in(entries: Iterable[HistoryEntry], target: EventStore, verb: str, hea
         replicated = replicate(entries, target, lambda position: show(position, head))
     with progress("verify") as show:
         verify(replicated, target, lambda position: show(position, head))
-    # Only now: whoever has had enough of the output keeps nobody from comparing.
+    # Only now: a reader that closes the pipe must not prevent the comparison.
     before = replicated.commits - replicated.new_commits
     print(
         f"{verb}: {replicated.commits} commits with {replicated.events} events;"

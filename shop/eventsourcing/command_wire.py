@@ -1,7 +1,7 @@
 """How commands and their outcomes travel between processes: JSON, readable with any tool.
 
-Who reads a message passes over members that it does not know, so that members can be added while
-processes of two versions are running.
+A reader passes over members that it does not know, so that members can be added while processes of
+two versions are running.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from shop.eventsourcing.ordinal import Count, Ordinal
 from shop.eventsourcing.registry import Registry
 
 GROUP = "workers"
-"""The group of those who carry commands out: one of them gets each."""
+"""The group of all workers: one of them gets each command."""
 
 
 def command_subject(store: UUID, name: str) -> str:
@@ -92,7 +92,7 @@ class CommandMessage(msgspec.Struct, frozen=True, omit_defaults=True):
         )
 
     def left(self) -> float:
-        """The seconds that are left, 0 or less when nobody waits for it any more."""
+        """The seconds that are left; 0 or less when the sender does not wait any more."""
         return min(self.timeout, (self.deadline - datetime.now(UTC)).total_seconds())
 
 
@@ -103,7 +103,7 @@ class _AnswerBase(msgspec.Struct, frozen=True, tag_field="outcome"):
 class Done(_AnswerBase, frozen=True, tag="done"):
     """The command was carried out.
 
-    ``events`` have the form that they have on the bus; ``None`` where they do not fit in.
+    ``events`` have the form that they have on the bus; ``None`` if they do not fit into a message.
     """
 
     command_id: UUID
@@ -151,7 +151,7 @@ class Expired(_AnswerBase, frozen=True, tag="expired"):
 
 
 class Failed(_AnswerBase, frozen=True, tag="failed"):
-    """An error that nobody foresaw."""
+    """An unexpected error."""
 
     detail: str
 

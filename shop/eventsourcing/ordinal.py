@@ -10,9 +10,9 @@ GREATEST = 2**63 - 1
 """The greatest version and position: what SQLite, PostgreSQL and MongoDB hold as an integer."""
 
 Ordinal = Annotated[int, Meta(ge=1, le=GREATEST)]
-"""A version or position that somebody outside told."""
+"""A version or position from outside."""
 Count = Annotated[int, Meta(ge=0, le=GREATEST)]
-"""How many versions or positions there are, hence the last of them, as somebody outside told."""
+"""A version or position from outside; 0 means none."""
 
 
 def check_count(name: str, number: int) -> None:

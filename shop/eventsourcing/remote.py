@@ -98,9 +98,8 @@ class RemoteCommandBus:
         And these:
 
         - :class:`NoWorkerError`: there is none, or all were busy; nothing was written
-        - :class:`OutcomeUnknownError`: nobody answered for ``timeout`` seconds what became of it,
-          or knew it
-        - :class:`WorkerFailedError`: a bug, the worker met an error that nobody foresaw
+        - :class:`OutcomeUnknownError`: no worker told within ``timeout`` seconds what became of it
+        - :class:`WorkerFailedError`: a bug, the worker met an unexpected error
         """
         name = command.payload.wire.name
         if name not in self.registry or self.registry[name] is not type(command.payload):
@@ -157,7 +156,7 @@ class RemoteCommandBus:
         return BusStatus(figures={f"commands_{n}_total": v for n, v in self._counts.items()})
 
     def stop(self) -> None:
-        """Have nobody wait any more for a worker that does not answer; idempotent.
+        """End all waits for workers that do not answer; idempotent.
 
         Each command is still sent once, and its answer waited for as long as for any first one.
         """
@@ -223,7 +222,7 @@ class RemoteCommandBus:
         return decode_answer(data)
 
     def _allow_for(self, now: datetime) -> None:
-        """Reckon with the clock of a worker that took a command in time for being too late."""
+        """Allow for the clock of a worker that is ahead, and so took a command to be too late."""
         ahead = now - datetime.now(UTC)
         if ahead > self._ahead:
             self._ahead = ahead

@@ -1,4 +1,4 @@
-"""The port for requests between processes: somebody asks, and one of those who serve answers."""
+"""The port for requests between processes: one asks, and one member of a group answers."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ class Membership(Protocol):
 
 
 class RequestBus(Protocol):
-    """Carries requests to whoever serves their subject. Thread-safe.
+    """Carries requests to the processes that serve their subject. Thread-safe.
 
     All methods raise :class:`BusClosedError` once it is closed.
     """
 
     def request(self, subject: str, data: bytes, *, timeout: float) -> bytes:
-        """Ask one of those who serve the subject, and wait for the answer.
+        """Ask one of the processes that serve the subject, and wait for the answer.
 
-        - :class:`NoResponderError`: nobody serves it; nobody has got the request
-        - :class:`BusUnavailableError`: there is no connection; nobody has got it
-        - :class:`MessageTooLargeError`: nobody has got it
+        - :class:`NoResponderError`: no process serves it, so none has got the request
+        - :class:`BusUnavailableError`: there is no connection; it was not sent
+        - :class:`MessageTooLargeError`: it was not sent
         - :class:`NoAnswerError`: no answer came within ``timeout`` seconds, or before the
-          connection broke; somebody may have got it
+          connection broke; it may have arrived
         """
         ...
 

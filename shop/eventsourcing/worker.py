@@ -147,7 +147,7 @@ class CommandWorker:
             done = Done.of(self._commands.dispatch(command, timeout=left))
         except StoreClosedError:
             _answer(request, NotTaken("the worker is stopping"))
-        except Exception as error:  # whoever waits for the command is told
+        except Exception as error:  # the sender is told
             answer = answer_of(error)
             if isinstance(answer, Failed):
                 logger.exception("command %s (%s) failed", message.id, message.name)

@@ -80,7 +80,7 @@ class BatchEndpoint:
         place = ExitStack()
         place.callback(self._free.release)
         response = Response(self._results(request.stream, place), 200, content_type=NDJSON)
-        response.call_on_close(place.close)  # also where nobody takes the first result
+        response.call_on_close(place.close)  # also if the client is gone before the first result
         return response
 
     def _results(self, body: IO[bytes], place: ExitStack) -> Iterator[bytes]:
@@ -159,7 +159,7 @@ def _failed(id: UUID | None, error: Exception) -> dict[str, Any]:
 
 
 def _id_of(value: Any) -> UUID | None:
-    """The id of a command whose line is wrong elsewhere: its client knows the command by it."""
+    """The id in a line that is wrong elsewhere: the client knows its command by it."""
     try:
         return msgspec.convert(value, _Identified).id
     except msgspec.ValidationError:
@@ -167,7 +167,7 @@ def _id_of(value: Any) -> UUID | None:
 
 
 def lines(body: IO[bytes]) -> Iterator[tuple[int, bytes]]:
-    """The lines of a body with their numbers, but for blank ones, which are counted only.
+    """The lines of a body with their numbers. Blank lines are counted and left out.
 
     An over-long line is cut just past the limit, so the caller still sees that it is too long.
     """

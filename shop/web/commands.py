@@ -61,14 +61,14 @@ def register_commands(app: Flask, shop: Shop, waits: Waits) -> None:
 
 
 def known_command(shop: Shop, name: str) -> type[CommandPayload]:
-    """The payload class of a command. Raises :class:`Problem` where there is none."""
+    """The payload class of a command. Raises :class:`Problem` for an unknown one."""
     if name not in shop.commands.registry:
         raise Problem(404, "command-unknown", f"there is no command {name!r}")
     return shop.commands.registry[name]
 
 
 def check_addressed(cls: type[CommandPayload], id: UUID | None) -> None:
-    """Raise :class:`Problem` where the command needs the id of an aggregate and has none."""
+    """Raise :class:`Problem` if the command needs the id of an aggregate and has none."""
     if id is None and not cls.creates:
         name = cls.wire.name
         raise Problem(

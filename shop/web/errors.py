@@ -82,9 +82,9 @@ class Problem(Exception):
 
 
 def problem_of(error: Exception) -> Problem:
-    """The problem that an error means to a client; logged where it is none of the client's doing.
+    """The problem that a client is told; logged when the client did not cause it.
 
-    Only errors raised on purpose are quoted: another's text might tell a secret.
+    Only errors raised on purpose are quoted: the text of another might hold a secret.
     """
     if isinstance(error, Problem):
         return error
@@ -127,20 +127,20 @@ def _no_worker(error: NoWorkerError) -> Problem:
 def _outcome_unknown(error: OutcomeUnknownError) -> Problem:
     logger.warning("a command was not answered: %s", error)
     detail = (
-        "nobody told in time what became of the command: sent again with its command_id as"
-        " Idempotency-Key (id in a batch), it is done once"
+        "no worker told in time what became of the command: send it again with its command_id as"
+        " Idempotency-Key (id in a batch), and it is done once"
     )
     return Problem(503, "outcome-unknown", detail, headers=RETRY_AFTER, command_id=error.command_id)
 
 
 def _http(error: HTTPException) -> Problem:
-    """From what Flask and Werkzeug raise themselves."""
+    """The problem for an error of Flask or Werkzeug."""
     status = error.code or 500
     headers = {}
     detail = error.description or error.name
     if isinstance(error, MethodNotAllowed) and error.valid_methods:
         headers["Allow"] = ", ".join(sorted(error.valid_methods))
-        detail = f"this can be asked for with {headers['Allow']}"
+        detail = f"this path takes {headers['Allow']}"
     elif status == 404:
         detail = "there is nothing at this path; GET / lists what there is"
     return Problem(status, error.name.lower().replace(" ", "-"), detail, headers=headers)

@@ -13,7 +13,7 @@ ID = "01890a5d-ac96-774b-bcce-b302099a8057"
 
 
 def example(schema: Mapping[str, Any], components: Mapping[str, Any], name: str = "text") -> Any:
-    """A value that fits a JSON schema, which has examples of texts where they must match a pattern.
+    """A value that fits a JSON schema; texts that must match a pattern have examples in it.
 
     ``name`` is that of the field whose value it is.
     """

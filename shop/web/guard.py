@@ -18,7 +18,7 @@ def check_loopback() -> None:
 
     The name by which a client addresses the server matters as well. A web page can have its own
     name resolve to 127.0.0.1 (DNS rebinding) and would then be let in by the visitor's browser;
-    and behind a proxy everybody comes from this machine.
+    and behind a proxy every client comes from this machine.
     """
     environ = request.environ
     client = environ.get("REMOTE_ADDR", "")

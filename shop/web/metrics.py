@@ -24,9 +24,9 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "OPTIONS", "PUT", "PATCH", "DELETE"
 
 
 class _WithoutCreated(Collector):
-    """The figures of a collector, but not when each began, which nobody asks for.
+    """The figures of a collector without the ``_created`` ones, which say when each began.
 
-    The library can leave those out for the whole process only.
+    The library can leave these out for the whole process only.
     """
 
     def __init__(self, collector: Collector) -> None:

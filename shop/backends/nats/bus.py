@@ -43,7 +43,7 @@ class NatsEventBus:
 
     The subject of an event is ``<prefix>.live.<name of the event>``. What this process publishes
     reaches its own subscribers without NATS and once, except for groups: which member gets an event
-    is decided by the server. A server that is away, slow or silent keeps nobody waiting: what is
+    is decided by the server. A server that is away, slow or silent makes no caller wait: what is
     published meanwhile waits in ``OUTBOX_BYTES`` of memory, the newest of it.
 
     ``connection`` must not echo. The bus closes ``connection`` and ``local``.
@@ -184,7 +184,7 @@ class NatsEventBus:
             return None
 
     def _next_batch(self) -> list[tuple[str, bytes]]:
-        """What to send next. Where that is nothing, whoever publishes next has it sent again."""
+        """What to send next. After an empty batch, the next ``publish`` starts sending again."""
         with self._lock:
             batch = [self._outbox.popleft() for _ in range(min(len(self._outbox), _BATCH))]
             self._outbox_bytes -= sum(len(data) + _OVERHEAD for _, data in batch)
@@ -222,7 +222,7 @@ class NatsEventBus:
 
 
 class _Hearing:
-    """Hands events over: those that come in the same turn of the loop together, which is cheaper.
+    """Hands over all events of one turn of the loop together, which is cheaper.
 
     On the loop only.
     """

@@ -36,9 +36,9 @@ class _Posted(NamedTuple):
 class StrictClient(Client):
     """nats-py's, but it does not fall back to a connection in the clear.
 
-    Nor does it close by half, with an error that nobody awaits, when the server is gone before
-    everything was sent to it. Besides, other threads may send with it, and messages can be had
-    without a queue in between. Made on the loop that it is used on.
+    Nor does it stop half-way through closing when the server is gone before everything was sent.
+    Besides, other threads may send with it, and messages can be had without a queue in between.
+    Made on the loop that it is used on.
     """
 
     def __init__(self, *, tls: bool) -> None:

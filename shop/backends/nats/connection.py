@@ -181,8 +181,8 @@ class NatsConnection:
 
         That is called on the loop, so it must not block nor run anybody else's code: it puts the
         message where another thread takes it. Of all who listen in the same ``group``, one gets
-        each message. Whoever listens gets what is published after this returns; without a
-        connection, from when there is one.
+        each message. What is published after this returns is heard; without a connection, what is
+        published once there is one.
         """
         listening = Listening(self, subject, group, deliver)
         self._run(self._add(listening, confirmed=True), timeout=self._timeout + 5)

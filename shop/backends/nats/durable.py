@@ -24,7 +24,7 @@ from shop.eventsourcing.registry import Registry
 from shop.eventsourcing.store import EventStore, Query
 
 _MARGIN = timedelta(minutes=5)
-"""How far the clocks of whoever made an event and of the server may be apart."""
+"""How far the clock of the process that made an event and that of the server may be apart."""
 
 
 class Delivery(NamedTuple):
@@ -103,7 +103,7 @@ class DurableSubscription:
                 return taken
 
     def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
-        """Say that these are dealt with. Where that cannot be said, they are delivered again."""
+        """Say that these are dealt with. If the server misses it, they are delivered again."""
         self._acknowledge([delivery.reply for delivery in deliveries])
 
     def forget(self) -> None:

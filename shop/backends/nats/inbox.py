@@ -22,7 +22,7 @@ class Answer:
         """What the answer is to be sent to."""
         self._expected = expected
         self._outcome: Message | BusError | None = None
-        # A plain lock, taken here and released by whoever ends the wait: far cheaper than an Event.
+        # A plain lock, taken here and released at the end of the wait: far cheaper than an Event.
         self._come = threading.Lock()
         self._come.acquire()
 
@@ -72,12 +72,12 @@ class Inbox:
         return Answer(f"{self._prefix}{next(self._numbers)}", self._expected)
 
     def deliver(self, message: Message) -> None:
-        """Hand an answer to whoever waits for it, if anybody still does. On the loop only."""
+        """Hand an answer to the thread that waits for it, if one still does. On the loop only."""
         answer = self._expected.get(message.subject)
         if answer is not None:
             answer.come(message)
 
     def fail(self, error: BusError) -> None:
-        """Tell everybody who waits now that no answer will come. On the loop only."""
+        """Tell all threads that wait now that no answer will come. On the loop only."""
         for answer in tuple(self._expected.values()):
             answer.come(error)

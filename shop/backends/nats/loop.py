@@ -17,8 +17,8 @@ T = TypeVar("T")
 class EventLoopThread:
     """Owns a thread and the event loop that runs in it, from ``start`` to ``close``.
 
-    Only code of this package runs on the loop, and none of it blocks: whoever uses the package
-    stays in threads of their own and waits there. All methods may be called by any other thread.
+    Only code of this package runs on the loop, and none of it blocks: users of the package
+    stay in their own threads and wait there. All methods may be called by any other thread.
     """
 
     def __init__(self, name: str) -> None:
@@ -80,7 +80,7 @@ class EventLoopThread:
             if not stopping.is_set():
                 loop.run_forever()
         finally:
-            # Whoever waits for a coroutine is told; the second turn is for what came meanwhile.
+            # The threads that wait are told; the second turn is for what came meanwhile.
             for _ in range(2):
                 tasks = asyncio.all_tasks(loop)
                 for task in tasks:

@@ -69,7 +69,7 @@ class Relay:
 
     The last message of the stream says where to go on, and each message is taken only if it comes
     right after the one before it. So relays of several processes cannot come between each other:
-    whoever finds another one at work stands back, and takes over when the stream stands still.
+    one that finds another at work stands back, and takes over when the stream stands still.
     All methods may be called by any thread.
     """
 
