@@ -15,7 +15,7 @@ SERVER := --ident= --asyncore-use-poll --connection-limit=900 --channel-timeout=
 help:  ## Show what there is to make.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: $(VENV)/installed  ## Serve the shop at 127.0.0.1:8080, on SQLite.
+run: $(VENV)/installed  ## Serve the shop at 127.0.0.1:8080, by default on SQLite.
 	@case '$(THREADS)' in ''|0*|*[!0-9]*) \
 	echo 'THREADS must be a number from 1 on, not $(THREADS)' >&2; exit 2;; esac
 	exec $(BIN)/waitress-serve --listen=$(LISTEN) --threads=$(THREADS) $(SERVER) wsgi:app
@@ -33,7 +33,8 @@ bench: $(VENV)/installed-dev  ## Measure, each figure beside the raw driver's.
 	$(BIN)/python -m bench
 
 clean:  ## Remove the environment and all caches, never the data.
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .schemathesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # pip is there last: an environment without it was left half-made.
 $(VENV)/bin/pip:

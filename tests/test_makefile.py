@@ -1,7 +1,8 @@
-"""Making the environment: what `make` does where Python is not as it should be."""
+"""Making the environment where Python is not as it should be, and removing what was made."""
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -54,3 +55,14 @@ def test_an_environment_that_failed_half_way_is_made_again(tmp_path: Path) -> No
     (tmp_path / "python3.mended").touch()
     assert make(tmp_path, WITHOUT_VENV).returncode == 0
     assert (tmp_path / "venv" / "installed").exists()
+
+
+def test_clean_leaves_nothing_but_sources_and_data(tmp_path: Path) -> None:
+    shutil.copy2(ROOT / "Makefile", tmp_path)
+    kept = {"Makefile", "shop", "shop.db"}
+    (tmp_path / "shop.db").touch()
+    for made in (".venv/bin", "shop/__pycache__", "__pycache__", ".mypy_cache", ".schemathesis"):
+        (tmp_path / made).mkdir(parents=True)
+        (tmp_path / made / "file").touch()
+    subprocess.run(["make", "-C", tmp_path, "clean"], capture_output=True, check=True)
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")} == kept

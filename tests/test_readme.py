@@ -271,11 +271,20 @@ def test_every_file_that_is_named_is_there() -> None:
 
 
 def test_every_section_that_is_linked_is_there() -> None:
-    links = re.findall(r"\]\((docs/[\w.]+)#([\w-]+)\)", README)
+    documents = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    texts = {document: document.read_text(encoding="utf-8") for document in documents}
+    sections = {
+        (document, heading.lower().replace(" ", "-"))
+        for document, text in texts.items()
+        for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    }
+    links = {
+        (document.parent / file if file else document, anchor)
+        for document, text in texts.items()
+        for file, anchor in re.findall(r"\]\(((?:[\w/]+\.md)?)#([\w-]+)\)", text)
+    }
     assert links
-    for file, anchor in links:
-        headings = re.findall(r"^#+ (.*)$", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE)
-        assert anchor in {heading.lower().replace(" ", "-") for heading in headings}
+    assert links <= sections
 
 
 def test_every_setting_is_described_with_its_default() -> None:

@@ -15,8 +15,8 @@ def add_to(commands: Commands) -> None:
         "serve",
         help="serve the shop over HTTP",
         description="Serve the shop over HTTP until SIGINT (Ctrl-C), SIGTERM or SIGHUP: then answer"
-        " the requests under way and stop, with exit code 0. A second signal ends it at once."
-        " `waitress-serve wsgi:app` does the same.",
+        " the requests under way and stop, with exit code 0. A second SIGINT or SIGTERM ends it at"
+        " once. `make run` does the same by waitress-serve.",
     )
     parser.add_argument(
         "--listen",

@@ -31,7 +31,10 @@ _NUMBER: Document = {"type": "string", "pattern": "^[0-9]{1,18}$"}
 
 HEADERS: Document = {
     "Location": _header("Where to read what was created"),
-    "ETag": _header("Of a command, the version of its aggregate in quotes; of a read, its content"),
+    "ETag": _header(
+        "Of a command and of a stream, the version of the aggregate in quotes; of other reads, a"
+        " hash of the content"
+    ),
     "Shop-Position": _header("The position of the log that the answer stands at", _NUMBER),
     "Preference-Applied": _header(
         "`wait` when all read models have reached the command", {"const": "wait"}
@@ -69,7 +72,9 @@ PARAMETERS: Document = {
     ),
     "Prefer": _parameter(
         "Prefer",
-        "`wait=<seconds>`: wait for the read models, at most 30 seconds",
+        "`wait=<seconds>`: wait for the read models, at most 30 seconds. While too many others"
+        " wait, for 0.1 seconds; then a command is answered without `Preference-Applied`, a read"
+        " with 503",
         {"type": "string", "examples": ["wait=10"]},
     ),
     "ShopMinPosition": _parameter(
@@ -95,7 +100,9 @@ _PROBLEMS: Mapping[str, str] = {
     "415": "The body is not of the media type that is understood",
     "422": "The payload does not fit the schema, or the key was used for something else",
     "500": "Something went wrong in the shop",
-    "503": "Not now: the store cannot be reached, or the position is not reached in time",
+    "503": "Not now; `type` says why. `unavailable`, `busy`, `no-worker`, `position-not-reached`:"
+    " nothing was written, try again. `outcome-unknown`: the command may have been done; sent again"
+    " with its `command_id`, it is done once",
 }
 _PROBLEM_HEADERS: Mapping[str, Sequence[str]] = {
     "404": ["Shop-Position"],

@@ -35,10 +35,12 @@ JSON = "application/json"
 _INTRODUCTION = """\
 Commands are sent with POST, what came of them is read with GET.
 
-Every error is a problem document (RFC 9457) whose `type` is stable.
+Every error of the shop is a problem document (RFC 9457) whose `type` is stable. What is no HTTP, or
+too large for the HTTP server, is refused by that in plain text (400, 413, 431).
 
-A command with an `Idempotency-Key` may be sent again until it was answered: it is done once. Every
-answer tells its `Shop-Position`; a read with `Shop-Min-Position` shows at least that."""
+A command with an `Idempotency-Key` may be sent again until it was answered: it is done once. The
+answer to a command that was done, and to every read, tells its `Shop-Position`; a read with
+`Shop-Min-Position` shows at least that."""
 
 
 def register_openapi(app: Flask, shop: Shop, reads: Sequence[Read]) -> Document:
@@ -151,7 +153,7 @@ def _batch(line: Document) -> Document:
                 "description": "A line for each line",
                 "content": {NDJSON: {"schema": {"type": "string"}}},
             },
-            **problems(400, 403, 405, 415, 500),
+            **problems(400, 403, 405, 415, 500, 503),
         },
         "x-codeSamples": [
             {

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
 from uuid import uuid4
 
 import pytest
 
+from shop.domain.order import Status
 from shop.eventsourcing import (
     AggregateNotFoundError,
     AggregateRef,
@@ -24,6 +30,7 @@ from shop.eventsourcing import (
     WorkerFailedError,
 )
 from shop.web.errors import problem_of
+from tests.servers import ROOT
 
 MOUSE = AggregateRef("shop.product", uuid4())
 
@@ -71,3 +78,27 @@ def test_what_went_wrong_inside_is_logged_and_not_told(
 ) -> None:
     assert b"db-7" not in problem_of(error).response().data
     assert "db-7" in caplog.text
+
+
+def test_every_problem_is_described_with_its_status() -> None:
+    text = (ROOT / "docs/http.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([a-z-]+)` \| (?:(\d+) \| )?", text, re.MULTILINE)
+    assert len(rows) == len(dict(rows))
+    described = {(code, int(status or 409)) for code, status in rows}
+    sources = [*(ROOT / "shop/web").glob("*.py"), *(ROOT / "shop/domain").glob("*.py")]
+    told = {problem for source in sources for problem in problems_in(source)}
+    told |= {(f"order-{status}", 409) for status in get_args(Status) if status != "open"}
+    told.add(("method-not-allowed", 405))  # one of Flask's own, as some of the 404 are
+    assert described == told
+
+
+def problems_in(source: Path) -> Iterator[tuple[str, int]]:
+    """Code and status of the problems and refusals whose code is written out in a module."""
+    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+        match node:
+            case ast.Call(
+                ast.Name("Problem"), [ast.Constant(int(status)), ast.Constant(str(code)), *_]
+            ):
+                yield code, status
+            case ast.Call(ast.Name("CommandRejected"), [ast.Constant(str(code)), *_]):
+                yield code, 409

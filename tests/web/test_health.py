@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from uuid import uuid4
 
+import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from shop.config import Settings
 from shop.eventsourcing import ConcurrencyError, Event, Query
 from shop.runtime import Shop
 from shop.web import create_app
 from tests.conftest import Eventually
+from tests.servers import ROOT
 from tests.web.conftest import in_one_process
-from tests.web.shopper import Shopper, answered, open_shop, problem
+from tests.web.shopper import Shopper, answered, open_shop, problem, running
 
 PROJECTIONS = {
     "product_catalog",
@@ -219,3 +224,16 @@ def test_two_apps_of_one_shop_count_for_themselves(memory_shop: Shop, client: Sh
     client.product()
     assert ("shop_http_requests_total", "POST", "/commands/<name>", "201") not in figures(other)
     assert figures(other)["shop_appends_total",] == 1
+
+
+def test_every_metric_is_described(nats: str, tmp_path: Path) -> None:
+    url = f"nats+jetstream://{nats}?prefix=t{uuid4().hex}"
+    alone = Settings(event_store=f"sqlite:///{tmp_path / 'shop.db'}", event_bus=url)
+    told: set[str] = set()
+    with running(alone) as shop, running(msgspec.structs.replace(alone, role="web")) as web:
+        for process in (shop, web):
+            text = Shopper(create_app(process)).get("/metrics").text
+            told |= set(re.findall(r"^# TYPE (\w+)", text, re.MULTILINE))
+    deployment = (ROOT / "docs/deployment.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`shop_.*?) \|", deployment, re.MULTILINE)
+    assert sorted(re.findall(r"\w+", " ".join(rows))) == sorted(told)
