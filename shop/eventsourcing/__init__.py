@@ -1,6 +1,23 @@
 """The toolkit: events, stores, aggregates, commands, projections and workflows.
 
-It knows no shop, no database and no web framework. What an application needs is exported here.
+It knows no shop, no database and no web framework. What an application needs is exported here. The
+modules, by what they are for:
+
+- to write a domain: ``event``, ``registry``, ``aggregate``, ``unit_of_work``, ``command``,
+  ``module``, ``projection``, ``model``, ``workflow``, ``workflow_instance``, ``errors``, and
+  ``testing`` for its tests
+- ports, which backends implement: ``store``, ``bus``, ``requests``, and those in ``model`` and
+  ``snapshot``
+- to load, change and save aggregates: ``aggregates``, ``repository``, ``retry``
+- to carry out commands: ``command_bus``; in other processes ``remote``, ``worker``,
+  ``command_wire``
+- to publish what is appended: ``publishing``, ``tail``, ``delegating``
+- to follow the log: ``runner``, ``announcements``, ``follower``, ``fold``, ``failures``,
+  ``threads``; for read models ``rebuild`` and ``watching``
+- to run workflows: ``workflow_runner``, ``reactions``, ``timers``, ``workflow_list``
+- to move a log: ``replication``, ``archive``
+- what backends share: ``append``, ``group_commit``, ``decoding``, ``envelope``, ``event_queue``,
+  ``paging``, ``ordinal``, ``times``
 """
 
 from shop.eventsourcing.aggregate import Aggregate, aggregate, applies
