@@ -200,7 +200,7 @@ class EventStore(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of connections and files; idempotent. Appends under way have a second to end."""
+        """Let go of connections and files; idempotent. Appends under way have half a second."""
         ...
 
     def __enter__(self) -> Self:
