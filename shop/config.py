@@ -97,6 +97,10 @@ class Settings(msgspec.Struct, frozen=True):
             if url == "memory://"
         }
 
+    def __repr__(self) -> str:
+        """Without passwords: it may come into a log or a traceback."""
+        return f"Settings({', '.join(self.lines())})"
+
     def lines(self) -> list[str]:
         """The settings as lines of ``SHOP_<FIELD>=<value>``, with passwords blotted out."""
         values = {field: getattr(self, field) for field in self.__struct_fields__}

@@ -74,8 +74,9 @@ class ShopCollector(Collector):
             position.add_metric(labels, projection.position)
             if projection.state is not FollowerState.ELSEWHERE:
                 failed.add_metric(labels, projection.state is FollowerState.FAILED)
-            if health.head is not None:
-                lag_events.add_metric(labels, max(0, health.head - projection.position))
+            if health.head is None:
+                continue  # to ask the store once more would only take its time-out once more
+            lag_events.add_metric(labels, max(0, health.head - projection.position))
             with suppress(StoreError):
                 lag_seconds.add_metric(
                     labels, self._shop.lag_seconds(projection.name, projection.position)

@@ -112,7 +112,7 @@ class DatabaseUrl(msgspec.Struct, frozen=True):
         scheme, _, rest = url.partition("://")
         address, _, query = rest.partition("?")
         user, _, place = address.rpartition("@")
-        if any(character.isspace() for character in url) or "/" in user:
+        if any(character.isspace() for character in url) or not {"/", "@"}.isdisjoint(user):
             raise ValueError("special characters in it must be written as in %20, %2F and %40")
         if _BAD_ESCAPE.search(url):  # the driver would quote what is around it
             raise ValueError("it has a % or %00 that means nothing: write %25 for the character %")

@@ -473,3 +473,16 @@ def test_the_log_shows_no_password_not_even_in_a_traceback(url: str) -> None:
 def test_a_message_stays_on_its_line_of_the_log() -> None:
     record = logging.makeLogRecord({"msg": "GET /a\r\n2026-01-01 forged", "levelname": "INFO"})
     assert LineFormatter().format(record).endswith(r"GET /a\r\n2026-01-01 forged")
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "mongodb"])
+def test_an_at_sign_in_a_password_is_to_be_written_as_an_escape(scheme: str) -> None:
+    (problem,) = problems(SHOP_EVENT_STORE=f"{scheme}://me:hun@ter2@db/shop")
+    assert "as in %20, %2F and %40" in problem
+    assert "ter2" not in problem
+
+
+def test_settings_are_shown_without_their_passwords() -> None:
+    settings = Settings.from_env({"SHOP_EVENT_STORE": "postgresql://me:hunter2@db/shop"})
+    assert "event_store" in repr(settings).lower()
+    assert "hunter2" not in repr(settings) + str(settings) + f"{[settings]}"

@@ -69,7 +69,10 @@ def decode_json(text: bytes, what: str = "body", hint: str = "") -> Any:
     except RecursionError as error:
         raise Problem(400, "body-malformed", f"the {what} is nested too deeply") from error
     except ValueError as error:
-        detail = f"the {what} is not JSON: {error}{hint}" if text else f"the {what} is empty"
+        if "out of range" in str(error):  # msgspec's words; it says no more about where
+            detail = f"the {what} has a number that is out of range"
+        else:
+            detail = f"the {what} is not JSON: {error}{hint}" if text else f"the {what} is empty"
         raise Problem(400, "body-malformed", detail) from error
 
 

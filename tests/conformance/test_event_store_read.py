@@ -105,6 +105,8 @@ def test_each_field_restricts(log: EventStore, query: Query, found: list[int]) -
         (Query(refs=[A], after=1, to=6, limit=1), [2]),
         (Query(ids=IDS[:4], names=[NOTED], after=1), [3]),
         (Query(ids=IDS[:4], refs=[B]), [3]),
+        (Query(ids=IDS[:4], aggregate_ids=[A.id, B.id]), [1, 2, 3]),
+        (Query(ids=IDS[2:], aggregate_ids=[A.id]), [6, 7]),
         (Query(names=[NOTED], since=minute(2), until=minute(6)), [3, 6, 8]),
         (Query(since=minute(2), after=2, limit=2, reverse=True), [8, 7]),
         (Query(until=minute(5), versions=(2, 2), to=7), [2, 5]),

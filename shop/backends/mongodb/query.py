@@ -82,7 +82,10 @@ def plan(query: Query, known_aggregates: Sequence[str], known_names: Sequence[st
     elif query.aggregate_ids is not None:
         index = BY_AGGREGATE if index == BY_POSITION else index
         conditions["aggregate_id"] = _one_of({str(id) for id in query.aggregate_ids})
-        conditions["aggregate"] = _one_of(query.aggregates or known_aggregates)
+        if query.aggregates is not None:
+            conditions["aggregate"] = _one_of(query.aggregates)
+        elif index == BY_AGGREGATE:
+            conditions["aggregate"] = _one_of(known_aggregates)
     elif query.aggregates is not None:
         conditions["aggregate"] = _one_of(query.aggregates)
     if query.names is not None or (query.aggregates is not None and index == BY_POSITION):
