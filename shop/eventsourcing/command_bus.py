@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from hashlib import blake2b
+from itertools import islice
 from uuid import UUID
 
 from shop.eventsourcing.aggregate import Aggregate
@@ -25,13 +26,14 @@ from shop.eventsourcing.errors import (
     CommitInDoubtError,
     CommitReusedError,
     ConcurrencyError,
+    EventSourcingError,
     OutcomeUnknownError,
     StaleVersionError,
     StoreError,
     UnknownCommandError,
     UnregisteredError,
 )
-from shop.eventsourcing.event import Event, EventData
+from shop.eventsourcing.event import AggregateRef, Event, EventData
 from shop.eventsourcing.module import Handler, Module, command_registry
 from shop.eventsourcing.retry import ConflictRetry
 from shop.eventsourcing.store import Commit, EventStore, Query
@@ -116,7 +118,7 @@ class CommandBus:
             ) from error
         if commit.replayed:
             try:
-                return self._recall(command, commit)
+                return self._recall([(command, commit)])[0]
             except StoreError as error:  # which would be taken to mean that nothing was written
                 raise OutcomeUnknownError(
                     command.id, command.payload.wire.name, retry.elapsed
@@ -170,19 +172,55 @@ class CommandBus:
             else:
                 break
         if not works:
-            return dispatch_in_turn(self.dispatch, commands[:1])
+            return self._dispatch_first(commands)
+        commits = pipeline.commit()
+        recalled = self._recall_replayed(commands, commits)
         outcomes: list[CommandResult | Exception] = []
-        for command, work, outcome in zip(commands, works, pipeline.commit(), strict=False):
-            if isinstance(outcome, Commit) and not outcome.replayed:
+        for command, work, outcome in zip(commands, works, commits, strict=False):
+            if command.id in recalled:
+                outcomes.append(recalled[command.id])
+            elif isinstance(outcome, Commit) and not outcome.replayed:
                 outcomes.append(_result(command, work, outcome))
             elif isinstance(outcome, CommitInDoubtError):
                 name, waited = command.payload.wire.name, time.monotonic() - began
                 outcomes.append(OutcomeUnknownError(command.id, name, waited))
             elif isinstance(outcome, StoreError):
                 outcomes.append(outcome)
-            else:  # known, or in conflict with somebody else
+            else:  # in conflict with another writer
                 outcomes += dispatch_in_turn(self.dispatch, [command])
         return outcomes
+
+    def _dispatch_first(
+        self, commands: Sequence[Command[CommandPayload]]
+    ) -> list[CommandResult | Exception]:
+        """Carry out the first command alone. If it was done before, the next ones may have been."""
+        [outcome] = dispatch_in_turn(self.dispatch, commands[:1])
+        if not isinstance(outcome, CommandResult) or not outcome.replayed:
+            return [outcome]
+        known: list[tuple[Command[CommandPayload], Commit]] = []
+        with suppress(EventSourcingError):  # the next ones are told of it when they are dispatched
+            for command in commands[1:]:
+                commit = self._store.find_commit(command.id)
+                if commit is None or commit.digest != self._digest(command):
+                    break
+                known.append((command, commit))
+            return [outcome, *self._recall(known)]
+        return [outcome]
+
+    def _recall_replayed(
+        self,
+        commands: Sequence[Command[CommandPayload]],
+        commits: Sequence[Commit | Exception],
+    ) -> dict[UUID, CommandResult]:
+        """The results of those that were done before. None, where they cannot be read."""
+        known = [
+            (command, commit)
+            for command, commit in zip(commands, commits, strict=False)
+            if isinstance(commit, Commit) and commit.replayed
+        ]
+        with suppress(StoreError):  # each is told of it when it is dispatched alone
+            return {result.command_id: result for result in self._recall(known)}
+        return {}
 
     def _fill_cache(self, commands: Iterable[Command[CommandPayload]]) -> None:
         """Load what the handlers of these commands miss in the cache, by one query.
@@ -252,15 +290,49 @@ class CommandBus:
         hasher.update(payload)
         return hasher.digest()
 
-    def _recall(self, command: Command[CommandPayload], commit: Commit) -> CommandResult:
-        """The result of a command that was done before, read from what it stored then."""
-        events: tuple[Event[EventData], ...] = ()
-        if commit.size:
-            events = tuple(self._store.read(Query(after=commit.first - 1, to=commit.last)))
-        aggregate = command.aggregate
-        latest = self._store.read(Query(refs=[aggregate], to=commit.last, reverse=True, limit=1))
-        version = max((event.version for event in latest), default=0)
-        return CommandResult(command.id, aggregate, version, commit.last, events, replayed=True)
+    def _recall(
+        self, known: Sequence[tuple[Command[CommandPayload], Commit]]
+    ) -> list[CommandResult]:
+        """The results of commands that were done before, read from what they stored then."""
+        recorded = self._recorded([commit for _, commit in known])
+        return [
+            CommandResult(
+                command.id,
+                command.aggregate,
+                self._version_then(command.aggregate, commit, recorded[commit.id]),
+                commit.last,
+                recorded[commit.id],
+                replayed=True,
+            )
+            for command, commit in known
+        ]
+
+    def _recorded(self, commits: Sequence[Commit]) -> dict[UUID, tuple[Event[EventData], ...]]:
+        """The events of each commit. Commits that follow one another are read together."""
+        recorded: dict[UUID, tuple[Event[EventData], ...]] = {}
+        run: list[Commit] = []
+        for commit in sorted(commits, key=lambda commit: (commit.first, commit.last)):
+            if run and commit.first != run[-1].last + 1:
+                recorded |= self._read_run(run)
+                run = []
+            run.append(commit)
+        return recorded | self._read_run(run)
+
+    def _read_run(self, run: Sequence[Commit]) -> dict[UUID, tuple[Event[EventData], ...]]:
+        if not run or run[0].first > run[-1].last:
+            return dict.fromkeys((commit.id for commit in run), ())
+        events = self._store.read(Query(after=run[0].first - 1, to=run[-1].last))
+        return {commit.id: tuple(islice(events, commit.size)) for commit in run}
+
+    def _version_then(
+        self, aggregate: AggregateRef, commit: Commit, events: Sequence[Event[EventData]]
+    ) -> int:
+        """The version that an aggregate had after a commit with these events."""
+        own = [event for event in events if event.aggregate == aggregate]
+        if not own:
+            latest = Query(refs=[aggregate], to=commit.last, reverse=True, limit=1)
+            own = list(self._store.read(latest))
+        return own[-1].version if own else 0
 
 
 def _just_made(command: Command[CommandPayload]) -> UUID | None:

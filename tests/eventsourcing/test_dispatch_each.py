@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import UUID, uuid4
 
+import msgspec
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +15,7 @@ from shop.eventsourcing import (
     Aggregates,
     Command,
     CommandBus,
+    CommandIdReusedError,
     CommandPayload,
     CommandRejected,
     CommandResult,
@@ -30,6 +33,7 @@ from tests.eventsourcing.bank import (
     Deposited,
     LimitSet,
     Open,
+    Opened,
     Transfer,
     Withdraw,
     Withdrawn,
@@ -212,6 +216,46 @@ def test_what_handlers_want_besides_is_looked_for_together(stores: Stores) -> No
 
     assert [o.version for o in outcomes if isinstance(o, CommandResult)] == [3] * 30
     assert (store.reads, store.events_read()) == (2, 120)
+
+
+@pytest.mark.parametrize("ids", ["chosen", "made"])
+def test_commands_that_come_again_are_recalled_together(stores: Stores, ids: str) -> None:
+    accounts = [account().id for _ in range(40)]
+    batch: list[Command[CommandPayload]] = [
+        Command.new(Open("Ada"), id if ids == "chosen" else None) for id in accounts
+    ]
+    opened = CommandBus(stores.events, Aggregates(stores.events), [BANK]).dispatch_each(batch)
+    refs = [outcome.aggregate for outcome in opened if isinstance(outcome, CommandResult)]
+    batch += [Command.new(Deposit(amount), ref.id) for ref in refs for amount in (1, 0)]
+    first = CommandBus(stores.events, Aggregates(stores.events), [BANK]).dispatch_each(batch)
+    store = CountingStore(stores.events)
+
+    again = CommandBus(store, Aggregates(store), [BANK]).dispatch_each(batch)
+
+    assert again == [
+        msgspec.structs.replace(outcome, replayed=True)
+        for outcome in first
+        if isinstance(outcome, CommandResult)
+    ]
+    assert len(again) == 120
+    assert store.reads <= 100  # 40 of them for the versions of what a deposit of 0 did not change
+
+
+def test_a_command_that_comes_again_with_other_content_is_told_from_those_around(
+    stores: Stores,
+) -> None:
+    bus = CommandBus(stores.events, Aggregates(stores.events), [BANK])
+    batch = [Command.new(Open("Ada"), account().id) for _ in range(3)]
+    bus.dispatch_each(batch)
+    other = msgspec.structs.replace(batch[1], payload=Open("Bob"))
+
+    outcomes = bus.dispatch_each([batch[0], other, batch[2]])
+
+    assert [told(outcome) for outcome in outcomes] == [
+        (1, True, [Opened("Ada")]),
+        CommandIdReusedError,
+        (1, True, [Opened("Ada")]),
+    ]
 
 
 def test_those_too_long_for_the_look_are_loaded_all_the_same(stores: Stores) -> None:
