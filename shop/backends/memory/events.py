@@ -62,7 +62,10 @@ class MemoryEventStore(EventStore):
                 raise EventIdReusedError(event.id)
         first = len(self._events) + 1
         for position, event in enumerate(append.events, first):
-            self._events.append(event.at(position))
+            # Not the caller's object: what is kept is what other stores would keep, its JSON.
+            payload, schema = append.payloads[position - first], event.data.wire.version
+            data = self._registry.decode(event.name, schema, payload)
+            self._events.append(msgspec.structs.replace(event, data=data, position=position))
             self._positions_by_id[event.id] = position
             self._positions_by_ref[event.aggregate].append(position)
             self._positions_by_name[event.name].append(position)
