@@ -37,6 +37,12 @@ def must_exist(url: str, where: str) -> None:
 
     ``where`` names what the URL was taken from. Raises what the store does when it cannot be asked.
     """
+    if url == "memory://":
+        fail(
+            f"{where} is memory://, which is in the memory of the shop's own process: no other"
+            " program can see it",
+            EXIT_MISUSED,
+        )
     missing = _missing_file(url) if url.startswith("sqlite:") else _missing_store(url)
     if missing:
         fail(

@@ -106,7 +106,14 @@ def check_no_query(environ: Environ) -> None:
 
 
 def check_content_type(environ: Environ, wanted: str) -> None:
-    """Raise :class:`Problem` unless the body is declared to be of that media type."""
+    """Raise :class:`Problem` unless the body is declared to be of that media type, as it is."""
+    if environ.get("HTTP_CONTENT_ENCODING", "identity").strip().lower() != "identity":
+        raise Problem(
+            415,
+            "encoding-unsupported",
+            "the body must not be compressed: leave out Content-Encoding",
+            headers={"Accept-Encoding": "identity"},
+        )
     declared: str = environ.get("CONTENT_TYPE") or ""
     if declared != wanted and declared.partition(";")[0].strip().lower() != wanted:
         raise Problem(

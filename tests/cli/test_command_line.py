@@ -148,6 +148,15 @@ class TestFailures:
         assert list(tmp_path.iterdir()) == []
 
     @pytest.mark.parametrize("line", ["verify", "rebuild --all"])
+    def test_what_is_in_the_memory_of_another_process_is_not_looked_for(
+        self, line: str, shop: Shop, environ: dict[str, str], capsys: Captured
+    ) -> None:
+        with pytest.raises(SystemExit, match="2"):
+            main(line.split(), {**environ, "SHOP_MODEL_STORE": "memory://"})
+        told = capsys.readouterr().err
+        assert "SHOP_MODEL_STORE is memory://, which is in the memory of the shop's own" in told
+
+    @pytest.mark.parametrize("line", ["verify", "rebuild --all"])
     def test_looking_makes_no_database_of_read_models_either(
         self, line: str, shop: Shop, environ: dict[str, str], tmp_path: Path, capsys: Captured
     ) -> None:

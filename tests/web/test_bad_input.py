@@ -136,6 +136,13 @@ def test_what_is_no_email_address_is_422(client: Shopper, email: str) -> None:
     assert problem(answer) == (422, "payload-invalid")
 
 
+@pytest.mark.parametrize("encoding", ["gzip", "br, gzip"])
+def test_a_compressed_body_is_415(client: Shopper, encoding: str) -> None:
+    answer = client.post(CREATE, GOOD, JSON, content_encoding=encoding)
+    assert problem(answer) == (415, "encoding-unsupported")
+    assert answer.headers["Accept-Encoding"] == "identity"
+
+
 @pytest.mark.parametrize(
     "type", ["", "text/plain", "application/xml", "application/merge-patch+json", "json", "*/*"]
 )
