@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
+from itertools import islice
 from typing import Generic, NamedTuple, TypeVar
 from uuid import UUID
 
 import msgspec
 
 from shop.eventsourcing.aggregate import Aggregate
-from shop.eventsourcing.errors import EventSourcingError, StoreError
+from shop.eventsourcing.errors import StoreError, StoreUnavailableError
 from shop.eventsourcing.event import AggregateRef, Event, EventData
 from shop.eventsourcing.snapshot import Snapshot, SnapshotCache, SnapshotStore
 from shop.eventsourcing.store import EventStore, Query
@@ -19,9 +20,12 @@ from shop.eventsourcing.store import EventStore, Query
 logger = logging.getLogger(__name__)
 
 A = TypeVar("A", bound=Aggregate)
+T = TypeVar("T")
 
 _NO_EVENT = UUID(int=0)
 """Stands in the cache for the last event of an aggregate that does not exist."""
+_AT_ONCE = 100
+"""How many aggregates one query loads: a page of it visits the events of all of them."""
 
 
 class Aggregates:
@@ -65,7 +69,7 @@ class Aggregates:
         # it has passed may be later than one after it.
         cached = self._cache.load(ref) if at is None else None
         loaded = self._from_snapshot(cls, cached, until)
-        if loaded is None and cached is not None and until.now:
+        if loaded is None and cached is not None and cached.version and until.now:
             self._cache.forget(ref)  # it is not of this stream, or of another shape
         aggregate, last, since = loaded or self._load_cold(cls, ref, until)
         if last is not None and until.now and (cached is None or last.id != cached.event_id):
@@ -94,27 +98,32 @@ class Aggregates:
         return cls.decode(cached.state) if cached and cached.shape == cls.shape else None
 
     def preload(self, wanted: Iterable[tuple[type[Aggregate], UUID]]) -> None:
-        """Load those that are not cached by one query; those that do not exist, as version 0.
+        """Load those that are not cached, many by one query; those that do not exist, as version 0.
 
-        This only saves time. Aggregates with ``snapshot_every`` events or more are left out, since
-        a snapshot may load them faster, and a query that fails is ignored: loading one of them
-        later raises the error.
+        This only saves time. An aggregate that cannot be loaded keeps those out that are loaded
+        with it: loading it later raises the error. Raises :class:`StoreUnavailableError`.
         """
         refs = ((AggregateRef(cls.kind, id), cls) for cls, id in wanted)
-        missing = {ref: cls(ref.id) for ref, cls in refs if self._cache.load(ref) is None}
-        if not missing:
-            return
+        missing = {ref: cls for ref, cls in refs if self._cache.load(ref) is None}
+        for some in _batched(missing.items(), _AT_ONCE):
+            try:
+                self._load_together({ref: cls(ref.id) for ref, cls in some})
+            except StoreUnavailableError:
+                raise
+            except Exception:
+                logger.debug("some aggregates could not be loaded together", exc_info=True)
+
+    def _load_together(self, missing: Mapping[AggregateRef, Aggregate]) -> None:
         last: dict[AggregateRef, UUID] = {}
         query = Query(refs=list(missing), versions=(1, self._snapshot_every))
-        try:
-            for event in self.events.read(query):
-                missing[event.aggregate].replay(event)
-                last[event.aggregate] = event.id
-        except EventSourcingError:
-            return
+        for event in self.events.read(query):
+            missing[event.aggregate].replay(event)
+            last[event.aggregate] = event.id
         for ref, aggregate in missing.items():
             if aggregate.version < self._snapshot_every:
                 self._remember(aggregate, last.get(ref, _NO_EVENT), since=0)
+            else:
+                self.load(type(aggregate), ref.id)  # there may be a snapshot of it
 
     def saved(self, aggregate: Aggregate, last: Event[EventData], stored_version: int) -> None:
         """Cache an aggregate that was just saved, ``last`` being its newest event."""
@@ -170,6 +179,13 @@ class Aggregates:
         except StoreError:
             # Only time is lost: the events are stored, and the next snapshot will do.
             logger.warning("could not store a snapshot of %s", aggregate.ref, exc_info=True)
+
+
+def _batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """The items in lists of at most so many: in Python 3.12, ``itertools.batched``."""
+    left = iter(items)
+    while some := list(islice(left, size)):
+        yield some
 
 
 class _Bounds(msgspec.Struct, frozen=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from hashlib import blake2b
 from itertools import islice
@@ -30,6 +30,7 @@ from shop.eventsourcing.errors import (
     OutcomeUnknownError,
     StaleVersionError,
     StoreError,
+    StoreUnavailableError,
     UnknownCommandError,
     UnregisteredError,
 )
@@ -145,32 +146,28 @@ class CommandBus:
         writer is repeated, so it may be stored after those that follow it.
         """
         outcomes: list[CommandResult | Exception] = []
-        while (done := len(outcomes)) < len(commands):
-            outcomes += self._dispatch_together(commands[done : done + _TOGETHER])
+        for start in range(0, len(commands), _TOGETHER):
+            left = commands[start : start + _TOGETHER]
+            rounds = iter(range(CACHE_ROUNDS))
+            while left:
+                some = self._dispatch_together(left, rounds)
+                outcomes += some
+                left = left[len(some) :]
         return outcomes
 
     def _dispatch_together(
-        self, commands: Sequence[Command[CommandPayload]]
+        self, commands: Sequence[Command[CommandPayload]], rounds: Iterator[int]
     ) -> list[CommandResult | Exception]:
-        """Carry out as many of the first commands as can be appended together, at least one."""
+        """Carry out as many of the first commands as can be appended together, at least one.
+
+        ``rounds`` are the times that the cache may still be filled for all of the commands.
+        """
         began = time.monotonic()
         pipeline = Pipeline(self._aggregates)
-        works: list[UnitOfWork] = []
-        rounds = 0
-        while len(works) < len(commands):
-            command = commands[len(works)]
-            loading = Loading.CACHED_ONLY if rounds < CACHE_ROUNDS else Loading.CACHED
-            work = pipeline.work(loading, unused_id=_just_made(command))
-            draft = None
-            with suppress(Exception):  # the cache may be stale: it is decided again
-                draft = self.draft(command, work)
-            if work.missed:
-                self._fill_cache(commands[len(works) :])
-                rounds += 1
-            elif draft is not None and pipeline.add(draft):
-                works.append(work)
-            else:
-                break
+        try:
+            works = self._draft_together(commands, pipeline, rounds)
+        except StoreUnavailableError as error:
+            return [error] * len(commands)  # nothing was written
         if not works:
             return self._dispatch_first(commands)
         commits = pipeline.commit()
@@ -221,6 +218,32 @@ class CommandBus:
         with suppress(StoreError):  # each is told of it when it is dispatched alone
             return {result.command_id: result for result in self._recall(known)}
         return {}
+
+    def _draft_together(
+        self,
+        commands: Sequence[Command[CommandPayload]],
+        pipeline: Pipeline,
+        rounds: Iterator[int],
+    ) -> list[UnitOfWork]:
+        """Draft as many of the first commands as can be appended together."""
+        works: list[UnitOfWork] = []
+        loading = Loading.CACHED_ONLY
+        while len(works) < len(commands):
+            command = commands[len(works)]
+            work = pipeline.work(loading, unused_id=_just_made(command))
+            draft = None
+            with suppress(Exception):  # the cache may be stale: it is decided again
+                draft = self.draft(command, work)
+            if work.missed:
+                if next(rounds, None) is None:
+                    loading = Loading.CACHED
+                else:
+                    self._fill_cache(commands[len(works) :])
+            elif draft is not None and pipeline.add(draft):
+                works.append(work)
+            else:
+                break
+        return works
 
     def _fill_cache(self, commands: Iterable[Command[CommandPayload]]) -> None:
         """Load what the handlers of these commands miss in the cache, by one query.

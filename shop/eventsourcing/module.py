@@ -20,7 +20,8 @@ Handler = Callable[[Any, UUID, UnitOfWork], None]
 
 It loads the addressed aggregate (always), and any others, from the unit of work and calls their
 methods. It has no other effects, since a conflict runs it again. It raises
-:class:`CommandRejected` to refuse.
+:class:`CommandRejected` to refuse. To find out which aggregates it loads, it may also run on
+aggregates that are taken not to exist; what it does then is not used.
 """
 
 

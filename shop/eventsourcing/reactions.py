@@ -20,6 +20,7 @@ from shop.eventsourcing.errors import (
     CommandTimeoutError,
     OutcomeUnknownError,
     StoreError,
+    StoreUnavailableError,
 )
 from shop.eventsourcing.event import AggregateRef, Event, EventData, Metadata
 from shop.eventsourcing.follower import Progress, write_checkpoint
@@ -138,6 +139,8 @@ class Reactions:
             draft, failed = None, False
             try:
                 draft = self._draft(delivery, work)
+            except StoreUnavailableError:
+                raise  # it is unavailable for the others as well
             except Exception:  # noqa: BLE001 - the cached states may be out of date
                 failed = True
             if work.missed:

@@ -10,11 +10,15 @@ from uuid import UUID
 
 from shop.eventsourcing.aggregate import Aggregate
 from shop.eventsourcing.aggregates import Aggregates
-from shop.eventsourcing.errors import AggregateNotFoundError, StaleVersionError
+from shop.eventsourcing.errors import AggregateNotFoundError, EventSourcingError, StaleVersionError
 from shop.eventsourcing.event import AggregateRef, Event, EventData, Metadata
 from shop.eventsourcing.store import Commit, NewCommit, sole
 
 A = TypeVar("A", bound=Aggregate)
+
+
+_MOST_MISSED = 200
+"""A handler that relies on what always exists might go on for ever without it."""
 
 
 class Loading(Enum):
@@ -74,10 +78,13 @@ class UnitOfWork:
     def _load(self, cls: type[A], id: UUID) -> A:
         if self._loading is Loading.CURRENT:
             return self._aggregates.load(cls, id)
-        found = cls(id) if id == self._unused_id else self._aggregates.cached(cls, id)
+        unused = self._unused_id is not None and id == self._unused_id
+        found = cls(id) if unused else self._aggregates.cached(cls, id)
         if found is None and self._loading is Loading.CACHED:
             return self._aggregates.load(cls, id)
         if found is None:
+            if len(self.missed) == _MOST_MISSED:
+                raise EventSourcingError(f"more than {_MOST_MISSED} aggregates are not cached")
             self.missed.append((cls, id))
             found = cls(id)
         self.may_be_stale = True

@@ -84,12 +84,12 @@ def test_many_become_hot_by_one_look(store: CountingStore) -> None:
 
     aggregates.preload((Account, ref.id) for ref in (ADA, *others))
 
-    assert store.events_read() == 102
+    assert store.events_read() == 102 + 100  # the long one is loaded by itself
     seen = [aggregates.cached(Account, ref.id) for ref in (ADA, *others)]
     assert [one and (one.version, one.balance) for one in seen] == [
         (3, 11),
         (2, 7),
-        None,
+        (100, 99),
         (0, 0),
     ]
     aggregates.preload([(Account, ADA.id), (Account, others[0].id), (Account, others[2].id)])

@@ -181,7 +181,7 @@ def test_one_append_does_for_many(memory_stores: Stores) -> None:
     assert store.sizes == [100, 100, 1]
 
 
-def test_one_look_does_for_many(stores: Stores) -> None:
+def test_a_few_looks_do_for_many(stores: Stores) -> None:
     accounts = [account().id for _ in range(100)]
     first = CommandBus(stores.events, Aggregates(stores.events), [BANK])
     first.dispatch_each([Command.new(Open("Ada"), id) for id in accounts[:50]])

@@ -69,9 +69,11 @@ class Page(msgspec.Struct, frozen=True):
 
     table: str
     driver: Choice | None
+    indexed: tuple[str, ...]
+    """Filters by columns of the driver's index."""
     filters: tuple[str, ...]
     values: Mapping[str, Any]
-    """The parameters of the filters."""
+    """The parameters of all filters."""
     window: Window
 
     @property
@@ -86,7 +88,8 @@ class Page(msgspec.Struct, frozen=True):
         if self.driver.columns != ("name",) and order == "position":
             # Its index has another order. OFFSET 0 keeps PostgreSQL from one that has this order.
             matching = (
-                f"(SELECT * FROM {self.table} AS events WHERE {self.driver.matches} OFFSET 0)"
+                f"(SELECT * FROM {self.table} AS events"
+                f" WHERE {' AND '.join([self.driver.matches, *self.indexed])} OFFSET 0)"
                 f" AS events WHERE {where}"
             )
         return (
@@ -145,9 +148,12 @@ def plan(query: Query, names: Names, read: Read) -> Page | None:
     elif driver is None and filters:
         bounds["position"] = _positions_between(query, filters, values, names, read)
     low, high = bounds.pop(order)
+    indexed: list[str] = []
     for column, (least, greatest) in bounds.items():
-        filters += [f"{column} >= %(least_{column})s"] if least is not None else []
-        filters += [f"{column} <= %(greatest_{column})s"] if greatest is not None else []
+        in_index = column == "version" and driver is not None and driver.columns == _STREAM
+        conditions = indexed if in_index else filters
+        conditions += [f"{column} >= %(least_{column})s"] if least is not None else []
+        conditions += [f"{column} <= %(greatest_{column})s"] if greatest is not None else []
         values |= {f"least_{column}": least, f"greatest_{column}": greatest}
     for choice in choices[1:]:
         filters.append(choice.filters)
@@ -155,6 +161,7 @@ def plan(query: Query, names: Names, read: Read) -> Page | None:
     return Page(
         table=names.events,
         driver=driver,
+        indexed=tuple(indexed),
         filters=tuple(filters),
         values={name: value for name, value in values.items() if value is not None},
         window=Window.of(query, order, low, high),

@@ -150,11 +150,16 @@ def plan(query: Query, read: Read) -> Page | None:
     elif filters:
         bounds["position"] = _positions_between(query, read)
     low, high = bounds.pop(order)
+    indexed = ["version"] if choices and choices[0].columns == _STREAM else []
     return Page(
         drivers=drivers,
         filters=(
             *filters,
-            *(c for column, limits in bounds.items() for c in _within(column, limits)),
+            *(
+                condition
+                for column, limits in bounds.items()
+                for condition in _within(column, limits, indexed=column in indexed)
+            ),
         ),
         window=Window.of(query, order, low, high),
     )
@@ -196,14 +201,20 @@ def _times(query: Query) -> list[Condition]:
     return _within("time", (since, until))
 
 
-def _within(column: str, limits: tuple[int | None, int | None]) -> list[Condition]:
-    """Conditions that only filter: the ``+`` keeps SQLite from driving by them."""
+def _within(
+    column: str, limits: tuple[int | None, int | None], *, indexed: bool = False
+) -> list[Condition]:
+    """Conditions that filter, by the driver's index if the column is in it.
+
+    If it is not, a ``+`` keeps SQLite from driving by them.
+    """
     low, high = limits
+    operand = column if indexed else f"+{column}"
     conditions = []
     if low is not None:
-        conditions.append(Condition(f"+{column} >= ?", (low,)))
+        conditions.append(Condition(f"{operand} >= ?", (low,)))
     if high is not None:
-        conditions.append(Condition(f"+{column} <= ?", (high,)))
+        conditions.append(Condition(f"{operand} <= ?", (high,)))
     return conditions
 
 
