@@ -6,11 +6,13 @@ import http.client
 import json
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -93,6 +95,36 @@ def test_a_signal_lets_requests_finish_and_ends_the_process_cleanly(
     assert len(answers) == len(lines)
     done = {UUID(answer["aggregate_id"]) for answer in answers if answer["status"] == 201}
     assert created_products(tmp_path) == done | {UUID(product)}
+
+
+def test_it_stops_in_time_with_both_of_its_files_locked_and_a_silent_bus(tmp_path: Path) -> None:
+    files = {"SHOP_EVENT_STORE": "events.db", "SHOP_MODEL_STORE": "models.db"}
+    urls = {variable: f"sqlite:///{name}" for variable, name in files.items()}
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        start(
+            by_module,
+            tmp_path,
+            SHOP_EVENT_BUS=f"nats+jetstream://127.0.0.1:{silent.getsockname()[1]}",
+            **urls,
+        ) as server,
+    ):
+        server.await_ready()
+        server.request("POST", CREATE, PRODUCT, prefer="wait=5")
+        with ExitStack() as locks:
+            for name in files.values():
+                other = locks.enter_context(closing(sqlite3.connect(tmp_path / name)))
+                other.execute("BEGIN IMMEDIATE")
+            with server.connect() as waiting:
+                body = json.dumps(PRODUCT)
+                waiting.sendall(
+                    f"POST {CREATE} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+                    f"Content-Type: application/json\r\n\r\n{body}".encode()
+                )
+                began = time.monotonic()
+                server.signal(signal.SIGTERM)
+                assert server.await_exit() == 0
+                assert time.monotonic() - began < 10
 
 
 def test_a_terminal_that_is_closed_may_say_so_twice(tmp_path: Path) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
-from itertools import islice
 from typing import Generic, NamedTuple, TypeVar
 from uuid import UUID
 
@@ -20,7 +19,6 @@ from shop.eventsourcing.store import EventStore, Query
 logger = logging.getLogger(__name__)
 
 A = TypeVar("A", bound=Aggregate)
-T = TypeVar("T")
 
 _NO_EVENT = UUID(int=0)
 """Stands in the cache for the last event of an aggregate that does not exist."""
@@ -105,9 +103,11 @@ class Aggregates:
         """
         refs = ((AggregateRef(cls.kind, id), cls) for cls, id in wanted)
         missing = {ref: cls for ref, cls in refs if self._cache.load(ref) is None}
-        for some in _batched(missing.items(), _AT_ONCE):
+        all_refs = list(missing)
+        for start in range(0, len(all_refs), _AT_ONCE):
+            some = all_refs[start : start + _AT_ONCE]
             try:
-                self._load_together({ref: cls(ref.id) for ref, cls in some})
+                self._load_together({ref: missing[ref](ref.id) for ref in some})
             except StoreUnavailableError:
                 raise
             except Exception:
@@ -179,13 +179,6 @@ class Aggregates:
         except StoreError:
             # Only time is lost: the events are stored, and the next snapshot will do.
             logger.warning("could not store a snapshot of %s", aggregate.ref, exc_info=True)
-
-
-def _batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """The items in lists of at most so many: in Python 3.12, ``itertools.batched``."""
-    left = iter(items)
-    while some := list(islice(left, size)):
-        yield some
 
 
 class _Bounds(msgspec.Struct, frozen=True):

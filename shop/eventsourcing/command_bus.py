@@ -246,7 +246,7 @@ class CommandBus:
         return works
 
     def _fill_cache(self, commands: Iterable[Command[CommandPayload]]) -> None:
-        """Load what the handlers of these commands miss in the cache, by one query.
+        """Load together what the handlers of these commands miss in the cache.
 
         A handler that stops at the first missing aggregate misses the next one in the next round.
         """

@@ -16,9 +16,8 @@ from shop.eventsourcing.store import Commit, NewCommit, sole
 
 A = TypeVar("A", bound=Aggregate)
 
-
 _MOST_MISSED = 200
-"""A handler that relies on what always exists might go on for ever without it."""
+"""How many aggregates one handler may miss: a loop that ends at one that always exists must end."""
 
 
 class Loading(Enum):

@@ -54,6 +54,13 @@ def test_what_is_no_json_is_400(client: Shopper, body: bytes) -> None:
     assert problem(client.post(CREATE, body, JSON)) == (400, "body-malformed")
 
 
+@pytest.mark.parametrize("number", ["1e999", "9" * 5000])
+def test_a_number_out_of_range_is_not_called_no_json(client: Shopper, number: str) -> None:
+    body = f'{{"name":"Mouse","price":{number},"stock":50}}'
+    detail = answered(client.post(CREATE, body, JSON))["detail"]
+    assert detail == "the body has a number that is out of range"
+
+
 @pytest.mark.parametrize("body", [b"[]", b"null", b"1", b'"Mouse"', b"true", b"[{}]"])
 def test_what_is_no_object_is_422(client: Shopper, body: bytes) -> None:
     answer = client.post(CREATE, body, JSON)
