@@ -45,6 +45,7 @@ QUERIES: Mapping[str, Query] = {
     "ref beyond its version": Query(refs=[REFS[7]], versions=(1001, None)),
     "ref and name": Query(refs=[REFS[7]], names=["notebook.noted"]),
     "several refs": Query(refs=REFS[:7], after=EVENTS // 2),
+    "many refs between versions": Query(refs=REFS, versions=(1, 5)),
     "aggregate id": Query(aggregate_ids=[REFS[7].id]),
     "name": Query(names=["notebook.counted"]),
     "name after": Query(names=["notebook.counted"], after=EVENTS // 2, limit=10),

@@ -54,6 +54,7 @@ LED_BY = {
     "ref": BY_STREAM,
     "ref from version": BY_STREAM,
     "several refs": BY_STREAM,
+    "many refs between versions": f"{BY_STREAM} AND aggregate=? AND version>? AND version<?)",
     "ref and name": BY_STREAM,
     "aggregate id": BY_STREAM,
     "name": BY_NAME,
