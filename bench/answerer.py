@@ -23,7 +23,7 @@ from bench.sample import create
 from shop.backends.nats import Access, NatsConnection, NatsRequests
 from shop.bootstrap import MODULES, event_registry, open_event_store
 from shop.eventsourcing import Aggregates, CommandBus, CommandWorker, EventStore
-from shop.eventsourcing.command_wire import Done, decode_command, encode_message
+from shop.eventsourcing.commands.wire import Done, decode_command, encode_message
 
 _THREADS = 8
 

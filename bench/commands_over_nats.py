@@ -21,8 +21,8 @@ from shop.backends.nats import Access, NatsConnection, NatsRequests
 from shop.backends.nats.loop import EventLoopThread
 from shop.bootstrap import MODULES, event_registry
 from shop.eventsourcing import DelegatingStore, RemoteCommandBus
-from shop.eventsourcing.command_wire import CommandMessage, encode_message
-from shop.eventsourcing.store import StoreInfo
+from shop.eventsourcing.commands.wire import CommandMessage, encode_message
+from shop.eventsourcing.stores.store import StoreInfo
 
 T = TypeVar("T")
 

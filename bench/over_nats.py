@@ -20,7 +20,7 @@ from shop.backends.nats import Access, NatsConnection, NatsEventBus, Relay, Stre
 from shop.bootstrap import event_registry
 from shop.domain.product import ProductCreated
 from shop.eventsourcing import AggregateRef, Event, EventData, ProjectionRunner, PublishingStore
-from shop.eventsourcing.envelope import encode_event
+from shop.eventsourcing.events.envelope import encode_event
 from shop.projections.product_catalog import ProductCatalog
 from tests.real.nats import NatsServer
 

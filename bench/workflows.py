@@ -37,9 +37,9 @@ from shop.eventsourcing import (
     WorkflowRunner,
     new_id,
 )
-from shop.eventsourcing.model import Checkpoint, Collection, StoredModel
-from shop.eventsourcing.timers import Timers
-from shop.eventsourcing.workflow_list import Timer
+from shop.eventsourcing.projections.model import Checkpoint, Collection, StoredModel
+from shop.eventsourcing.workflows.models import Timer
+from shop.eventsourcing.workflows.timers import Timers
 
 _FEW, _MANY = 1_000, 100_000
 _LOOKS = 200

@@ -36,7 +36,7 @@ from shop.eventsourcing import (
     WorkflowList,
     WorkflowRunner,
 )
-from shop.eventsourcing.decoding import EVOLVE
+from shop.eventsourcing.events.decoding import EVOLVE
 from shop.metrics import MeteredStore
 from shop.opening import Opening
 from shop.projections.customer_order_history import CustomerOrderHistory

@@ -32,11 +32,11 @@ from shop.eventsourcing import (
     WorkflowInstance,
     WorkflowList,
 )
-from shop.eventsourcing.fold import Fold
-from shop.eventsourcing.follower import Follower, Progress
-from shop.eventsourcing.model import Checkpoint, Collection, Reading, StoredModel
-from shop.eventsourcing.reactions import Reactions
-from shop.eventsourcing.timers import Timers
+from shop.eventsourcing.projections.fold import Fold
+from shop.eventsourcing.projections.follower import Follower, Progress
+from shop.eventsourcing.projections.model import Checkpoint, Collection, Reading, StoredModel
+from shop.eventsourcing.workflows.reactions import Reactions
+from shop.eventsourcing.workflows.timers import Timers
 
 
 class Clock:

@@ -7,7 +7,7 @@ import socket
 from typing import TypeAlias
 
 from shop.config import read_value
-from shop.eventsourcing.ordinal import GREATEST
+from shop.eventsourcing.events.ordinal import GREATEST
 from shop.urls import STORES, checked_url
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"

@@ -15,8 +15,8 @@ from shop.bootstrap import MODULES, event_registry, open_event_store
 from shop.cli.arguments import Commands, position, positive
 from shop.cli.existing import settings_of
 from shop.eventsourcing import Query
-from shop.eventsourcing.envelope import event_schemas
-from shop.eventsourcing.module import aggregate_classes
+from shop.eventsourcing.commands.module import aggregate_classes
+from shop.eventsourcing.events.envelope import event_schemas
 from shop.web.shapes import StoredEvent
 
 POLL = 0.5

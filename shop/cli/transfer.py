@@ -16,8 +16,8 @@ from shop.cli.existing import must_exist
 from shop.cli.progress import progress
 from shop.config import Settings
 from shop.eventsourcing import EventIdReusedError, EventStore, ReplicationError
-from shop.eventsourcing.archive import Archive, export
-from shop.eventsourcing.replication import HistoryEntry, history, replicate, verify
+from shop.eventsourcing.stores.archive import Archive, export
+from shop.eventsourcing.stores.replication import HistoryEntry, history, replicate, verify
 from shop.process import EXIT_FAILED, EXIT_MISUSED, fail
 
 URL_HELP = "URL of %s, or @FILE for a file that holds it: others see command lines, passwords too"

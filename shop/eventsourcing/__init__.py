@@ -1,38 +1,36 @@
 """The toolkit: events, stores, aggregates, commands, projections and workflows.
 
-It knows no shop, no database and no web framework. What an application needs is exported here. The
-modules, by what they are for:
+It knows no shop, no database and no web framework. What an application needs is exported here.
+Imports run one way, from the last of these to the first:
 
-- to write a domain: ``event``, ``registry``, ``aggregate``, ``unit_of_work``, ``command``,
-  ``module``, ``projection``, ``model``, ``workflow``, ``workflow_instance``, ``errors``, and
-  ``testing`` for its tests
-- ports, which backends implement: ``store``, ``bus``, ``requests``, and those in ``model`` and
-  ``snapshot``
-- to load, change and save aggregates: ``aggregates``, ``repository``, ``retry``
-- to carry out commands: ``command_bus``; in other processes ``remote``, ``worker``,
-  ``command_wire``
-- to publish what is appended: ``publishing``, ``tail``, ``delegating``
-- to follow the log: ``runner``, ``announcements``, ``follower``, ``fold``, ``failures``,
-  ``threads``; for read models ``rebuild`` and ``watching``
-- to run workflows: ``workflow_runner``, ``reactions``, ``timers``, ``workflow_list``
-- to move a log: ``replication``, ``archive``
-- what backends share: ``append``, ``group_commit``, ``decoding``, ``envelope``, ``event_queue``,
-  ``paging``, ``ordinal``, ``times``
+- ``errors``, ``retry``, ``threads``: what all of the others use
+- ``events``: envelopes, payloads, wire names
+- ``buses``: the port of the event bus
+- ``stores``: the port of the event store, and what its backends share
+- ``aggregates``: loading, changing and saving
+- ``commands`` and ``projections``, which do not know each other
+- ``workflows``
+- ``testing``: given, when, then
 """
 
-from shop.eventsourcing.aggregate import Aggregate, aggregate, applies
-from shop.eventsourcing.aggregates import Aggregates
-from shop.eventsourcing.bus import BusStatus, EventBus, NamePatterns, Subscription
-from shop.eventsourcing.command import (
+from shop.eventsourcing.aggregates.aggregate import Aggregate, aggregate, applies
+from shop.eventsourcing.aggregates.loading import Aggregates
+from shop.eventsourcing.aggregates.repository import Repository
+from shop.eventsourcing.aggregates.snapshot import Snapshot, SnapshotStore
+from shop.eventsourcing.aggregates.unit_of_work import UnitOfWork
+from shop.eventsourcing.buses.bus import BusStatus, EventBus, NamePatterns, Subscription
+from shop.eventsourcing.buses.requests import RequestBus
+from shop.eventsourcing.commands.command import (
     Command,
     CommandDispatcher,
     CommandPayload,
     CommandResult,
     command,
 )
-from shop.eventsourcing.command_bus import CommandBus
-from shop.eventsourcing.delegating import DelegatingStore
-from shop.eventsourcing.envelope import UnknownEventData
+from shop.eventsourcing.commands.command_bus import CommandBus
+from shop.eventsourcing.commands.module import Module
+from shop.eventsourcing.commands.remote import RemoteCommandBus
+from shop.eventsourcing.commands.worker import CommandWorker
 from shop.eventsourcing.errors import (
     AggregateNotFoundError,
     ArchiveError,
@@ -67,10 +65,12 @@ from shop.eventsourcing.errors import (
     VerificationError,
     WorkerFailedError,
 )
-from shop.eventsourcing.event import AggregateRef, Event, EventData, Metadata, event, new_id
-from shop.eventsourcing.failures import Failure
-from shop.eventsourcing.fold import FoldError
-from shop.eventsourcing.model import (
+from shop.eventsourcing.events.envelope import UnknownEventData
+from shop.eventsourcing.events.event import AggregateRef, Event, EventData, Metadata, event, new_id
+from shop.eventsourcing.events.registry import Payload, Registry
+from shop.eventsourcing.projections.failures import Failure
+from shop.eventsourcing.projections.fold import FoldError
+from shop.eventsourcing.projections.model import (
     Filter,
     Keyed,
     ModelReader,
@@ -79,48 +79,41 @@ from shop.eventsourcing.model import (
     Reading,
     ReadModel,
 )
-from shop.eventsourcing.module import Module
-from shop.eventsourcing.projection import AggregateProjection, Projection, handles
-from shop.eventsourcing.publishing import PublishingStore
-from shop.eventsourcing.rebuild import Difference, Shadow
-from shop.eventsourcing.registry import Payload, Registry
-from shop.eventsourcing.remote import RemoteCommandBus
-from shop.eventsourcing.repository import Repository
-from shop.eventsourcing.requests import RequestBus
-from shop.eventsourcing.runner import (
+from shop.eventsourcing.projections.projection import AggregateProjection, Projection, handles
+from shop.eventsourcing.projections.rebuild import Difference, Shadow
+from shop.eventsourcing.projections.runner import (
     FollowerState,
     FollowerStatus,
     ProjectionRunner,
     Schedule,
 )
-from shop.eventsourcing.snapshot import Snapshot, SnapshotStore
-from shop.eventsourcing.store import Commit, EventStore, NewCommit, Query, StoreInfo
-from shop.eventsourcing.timers import TimerStatus
-from shop.eventsourcing.unit_of_work import UnitOfWork
-from shop.eventsourcing.watching import ModelProgress, ModelWatch
-from shop.eventsourcing.worker import CommandWorker
-from shop.eventsourcing.workflow import (
-    Workflow,
-    WorkflowError,
-    reacts_to,
-    when_due,
-    when_refused,
-)
-from shop.eventsourcing.workflow_instance import (
+from shop.eventsourcing.projections.watching import ModelProgress, ModelWatch
+from shop.eventsourcing.stores.delegating import DelegatingStore
+from shop.eventsourcing.stores.publishing import PublishingStore
+from shop.eventsourcing.stores.store import Commit, EventStore, NewCommit, Query, StoreInfo
+from shop.eventsourcing.workflows.instance import (
     CommandRefused,
     Phase,
     TimerFired,
     TimerSet,
     WorkflowInstance,
 )
-from shop.eventsourcing.workflow_list import (
+from shop.eventsourcing.workflows.models import (
     PendingTimer,
     WorkflowEntry,
     WorkflowFailure,
     WorkflowList,
     WorkflowStatus,
 )
-from shop.eventsourcing.workflow_runner import WorkflowRunner, WorkflowRunnerStatus
+from shop.eventsourcing.workflows.runner import WorkflowRunner, WorkflowRunnerStatus
+from shop.eventsourcing.workflows.timers import TimerStatus
+from shop.eventsourcing.workflows.workflow import (
+    Workflow,
+    WorkflowError,
+    reacts_to,
+    when_due,
+    when_refused,
+)
 
 __all__ = [
     "Aggregate",

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from shop.eventsourcing.event import AggregateRef
+    from shop.eventsourcing.events.event import AggregateRef
 
 
 class EventSourcingError(Exception):

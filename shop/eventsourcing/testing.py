@@ -28,15 +28,15 @@ from typing import Self, TypeVar
 
 import msgspec
 
-from shop.eventsourcing.aggregate import Aggregate
-from shop.eventsourcing.aggregates import Aggregates
-from shop.eventsourcing.command import Command, CommandPayload, CommandResult
-from shop.eventsourcing.command_bus import CommandBus
+from shop.eventsourcing.aggregates.aggregate import Aggregate
+from shop.eventsourcing.aggregates.loading import Aggregates
+from shop.eventsourcing.commands.command import Command, CommandPayload, CommandResult
+from shop.eventsourcing.commands.command_bus import CommandBus
+from shop.eventsourcing.commands.module import Module
 from shop.eventsourcing.errors import CommandRejected, EventSourcingError
-from shop.eventsourcing.event import AggregateRef, Event, EventData, new_id
-from shop.eventsourcing.module import Module
-from shop.eventsourcing.registry import Registry
-from shop.eventsourcing.store import EventStore, Query
+from shop.eventsourcing.events.event import AggregateRef, Event, EventData, new_id
+from shop.eventsourcing.events.registry import Registry
+from shop.eventsourcing.stores.store import EventStore, Query
 
 A = TypeVar("A", bound=Aggregate)
 E = TypeVar("E", bound=EventSourcingError)

@@ -11,7 +11,7 @@ from hashlib import blake2b
 
 import msgspec
 
-from shop.eventsourcing.ordinal import GREATEST
+from shop.eventsourcing.events.ordinal import GREATEST
 from shop.web.errors import FieldError, Problem
 
 Key = tuple[int, str]

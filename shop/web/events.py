@@ -10,7 +10,7 @@ from uuid import UUID
 from msgspec import UNSET, Meta, UnsetType
 
 from shop.eventsourcing import AggregateRef, Event, EventData, Query
-from shop.eventsourcing.ordinal import GREATEST
+from shop.eventsourcing.events.ordinal import GREATEST
 from shop.runtime import Shop
 from shop.web.fields import WIRE_NAME
 from shop.web.queries import PageQuery

@@ -12,7 +12,7 @@ from msgspec.structs import FieldInfo
 
 from shop.domain.values import EMAIL, LINE
 from shop.eventsourcing import CommandPayload, PayloadError, Registry
-from shop.eventsourcing.registry import payload_error
+from shop.eventsourcing.events.registry import payload_error
 from shop.web.errors import FieldError, Problem
 
 WIRE_NAME = r"^[a-z0-9_.]+$(?!\n)"

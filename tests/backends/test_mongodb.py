@@ -41,7 +41,7 @@ from shop.eventsourcing import (
     StoreUnavailableError,
     event,
 )
-from shop.eventsourcing.model import Checkpoint, Collection, StoredModel
+from shop.eventsourcing.projections.model import Checkpoint, Collection, StoredModel
 from shop.urls import DatabaseUrl
 from tests.notebook import note, noted, registry, stream
 from tests.stores import NewUrl

@@ -15,7 +15,7 @@ import pytest
 from shop.backends.memory import MemoryEventBus, MemoryEventStore, MemoryModelStore
 from shop.backends.nats import Access, NatsConnection, NatsEventBus
 from shop.eventsourcing import EventStore, ProjectionRunner, PublishingStore, Shadow
-from shop.eventsourcing.envelope import encode_event
+from shop.eventsourcing.events.envelope import encode_event
 from shop.projections.product_catalog import ProductCatalog
 from tests.conftest import Eventually
 from tests.notebook import Noted, note, noted, registry, stored, stream

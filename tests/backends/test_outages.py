@@ -31,7 +31,7 @@ from shop.eventsourcing import (
     StoreError,
     StoreUnavailableError,
 )
-from shop.eventsourcing.group_commit import GroupCommit
+from shop.eventsourcing.stores.group_commit import GroupCommit
 from tests.backends.conftest import Start
 from tests.backends.writers import Writers
 from tests.conftest import Eventually

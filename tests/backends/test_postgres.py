@@ -27,7 +27,7 @@ from shop.eventsourcing import (
     StoreFormatError,
     StoreUnavailableError,
 )
-from shop.eventsourcing.model import Checkpoint, Collection, StoredModel
+from shop.eventsourcing.projections.model import Checkpoint, Collection, StoredModel
 from shop.urls import DatabaseUrl
 from tests.backends.long_log import EVENTS, QUERIES, fill
 from tests.conftest import Eventually

@@ -11,7 +11,7 @@ import pytest
 
 from shop.backends.sqlite import Database, SqliteModelStore
 from shop.eventsourcing import Filter, ReadModel
-from shop.eventsourcing.model import Checkpoint, Collection, StoredModel
+from shop.eventsourcing.projections.model import Checkpoint, Collection, StoredModel
 
 
 class Parcel(ReadModel, frozen=True):

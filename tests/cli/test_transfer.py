@@ -20,7 +20,7 @@ from shop.cli import main
 from shop.config import Settings
 from shop.domain.product import CreateProduct, ProductCreated, ProductRenamed
 from shop.eventsourcing import AggregateRef, Command, Commit, Event, Metadata
-from shop.eventsourcing.replication import BATCH, HistoryEntry, history
+from shop.eventsourcing.stores.replication import BATCH, HistoryEntry, history
 from tests.cli.conftest import Captured
 from tests.conftest import Eventually
 from tests.servers import PATIENCE, ROOT, environment

@@ -19,7 +19,7 @@ from shop.eventsourcing import (
     ProjectionError,
     ReadModel,
 )
-from shop.eventsourcing.model import Checkpoint, Collection, Reading, StoredModel
+from shop.eventsourcing.projections.model import Checkpoint, Collection, Reading, StoredModel
 from tests.stores import NewStorage, Storage
 
 

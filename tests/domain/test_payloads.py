@@ -12,7 +12,7 @@ from msgspec import inspect
 
 from shop.bootstrap import MODULES, event_registry
 from shop.eventsourcing import CommandPayload, PayloadError, Registry
-from shop.eventsourcing.registry import Payload
+from shop.eventsourcing.events.registry import Payload
 
 EVENTS = event_registry()
 COMMANDS: Registry[CommandPayload] = Registry(

@@ -22,7 +22,7 @@ from shop.domain.payment_workflow import MISSED, PaymentWorkflow
 from shop.domain.product import CreateProduct, Product
 from shop.eventsourcing import CommandRejected, Filter, ModelReader, Phase, Query, WorkflowList
 from shop.eventsourcing.errors import AggregateNotFoundError, CheckpointMovedError
-from shop.eventsourcing.workflow_list import Timer
+from shop.eventsourcing.workflows.models import Timer
 from tests.clockwork import Crash, Node, Stage
 from tests.stores import DURABLE, KINDS
 

@@ -25,7 +25,7 @@ from shop.eventsourcing import (
     TimerFired,
 )
 from shop.eventsourcing.testing import aggregate_after
-from shop.eventsourcing.workflow_instance import CommandRequested, PhaseChanged, TimerSet
+from shop.eventsourcing.workflows.instance import CommandRequested, PhaseChanged, TimerSet
 from tests.clockwork import Node, Stage
 from tests.stores import KINDS
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from itertools import count
 from typing import NamedTuple
 
-from shop.eventsourcing.bus import BusStatus, LocalBus, NamePatterns
-from shop.eventsourcing.event import Event, EventData
-from shop.eventsourcing.event_queue import EventQueue
+from shop.eventsourcing.buses.bus import BusStatus, LocalBus, NamePatterns
+from shop.eventsourcing.buses.event_queue import EventQueue
+from shop.eventsourcing.events.event import Event, EventData
 
 
 class _Subscriber(NamedTuple):

@@ -14,11 +14,11 @@ from uuid import UUID, uuid4
 
 import msgspec
 
-from shop.eventsourcing.append import PreparedAppend, check_replicas, decide, settle_each
 from shop.eventsourcing.errors import EventIdReusedError, EventSourcingError, StoreClosedError
-from shop.eventsourcing.event import AggregateRef, Event, EventData
-from shop.eventsourcing.registry import Registry
-from shop.eventsourcing.store import Commit, EventStore, NewCommit, Query, StoreInfo
+from shop.eventsourcing.events.event import AggregateRef, Event, EventData
+from shop.eventsourcing.events.registry import Registry
+from shop.eventsourcing.stores.append import PreparedAppend, check_replicas, decide, settle_each
+from shop.eventsourcing.stores.store import Commit, EventStore, NewCommit, Query, StoreInfo
 
 
 class MemoryEventStore(EventStore):

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from shop.eventsourcing.errors import CheckpointMovedError
-from shop.eventsourcing.model import (
+from shop.eventsourcing.projections.model import (
     Checkpoint,
     Collection,
     Filter,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from shop.eventsourcing.event import AggregateRef
-from shop.eventsourcing.snapshot import Snapshot, SnapshotStore
+from shop.eventsourcing.aggregates.snapshot import Snapshot, SnapshotStore
+from shop.eventsourcing.events.event import AggregateRef
 
 
 class MemorySnapshotStore(SnapshotStore):

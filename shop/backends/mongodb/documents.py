@@ -20,13 +20,13 @@ from bson.errors import InvalidDocument
 from bson.int64 import Int64
 from bson.raw_bson import RawBSONDocument
 
-from shop.eventsourcing.append import Kind, PreparedAppend
-from shop.eventsourcing.decoding import undecodable
 from shop.eventsourcing.errors import PayloadError, StoreError, StoreFormatError
-from shop.eventsourcing.event import AggregateRef, Event, EventData, Metadata
-from shop.eventsourcing.registry import Registry
-from shop.eventsourcing.store import Commit
-from shop.eventsourcing.times import microseconds, time_of
+from shop.eventsourcing.events.decoding import undecodable
+from shop.eventsourcing.events.event import AggregateRef, Event, EventData, Metadata
+from shop.eventsourcing.events.registry import Registry
+from shop.eventsourcing.events.times import microseconds, time_of
+from shop.eventsourcing.stores.append import Kind, PreparedAppend
+from shop.eventsourcing.stores.store import Commit
 
 Document = dict[str, Any]
 

@@ -20,17 +20,17 @@ from shop.backends.mongodb.documents import (
 from shop.backends.mongodb.log import COMMIT_FIELDS, Log, Work
 from shop.backends.mongodb.query import FIRST_PAGE, PAGE, Plan, needs_kinds, next_size, plan
 from shop.backends.mongodb.schema import BY_HEAD, BY_KIND, BY_POSITION, BY_VERSION
-from shop.eventsourcing.append import (
+from shop.eventsourcing.events.event import AggregateRef, Event, EventData
+from shop.eventsourcing.events.registry import Registry
+from shop.eventsourcing.stores.append import (
     CLOSE_SECONDS,
     Kind,
     PreparedAppend,
     settle_each,
     until_certain,
 )
-from shop.eventsourcing.event import AggregateRef, Event, EventData
-from shop.eventsourcing.group_commit import GroupCommit
-from shop.eventsourcing.registry import Registry
-from shop.eventsourcing.store import Commit, EventStore, NewCommit, Query, StoreInfo, sole
+from shop.eventsourcing.stores.group_commit import GroupCommit
+from shop.eventsourcing.stores.store import Commit, EventStore, NewCommit, Query, StoreInfo, sole
 
 _COMMITS = 1000
 """Commits that are told of at once."""

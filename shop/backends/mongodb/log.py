@@ -25,7 +25,6 @@ from shop.backends.mongodb.database import Database
 from shop.backends.mongodb.documents import Append, Document, commit_of
 from shop.backends.mongodb.errors import DUPLICATE_KEY, nothing_begun, refusal, translation
 from shop.backends.mongodb.schema import BY_AGGREGATE, BY_POSITION, BY_VERSION
-from shop.eventsourcing.append import Kind, PreparedAppend, check_replicas, decide
 from shop.eventsourcing.errors import (
     CommitInDoubtError,
     EventIdReusedError,
@@ -33,9 +32,10 @@ from shop.eventsourcing.errors import (
     StoreError,
     StoreUnavailableError,
 )
-from shop.eventsourcing.event import AggregateRef
-from shop.eventsourcing.group_commit import Entry
-from shop.eventsourcing.store import Commit
+from shop.eventsourcing.events.event import AggregateRef
+from shop.eventsourcing.stores.append import Kind, PreparedAppend, check_replicas, decide
+from shop.eventsourcing.stores.group_commit import Entry
+from shop.eventsourcing.stores.store import Commit
 
 _REMEMBERED = 10_000
 """Aggregates whose version is remembered."""

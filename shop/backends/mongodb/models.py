@@ -23,7 +23,7 @@ from shop.backends.mongodb.database import Database
 from shop.backends.mongodb.documents import Document, check_size
 from shop.backends.mongodb.errors import DUPLICATE_KEY
 from shop.eventsourcing.errors import CheckpointMovedError
-from shop.eventsourcing.model import (
+from shop.eventsourcing.projections.model import (
     Checkpoint,
     Collection,
     Filter,

@@ -13,9 +13,9 @@ import msgspec
 
 from shop.backends.mongodb.documents import Document
 from shop.backends.mongodb.schema import BY_AGGREGATE, BY_ID, BY_NAME, BY_POSITION, BY_TIME
-from shop.eventsourcing.ordinal import GREATEST
-from shop.eventsourcing.store import Query
-from shop.eventsourcing.times import microseconds
+from shop.eventsourcing.events.ordinal import GREATEST
+from shop.eventsourcing.events.times import microseconds
+from shop.eventsourcing.stores.store import Query
 
 PAGE = 1000
 """Commits per page, at most."""

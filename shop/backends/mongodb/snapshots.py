@@ -6,8 +6,8 @@ from uuid import UUID
 
 from shop.backends.mongodb.database import Database
 from shop.backends.mongodb.documents import Document, check_size
-from shop.eventsourcing.event import AggregateRef
-from shop.eventsourcing.snapshot import Snapshot, SnapshotStore
+from shop.eventsourcing.aggregates.snapshot import Snapshot, SnapshotStore
+from shop.eventsourcing.events.event import AggregateRef
 
 
 class MongoSnapshotStore(SnapshotStore):

@@ -14,17 +14,17 @@ from nats.aio.client import Client
 
 from shop.backends.nats.client import Message, check_size
 from shop.backends.nats.connection import Listening, NatsConnection
-from shop.eventsourcing.bus import BusStatus, LocalBus, NamePatterns, Subscription
-from shop.eventsourcing.envelope import (
+from shop.eventsourcing.buses.bus import BusStatus, LocalBus, NamePatterns, Subscription
+from shop.eventsourcing.buses.event_queue import EventQueue
+from shop.eventsourcing.errors import EventDecodeError, MessageTooLargeError
+from shop.eventsourcing.events.envelope import (
     EnvelopeError,
     OmittedDataError,
     decode_event,
     encode_event,
 )
-from shop.eventsourcing.errors import EventDecodeError, MessageTooLargeError
-from shop.eventsourcing.event import Event, EventData
-from shop.eventsourcing.event_queue import EventQueue
-from shop.eventsourcing.registry import Registry
+from shop.eventsourcing.events.event import Event, EventData
+from shop.eventsourcing.events.registry import Registry
 
 logger = logging.getLogger(__name__)
 

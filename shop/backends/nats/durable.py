@@ -16,12 +16,12 @@ from nats.js.client import JetStreamContext
 from nats.js.errors import NotFoundError
 
 from shop.backends.nats.connection import NatsConnection
-from shop.eventsourcing.bus import NamePatterns
-from shop.eventsourcing.envelope import EnvelopeError, OmittedDataError, decode_event
+from shop.eventsourcing.buses.bus import NamePatterns
 from shop.eventsourcing.errors import BusUnavailableError, NoAnswerError
-from shop.eventsourcing.event import Event, EventData
-from shop.eventsourcing.registry import Registry
-from shop.eventsourcing.store import EventStore, Query
+from shop.eventsourcing.events.envelope import EnvelopeError, OmittedDataError, decode_event
+from shop.eventsourcing.events.event import Event, EventData
+from shop.eventsourcing.events.registry import Registry
+from shop.eventsourcing.stores.store import EventStore, Query
 
 _MARGIN = timedelta(minutes=5)
 """How far the clock of the process that made an event and that of the server may be apart."""

@@ -20,12 +20,12 @@ from nats.js.errors import NotFoundError
 from shop.backends.nats.client import check_size
 from shop.backends.nats.connection import NatsConnection
 from shop.backends.nats_settings import StreamConfig
-from shop.eventsourcing.bus import BusStatus, EventBus
-from shop.eventsourcing.envelope import encode_event
+from shop.eventsourcing.buses.bus import BusStatus, EventBus
 from shop.eventsourcing.errors import BusError, MessageTooLargeError, StoreError
-from shop.eventsourcing.event import Event, EventData
+from shop.eventsourcing.events.envelope import encode_event
+from shop.eventsourcing.events.event import Event, EventData
 from shop.eventsourcing.retry import Backoff
-from shop.eventsourcing.store import EventStore, Query
+from shop.eventsourcing.stores.store import EventStore, Query
 from shop.eventsourcing.threads import BackgroundThread
 
 logger = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""Requests over NATS, for :mod:`shop.eventsourcing.requests`."""
+"""Requests over NATS, for :mod:`shop.eventsourcing.buses.requests`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from shop.backends.nats.client import Message
 from shop.backends.nats.connection import Listening, NatsConnection
-from shop.eventsourcing.requests import Request
+from shop.eventsourcing.buses.requests import Request
 
 
 class NatsRequests:

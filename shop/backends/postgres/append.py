@@ -12,10 +12,10 @@ from psycopg import errors
 
 from shop.backends.postgres.connections import Connection
 from shop.backends.postgres.names import Names
-from shop.eventsourcing.append import Kind, PreparedAppend, check_replicas, decide
 from shop.eventsourcing.errors import EventIdReusedError
-from shop.eventsourcing.event import AggregateRef
-from shop.eventsourcing.store import Commit
+from shop.eventsourcing.events.event import AggregateRef
+from shop.eventsourcing.stores.append import Kind, PreparedAppend, check_replicas, decide
+from shop.eventsourcing.stores.store import Commit
 
 _encode = msgspec.json.encode
 

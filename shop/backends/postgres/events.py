@@ -19,23 +19,23 @@ from shop.backends.postgres.append import (
 from shop.backends.postgres.connections import Row
 from shop.backends.postgres.database import Database
 from shop.backends.postgres.query import plan
-from shop.eventsourcing.append import (
+from shop.eventsourcing.errors import (
+    CommitInDoubtError,
+    StoreError,
+    StoreUnavailableError,
+)
+from shop.eventsourcing.events.decoding import decode_rows
+from shop.eventsourcing.events.event import Event, EventData
+from shop.eventsourcing.events.registry import Registry
+from shop.eventsourcing.stores.append import (
     CLOSE_SECONDS,
     Kind,
     PreparedAppend,
     settle_each,
     until_certain,
 )
-from shop.eventsourcing.decoding import decode_rows
-from shop.eventsourcing.errors import (
-    CommitInDoubtError,
-    StoreError,
-    StoreUnavailableError,
-)
-from shop.eventsourcing.event import Event, EventData
-from shop.eventsourcing.group_commit import Entry, GroupCommit
-from shop.eventsourcing.registry import Registry
-from shop.eventsourcing.store import Commit, EventStore, NewCommit, Query, StoreInfo
+from shop.eventsourcing.stores.group_commit import Entry, GroupCommit
+from shop.eventsourcing.stores.store import Commit, EventStore, NewCommit, Query, StoreInfo
 
 T = TypeVar("T")
 

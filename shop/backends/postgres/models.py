@@ -12,7 +12,7 @@ from shop.backends.postgres.connections import Connection
 from shop.backends.postgres.database import Database
 from shop.backends.postgres.names import Names
 from shop.eventsourcing.errors import CheckpointMovedError
-from shop.eventsourcing.model import (
+from shop.eventsourcing.projections.model import (
     Checkpoint,
     Collection,
     Filter,

@@ -15,10 +15,10 @@ import msgspec
 
 from shop.backends.postgres.connections import Row
 from shop.backends.postgres.names import Names
-from shop.eventsourcing.decoding import COLUMNS
-from shop.eventsourcing.ordinal import GREATEST
-from shop.eventsourcing.paging import Window
-from shop.eventsourcing.store import Query
+from shop.eventsourcing.events.decoding import COLUMNS
+from shop.eventsourcing.events.ordinal import GREATEST
+from shop.eventsourcing.stores.paging import Window
+from shop.eventsourcing.stores.store import Query
 
 Read = Callable[[str, Mapping[str, Any]], list[Row]]
 """Runs a query and returns its rows."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from shop.backends.postgres.database import Database
-from shop.eventsourcing.event import AggregateRef
-from shop.eventsourcing.snapshot import Snapshot, SnapshotStore
+from shop.eventsourcing.aggregates.snapshot import Snapshot, SnapshotStore
+from shop.eventsourcing.events.event import AggregateRef
 
 
 class PostgresSnapshotStore(SnapshotStore):

@@ -11,11 +11,11 @@ from uuid import UUID
 import msgspec
 
 from shop.backends.sqlite.query import HEAD
-from shop.eventsourcing.append import Kind, PreparedAppend, decide
 from shop.eventsourcing.errors import EventIdReusedError
-from shop.eventsourcing.event import AggregateRef
-from shop.eventsourcing.store import Commit
-from shop.eventsourcing.times import microseconds
+from shop.eventsourcing.events.event import AggregateRef
+from shop.eventsourcing.events.times import microseconds
+from shop.eventsourcing.stores.append import Kind, PreparedAppend, decide
+from shop.eventsourcing.stores.store import Commit
 
 _ROWS_AT_ONCE = 400
 """Rows of one INSERT. SQLite allows a statement some 30,000 parameters."""

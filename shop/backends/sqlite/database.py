@@ -14,9 +14,9 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 from shop.backends.sqlite.errors import translated, translation
 from shop.backends.sqlite.opening import connect, open_file, roll_back
-from shop.eventsourcing.append import CLOSE_SECONDS
 from shop.eventsourcing.errors import StoreClosedError, StoreError, StoreUnavailableError
-from shop.eventsourcing.group_commit import Entry, GroupCommit
+from shop.eventsourcing.stores.append import CLOSE_SECONDS
+from shop.eventsourcing.stores.group_commit import Entry, GroupCommit
 
 logger = logging.getLogger(__name__)
 
@@ -35,9 +35,10 @@ _LOOK = 1.0
 class Database:
     """A SQLite file in WAL mode. Thread-safe; several processes may open the same file.
 
-    Writers of this process share transactions (see :mod:`shop.eventsourcing.group_commit`), each
-    durable when :meth:`write` returns: ``synchronous=FULL`` has the log on disk by then. Readers
-    never wait for writers. A lock held by another process is waited for, ``timeout`` seconds.
+    Writers of this process share transactions (see :mod:`shop.eventsourcing.stores.group_commit`),
+    each durable when :meth:`write` returns: ``synchronous=FULL`` has the log on disk by then.
+    Readers never wait for writers. A lock held by another process is waited for, ``timeout``
+    seconds.
 
     A file that is deleted, moved away or replaced while it is open would take everything, and
     nobody would ever find it again. So reads and writes raise :class:`StoreUnavailableError` from a

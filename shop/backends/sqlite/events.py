@@ -21,18 +21,18 @@ from shop.backends.sqlite.append import (
 )
 from shop.backends.sqlite.database import Database
 from shop.backends.sqlite.query import HEAD, plan
-from shop.eventsourcing.append import Kind, PreparedAppend, check_replicas, settle_each
-from shop.eventsourcing.decoding import decode_rows
 from shop.eventsourcing.errors import (
     CommitInDoubtError,
     CommitReusedError,
     StoreError,
     StoreUnavailableError,
 )
-from shop.eventsourcing.event import Event, EventData
-from shop.eventsourcing.registry import Registry
-from shop.eventsourcing.store import Commit, EventStore, NewCommit, Query, StoreInfo
-from shop.eventsourcing.times import time_of
+from shop.eventsourcing.events.decoding import decode_rows
+from shop.eventsourcing.events.event import Event, EventData
+from shop.eventsourcing.events.registry import Registry
+from shop.eventsourcing.events.times import time_of
+from shop.eventsourcing.stores.append import Kind, PreparedAppend, check_replicas, settle_each
+from shop.eventsourcing.stores.store import Commit, EventStore, NewCommit, Query, StoreInfo
 
 _id_of = partial(convert, type=UUID)  # a third of the time that UUID(bytes=…) takes
 

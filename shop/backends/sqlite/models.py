@@ -11,7 +11,7 @@ import msgspec
 
 from shop.backends.sqlite.database import Database
 from shop.eventsourcing.errors import CheckpointMovedError
-from shop.eventsourcing.model import (
+from shop.eventsourcing.projections.model import (
     Checkpoint,
     Collection,
     Filter,

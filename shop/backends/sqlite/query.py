@@ -13,11 +13,11 @@ from typing import Any
 
 import msgspec
 
-from shop.eventsourcing.decoding import COLUMNS
-from shop.eventsourcing.ordinal import GREATEST
-from shop.eventsourcing.paging import Window
-from shop.eventsourcing.store import Query
-from shop.eventsourcing.times import microseconds
+from shop.eventsourcing.events.decoding import COLUMNS
+from shop.eventsourcing.events.ordinal import GREATEST
+from shop.eventsourcing.events.times import microseconds
+from shop.eventsourcing.stores.paging import Window
+from shop.eventsourcing.stores.store import Query
 
 Read = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
 """Runs a query and returns its rows."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from uuid import UUID
 
 from shop.backends.sqlite.database import Database
-from shop.eventsourcing.event import AggregateRef
-from shop.eventsourcing.snapshot import Snapshot, SnapshotStore
+from shop.eventsourcing.aggregates.snapshot import Snapshot, SnapshotStore
+from shop.eventsourcing.events.event import AggregateRef
 
 
 class SqliteSnapshotStore(SnapshotStore):

@@ -1,0 +1,1 @@
+"""Aggregates: loaded from their events, cached, changed, and saved in atomic commits."""

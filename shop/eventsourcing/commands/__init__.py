@@ -1,0 +1,1 @@
+"""Commands: carried out once, in this process or by a worker."""

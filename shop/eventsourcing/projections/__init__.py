@@ -1,0 +1,1 @@
+"""Projections: the log is followed, and read models are kept up to date and rebuilt."""

@@ -1,0 +1,1 @@
+"""Workflows (process managers): reactions to events, commands and timers, each exactly once."""

@@ -1,0 +1,174 @@
+"""Workflows (process managers): what is to happen when something else has happened.
+
+A workflow has an instance, an event-sourced aggregate, for each thing that it looks after. Its
+handlers get events and record on the instance what they want done; the runtime does it::
+
+    @aggregate("demo.reminder")
+    class Reminder(WorkflowInstance):
+        pass
+
+    class RemindOfNotes(Workflow[Reminder]):
+        instances = Reminder
+
+        @reacts_to(Noted, begins=True)
+        def noted(self, event: Event[Noted], reminder: Reminder, now: datetime) -> None:
+            reminder.set_timer("remind", now + timedelta(days=1))
+
+        @when_due("remind")
+        def due(self, event: Event[TimerFired], reminder: Reminder, now: datetime) -> None:
+            reminder.request(Remind(), reminder.id)
+            reminder.complete()
+
+Each instance handles each of its events once, in the order of the log; each command is carried out
+once; each timer fires once: even if several processes run the workflow. A handler decides on the
+event, the instance and the time alone, and may be called several times until the outcome of one
+call is stored. When a handler raises, its instance is parked: it stands still, and its events wait,
+until it is retried. Other instances go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, ClassVar, Generic, TypeVar
+from uuid import UUID
+
+import msgspec
+
+from shop.eventsourcing.commands.command import CommandPayload
+from shop.eventsourcing.errors import EventSourcingError
+from shop.eventsourcing.events.event import Event, EventData
+from shop.eventsourcing.workflows.instance import (
+    CommandRefused,
+    CommandRequested,
+    Phase,
+    PhaseChanged,
+    Retried,
+    TimerFired,
+    WorkflowInstance,
+)
+
+I = TypeVar("I", bound=WorkflowInstance)  # noqa: E741 - as the other type variables here
+F = TypeVar("F", bound=Callable[..., None])
+Correlation = Callable[[Event[Any]], UUID | None]
+"""Returns the id of the instance that an event is for; ``None`` for none."""
+
+
+class _Reaction(msgspec.Struct, frozen=True):
+    handler: Callable[[Any, Any, Any, datetime], None]
+    begins: bool
+    correlation: Correlation
+
+
+def reacts_to(
+    *event_classes: type[EventData],
+    begins: bool = False,
+    by: Correlation = lambda event: event.aggregate.id,
+) -> Callable[[F], F]:
+    """Mark a method of a workflow as the handler of events.
+
+    ``by`` returns the id of the instance that handles an event, by default that of the event's
+    aggregate. If there is no such instance yet, ``begins`` makes it; without, the event is ignored.
+    """
+
+    def mark(method: F) -> F:
+        reaction = _Reaction(method, begins, by)
+        method.__dict__["reactions"] = {cls.wire.name: reaction for cls in event_classes}
+        return method
+
+    return mark
+
+
+def when_due(timer: str) -> Callable[[F], F]:
+    """Mark a method of a workflow as the handler of a timer."""
+
+    def mark(method: F) -> F:
+        method.__dict__["due"] = {timer: method}
+        return method
+
+    return mark
+
+
+def when_refused(*commands: type[CommandPayload]) -> Callable[[F], F]:
+    """Mark a method of a workflow as the handler of the refusals of commands."""
+
+    def mark(method: F) -> F:
+        method.__dict__["refusals"] = {cls.wire.name: method for cls in commands}
+        return method
+
+    return mark
+
+
+class WorkflowError(EventSourcingError):
+    """A workflow has no handler for a timer or a refusal."""
+
+
+class Workflow(Generic[I]):
+    """Base of workflows. Stateless but for its configuration, so that several threads may run it.
+
+    A subclass has the class variable ``instances``, its class of instances, and methods marked with
+    :func:`reacts_to`, :func:`when_due` and :func:`when_refused`. All get the event, the instance,
+    and the time by the store's clock. A new version of the program may react to further events,
+    but only to those that come from then on.
+    """
+
+    instances: type[I]
+
+    _reactions: ClassVar[Mapping[str, _Reaction]] = {}
+    _due: ClassVar[Mapping[str, Callable[..., None]]] = {}
+    _refusals: ClassVar[Mapping[str, Callable[..., None]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        methods = vars(cls).values()
+        cls._reactions = {**cls._reactions, **_marked(methods, "reactions")}
+        cls._due = {**cls._due, **_marked(methods, "due")}
+        cls._refusals = {**cls._refusals, **_marked(methods, "refusals")}
+
+    @property
+    def name(self) -> str:
+        """The wire name of its instances."""
+        return self.instances.kind
+
+    @property
+    def event_names(self) -> frozenset[str]:
+        """The wire names of the events that it reacts to, those of its own instances included."""
+        own = (TimerFired, CommandRequested, CommandRefused, Retried)
+        return frozenset(self._reactions) | {cls.wire.name for cls in own}
+
+    def instance_of(self, event: Event[EventData]) -> UUID | None:
+        """The id of the instance that an event is for; ``None`` when it is for none."""
+        reaction = self._reactions.get(event.name)
+        if reaction is not None:
+            return reaction.correlation(event)
+        return event.aggregate.id if event.aggregate.name == self.name else None
+
+    def begins(self, event: Event[EventData]) -> bool:
+        """Whether the event makes an instance when there is none yet."""
+        reaction = self._reactions.get(event.name)
+        return reaction is not None and reaction.begins
+
+    def react(self, event: Event[EventData], instance: I, now: datetime) -> None:
+        """Call the handler of an event. Raises what the handler raises.
+
+        Raises :class:`WorkflowError` when a timer or a refusal has no handler.
+        """
+        match event.data:
+            case TimerFired(timer):
+                handler = self._due.get(timer)
+                missing = f"no method is marked with @when_due({timer!r})"
+            case CommandRefused(_, command, code, detail):
+                handler = self._refusals.get(command)
+                missing = f"{command} was refused ({code}: {detail})"
+            case _:
+                handler = self._reactions[event.name].handler
+                missing = ""
+        if handler is None:
+            raise WorkflowError(missing)
+        if not instance.exists:
+            instance.record(PhaseChanged(Phase.RUNNING))
+        handler(self, event, instance, now)
+
+
+def _marked(methods: Any, mark: str) -> dict[str, Any]:
+    return {key: value for m in methods for key, value in getattr(m, mark, {}).items()}
