@@ -12,7 +12,7 @@ from pathlib import Path
 
 from shop.backends.sqlite.errors import READ_ONLY
 from shop.backends.sqlite.query import FROM_BASE64
-from shop.backends.sqlite.schema import APPLICATION_ID, MIGRATIONS, PAGE_SIZE
+from shop.backends.sqlite.schema import APPLICATION_ID, MIGRATIONS, PAGE_SIZE, WAL_PAGES
 from shop.eventsourcing.errors import StoreFormatError, StoreUnavailableError
 
 
@@ -48,6 +48,7 @@ def open_file(path: Path, timeout: float) -> sqlite3.Connection:
         connection.execute("COMMIT")
         _check_writable(path)
         _use_wal(connection, timeout)
+        connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
         _migrate(connection, path)
     except BaseException:
         connection.close()

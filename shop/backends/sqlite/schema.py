@@ -11,6 +11,10 @@ PAGE_SIZE = 2048
 """Bytes. An append changes a page of each index, and all of them are written to the disk: with
 SQLite's 4,096 it takes a tenth longer, while reading the whole log is a thirtieth faster."""
 
+WAL_PAGES = 8000
+"""Pages of the write-ahead log (16 MiB) before it is copied into the database: many appends change
+the same pages, and those are copied once. SQLite's default is 1,000."""
+
 MIGRATIONS = (
     """
     CREATE TABLE store (identity BLOB NOT NULL);
