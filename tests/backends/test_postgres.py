@@ -356,6 +356,9 @@ def test_a_span_of_time_is_found_by_its_index(long_log: Opened) -> None:
             assert node["Actual Rows"] + node.get("Rows Removed by Filter", 0) <= 1000
 
 
+TEN_IDS = frozenset(str(n) for n in range(0, 5000, 500))
+
+
 def test_lists_of_models_are_led_by_their_indexes(url: str) -> None:
     with Opened(url) as opened:
         opened.models.prepare([PARCELS])
@@ -372,12 +375,22 @@ def test_lists_of_models_are_led_by_their_indexes(url: str) -> None:
             (Filter(limit=10, after=(2500, "2500"), reverse=True), "in_order"),
             (Filter(limit=10, equal={"owner": "7"}), "by_owner"),
             (Filter(limit=10, equal={"owner": "7"}, after=(2500, "2500")), "by_owner"),
+            (Filter(ids=TEN_IDS), "pkey"),
+            (Filter(ids=TEN_IDS, equal={"owner": "0"}), "pkey"),
         ):
             find = partial(opened.models.find, "post", PARCELS, filter)
-            [plan] = opened.plans(find)
-            [scan] = [n for n in nodes(plan) if "model_post_parcel" in n.get("Index Name", "")]
+            scan = scan_of_parcels(opened, find)
             assert scan["Index Name"].endswith(index)
-            assert scan["Actual Rows"] == 10
+            assert scan["Actual Rows"] * scan["Actual Loops"] == 10
+        scan = scan_of_parcels(opened, partial(opened.models.get, "post", PARCELS.name, "4999"))
+        assert scan["Index Name"].endswith("pkey")
+
+
+def scan_of_parcels(opened: Opened, ask: Callable[[], object]) -> dict[str, Any]:
+    """How the table of parcels is looked into."""
+    [plan] = opened.plans(ask)
+    [scan] = [n for n in nodes(plan) if "model_post_parcel" in n.get("Index Name", "")]
+    return scan
 
 
 def test_a_long_value_can_be_looked_up(url: str) -> None:

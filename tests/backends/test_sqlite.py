@@ -85,30 +85,6 @@ def test_readers_cannot_write(database: Database) -> None:
         database.read("DELETE FROM events")
 
 
-class WritesWhenBound:
-    """A parameter that writes to the database at the moment it is bound to a statement."""
-
-    def __init__(self, write: Callable[[], object]) -> None:
-        self._write = write
-
-    def __conform__(self, protocol: object) -> int:
-        self._write()
-        return 1
-
-
-def test_queries_that_are_run_together_see_one_state(
-    database: Database, store: SqliteEventStore
-) -> None:
-    store.append([noted(note(), 1)])
-    meanwhile = WritesWhenBound(lambda: store.append([noted(note(), 1)]))
-    before, after = database.read_together(
-        ("SELECT count(*) FROM events", ()),
-        ("SELECT count(*) FROM events WHERE 1 = ?", (meanwhile,)),
-    )
-    assert (before, after) == ([(1,)], [(1,)])
-    assert store.head() == 2
-
-
 # Locks that others hold.
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -11,7 +12,7 @@ import pytest
 
 from shop.backends.sqlite import Database, SqliteModelStore
 from shop.eventsourcing import Filter, ReadModel
-from shop.eventsourcing.projections.model import Checkpoint, Collection, StoredModel
+from shop.eventsourcing.projections.model import Checkpoint, Collection, IndexValue, StoredModel
 
 
 class Parcel(ReadModel, frozen=True):
@@ -23,6 +24,29 @@ class Parcel(ReadModel, frozen=True):
 
 
 PARCELS = Collection.of("post", Parcel)
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    """It has a hundred parcels, all of them Ada's."""
+    data = msgspec.json.encode(Parcel("Ada")).decode()
+    models = [StoredModel(PARCELS.name, str(n), n, n, data) for n in range(100)]
+    with closing(Database(tmp_path / "models.db")) as database:
+        store = SqliteModelStore(database)
+        store.prepare([PARCELS])
+        store.commit(None, Checkpoint("post", 1, 100, "a shape", uuid4()), models)
+        yield database
+
+
+def plan(database: Database, filter: Filter) -> list[str]:
+    """The steps of the one query for parcels that finds them."""
+    store = SqliteModelStore(database)
+    store.prepare([PARCELS])
+    statements: list[str] = []
+    note_statements(database, statements)
+    store.find("post", PARCELS, filter)
+    [select] = [sql for sql in statements if "model_post_parcel" in sql]
+    return [row[3] for row in database.read(f"EXPLAIN QUERY PLAN {select}")]
 
 
 @pytest.mark.parametrize(
@@ -37,24 +61,21 @@ PARCELS = Collection.of("post", Parcel)
     ids=["all", "all-after", "equal", "equal-after", "equal-reverse"],
 )
 def test_models_are_found_in_order_by_an_index_without_sorting(
-    tmp_path: Path, filter: Filter, index: str
+    database: Database, filter: Filter, index: str
 ) -> None:
-    data = msgspec.json.encode(Parcel("Ada")).decode()
-    models = [StoredModel(PARCELS.name, str(n), n, n, data) for n in range(100)]
-    statements: list[str] = []
-    with closing(Database(tmp_path / "models.db")) as database:
-        store = SqliteModelStore(database)
-        store.prepare([PARCELS])
-        store.commit(None, Checkpoint("post", 1, 100, "a shape", uuid4()), models)
-        note_statements(database, statements)
+    steps = plan(database, filter)
+    [search] = [step for step in steps if step.startswith("SEARCH m ")]
+    assert f"USING INDEX model_post_parcel_{index} " in search
+    assert not any("SCAN" in step or "B-TREE" in step for step in steps)
 
-        store.find("post", PARCELS, filter)
 
-        [select] = [sql for sql in statements if "model_post_parcel" in sql]
-        plan = [row[3] for row in database.read(f"EXPLAIN QUERY PLAN {select}")]
-
-    assert plan[0].startswith(f"SEARCH m USING INDEX model_post_parcel_{index} ")
-    assert not any("SCAN" in step or "B-TREE" in step for step in plan)
+@pytest.mark.parametrize("equal", [{}, {"owner": "Ada"}], ids=["ids", "ids-equal"])
+def test_models_are_found_by_their_ids_without_a_look_at_others(
+    database: Database, equal: dict[str, IndexValue]
+) -> None:
+    steps = plan(database, Filter(ids=frozenset({"7", "none"}), equal=equal))
+    [search] = [step for step in steps if step.startswith("SEARCH m ")]
+    assert "USING INDEX sqlite_autoindex_model_post_parcel_1 (generation=? AND id=?)" in search
 
 
 def note_statements(database: Database, statements: list[str]) -> None:

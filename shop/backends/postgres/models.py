@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -71,7 +71,7 @@ class PostgresModelStore(ModelStore):
     def get(
         self, projection: str, collection: str, id: str, *, generation: int | None = None
     ) -> Reading[StoredModel | None]:
-        found = self._select(projection, collection, generation, ["id = %(id)s"], {"id": id}, "ASC")
+        found = self._select(projection, collection, generation, ["id = %(id)s"], {"id": id})
         return Reading(found.position, found.value[0] if found.value else None)
 
     def find(
@@ -86,14 +86,14 @@ class PostgresModelStore(ModelStore):
         conditions = [f"{_column(name)} = %({_column(name)})s" for name in filter.equal]
         values: dict[str, Any] = {_column(k): _key(v) for k, v in filter.equal.items()}
         if filter.ids is not None:
-            conditions.append("id = ANY (%(ids)s)")
             values["ids"] = list(filter.ids)
         if filter.after is not None:
             conditions.append(f"(rank, id) {'<' if filter.reverse else '>'} (%(rank)s, %(id)s)")
             values["rank"], values["id"] = filter.after
         direction = "DESC" if filter.reverse else "ASC"
+        order = f"ORDER BY rank {direction}, id {direction}"
         return self._select(
-            projection, collection.name, generation, conditions, values, direction, filter.limit
+            projection, collection.name, generation, conditions, values, order, filter.limit
         )
 
     def commit(
@@ -128,25 +128,28 @@ class PostgresModelStore(ModelStore):
         collection: str,
         generation: int | None,
         conditions: Sequence[str],
-        values: dict[str, Any],
-        direction: str,
+        values: Mapping[str, Any],
+        order: str = "",
         limit: int = 1,
     ) -> Reading[list[StoredModel]]:
         """Models, and the position they have reached, both of the same moment."""
         self._prepared.check(collection)
+        models = self._names.models(collection)
         wanted = "live.generation" if generation is None else "%(generation)s"
-        where = " AND ".join([f"generation = {wanted}", *conditions])
+        if "ids" in values:
+            # One by one: else, so that nothing need be sorted, all models are taken in their order.
+            models = (
+                f"unnest(%(ids)s::text[]) AS wanted(wanted_id) CROSS JOIN LATERAL (SELECT * FROM"
+                f" {models} WHERE generation = {wanted} AND id = wanted_id LIMIT 1) AS one"
+            )
         rows = self._database.read(
             "SELECT live.position, found.id, found.rank, found.position, found.data FROM"
             " (SELECT coalesce(max(position), 0) AS position, coalesce(max(generation), 0) AS"
             f" generation FROM {self._checkpoints} WHERE projection = %(projection)s) AS live"
             " LEFT JOIN LATERAL (SELECT id, rank, position, data::text AS data FROM"
-            f" {self._names.models(collection)} WHERE {where}"
-            f" ORDER BY rank {direction}, id {direction} LIMIT %(limit)s) AS found ON true"
-            f" ORDER BY found.rank {direction}, found.id {direction}",
-            {"projection": projection, "limit": limit}
-            | ({} if generation is None else {"generation": generation})
-            | values,
+            f" {models} WHERE {' AND '.join([f'generation = {wanted}', *conditions])}"
+            f" {order} LIMIT %(limit)s) AS found ON true {order}",
+            {"projection": projection, "generation": generation, "limit": limit, **values},
         )
         found = [StoredModel(collection, *row[1:]) for row in rows if row[1] is not None]
         return Reading(rows[0][0], found)

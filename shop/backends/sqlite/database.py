@@ -95,24 +95,16 @@ class Database:
 
     def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
         """Run one query and return all its rows."""
-        return self.read_together((sql, parameters))[0]
-
-    def read_together(self, *queries: tuple[str, Sequence[Any]]) -> list[list[Row]]:
-        """Run several queries on one and the same state of the database."""
         self._check_there()
         try:
             connection = self._idle_readers.pop()
         except IndexError:
             connection = self._new_reader()
         try:
-            if len(queries) > 1:
-                connection.execute("BEGIN")
-            return [connection.execute(sql, values).fetchall() for sql, values in queries]
+            return connection.execute(sql, parameters).fetchall()
         except sqlite3.Error as error:
             raise translation(error, self.path, self._timeout) from error
         finally:
-            if connection.in_transaction:
-                connection.execute("COMMIT")
             self._idle_readers.append(connection)
             if self._closed:
                 self._close_readers()

@@ -66,7 +66,7 @@ class SqliteModelStore(ModelStore):
     def get(
         self, projection: str, collection: str, id: str, *, generation: int | None = None
     ) -> Reading[StoredModel | None]:
-        found = self._select(projection, collection, generation, "m.id = ?", [id], "")
+        found = self._select(projection, collection, generation, ["m.id = ?"], [id], "")
         return Reading(found.position, found.value[0] if found.value else None)
 
     def find(
@@ -78,23 +78,21 @@ class SqliteModelStore(ModelStore):
         generation: int | None = None,
     ) -> Reading[list[StoredModel]]:
         check_filter(collection, filter)
-        conditions = [f"{_field(name)} IS ?" for name in filter.equal]
+        # SQLite uses no index for what a plus stands before: ids are found by their own.
+        plus = "" if filter.ids is None else "+"
+        conditions = [f"{plus}{_field(name)} IS ?" for name in filter.equal]
         parameters = [_as_json(value) for value in filter.equal.values()]
         if filter.ids is not None:
             conditions.append("m.id IN (SELECT value FROM json_each(?))")
             parameters.append(msgspec.json.encode(filter.ids).decode())
         if filter.after is not None:
-            conditions.append(f"(m.rank, m.id) {'<' if filter.reverse else '>'} (?, ?)")
+            conditions.append(f"({plus}m.rank, m.id) {'<' if filter.reverse else '>'} (?, ?)")
             parameters += filter.after
+        if not filter.limit:
+            conditions.append("FALSE")
         direction = "DESC" if filter.reverse else "ASC"
-        return self._select(
-            projection,
-            collection.name,
-            generation,
-            " AND ".join(conditions) or "TRUE",
-            parameters,
-            f"ORDER BY m.rank {direction}, m.id {direction} LIMIT {filter.limit}",
-        )
+        order = f"ORDER BY {plus}m.rank {direction}, m.id {direction} LIMIT {filter.limit or 1}"
+        return self._select(projection, collection.name, generation, conditions, parameters, order)
 
     def commit(
         self,
@@ -126,23 +124,25 @@ class SqliteModelStore(ModelStore):
         projection: str,
         collection: str,
         generation: int | None,
-        where: str,
+        conditions: Sequence[str],
         parameters: Sequence[Any],
-        tail: str,
+        order: str,
     ) -> Reading[list[StoredModel]]:
-        """Models, and the position they have reached, both of the same moment."""
+        """Models, and the position they have reached: by one statement, hence of one moment.
+
+        After each statement, the thread queues for the interpreter's lock.
+        """
         self._prepared.check(collection)
-        live = "(SELECT generation FROM checkpoints WHERE projection = ?)"
-        models = (
-            f"SELECT m.id, m.rank, m.position, m.data FROM {_table(collection)} AS m"
-            f" WHERE m.generation = {live if generation is None else '?'} AND {where} {tail}"
+        wanted, given = ("?", [generation]) if generation is not None else ("c.generation", [])
+        rows = self._database.read(
+            "SELECT c.position, m.id, m.rank, m.position, m.data FROM checkpoints AS c"
+            f" LEFT JOIN {_table(collection)} AS m"
+            f" ON {' AND '.join([f'm.generation = {wanted}', *conditions])}"
+            f" WHERE c.projection = ? {order}",
+            [*given, *parameters, projection],
         )
-        positions, rows = self._database.read_together(
-            ("SELECT position FROM checkpoints WHERE projection = ?", (projection,)),
-            (models, (projection if generation is None else generation, *parameters)),
-        )
-        position = positions[0][0] if positions else 0
-        return Reading(position, [StoredModel(collection, *row) for row in rows])
+        found = [StoredModel(collection, *row[1:]) for row in rows if row[1] is not None]
+        return Reading(rows[0][0] if rows else 0, found)
 
 
 def _commit(
