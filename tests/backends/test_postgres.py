@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from msgspec import structs
 
 from shop.backends.postgres import Database, PostgresEventStore, PostgresModelStore
 from shop.bootstrap import open_event_store
@@ -384,6 +385,26 @@ def test_lists_of_models_are_led_by_their_indexes(url: str) -> None:
             assert scan["Actual Rows"] * scan["Actual Loops"] == 10
         scan = scan_of_parcels(opened, partial(opened.models.get, "post", PARCELS.name, "4999"))
         assert scan["Index Name"].endswith("pkey")
+
+
+def test_models_are_deleted_without_a_look_at_others(url: str) -> None:
+    with Opened(url) as opened:
+        opened.models.prepare([PARCELS])
+        checkpoint = Checkpoint("post", 1, 1, "", uuid4())
+        models = [StoredModel(PARCELS.name, str(n), n, 1, "{}") for n in range(5000)]
+        opened.models.commit(None, checkpoint, models)
+        gone = [StoredModel(PARCELS.name, id, 0, 2, None) for id in TEN_IDS]
+        opened.models.commit(checkpoint, structs.replace(checkpoint, position=2), gone)
+        assert not opened.models.find("post", PARCELS, Filter(ids=TEN_IDS)).value
+
+        with opened.database.transaction() as connection:
+            connection.execute("SELECT pg_stat_force_next_flush()")
+        entries_read = opened.database.read(
+            "SELECT indexrelname, idx_tup_read FROM pg_stat_user_indexes"
+            " WHERE relname = 'model_post_parcel' AND idx_tup_read > 0 AND schemaname = %s",
+            (opened.database.names.schema,),
+        )
+        assert [name for name, _ in entries_read] == ["model_post_parcel_pkey"]
 
 
 def scan_of_parcels(opened: Opened, ask: Callable[[], object]) -> dict[str, Any]:

@@ -181,15 +181,16 @@ class PostgresModelStore(ModelStore):
         generation: int,
         models: Sequence[StoredModel],
     ) -> None:
-        """Write models of one collection by one statement, and delete by another."""
+        """Write models of one collection by one statement, and delete the others."""
         indexes = self._prepared.indexes(collection)
         table = self._names.models(collection)
         rows = [_row(model, indexes) for model in models if model.data is not None]
         deleted = [model.id for model in models if model.data is None]
         if deleted:
-            connection.execute(
-                f"DELETE FROM {table} WHERE generation = %s AND id = ANY (%s)",
-                (generation, deleted),
+            # One by one, but in one round trip: for any of many, all models might be looked at.
+            connection.cursor().executemany(
+                f"DELETE FROM {table} WHERE generation = %s AND id = %s",
+                [(generation, id) for id in deleted],
             )
         if rows:
             by = [_column(name) for name in indexes]
