@@ -134,12 +134,11 @@ def _orders(
         OrderEntry, Filter(equal=equal, after=listing.after, limit=listing.fetch, reverse=True)
     )
     shown, next = listing.page(found.value, lambda keyed: keyed.key)
-    names = {keyed.model.customer_id: "" for keyed in shown}
-    for id in names:
-        customer = reader.get(CustomerName, id).value
-        names[id] = customer.name if customer else ""
+    ids = frozenset(str(keyed.model.customer_id) for keyed in shown)
+    customers = reader.find(CustomerName, Filter(ids=ids, limit=len(ids))).value
+    names = {customer.key[1]: customer.model.name for customer in customers}
     orders = [
-        Order.of(keyed.model, names[keyed.model.customer_id], shop.payment_deadline)
+        Order.of(keyed.model, names.get(str(keyed.model.customer_id), ""), shop.payment_deadline)
         for keyed in shown
     ]
     return found.position, orders, next

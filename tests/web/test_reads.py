@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 
+from shop.backends.memory import MemoryModelStore
 from shop.bootstrap import bootstrap
 from shop.config import Settings
 from shop.runtime import Shop
@@ -55,6 +56,32 @@ def test_orders_come_newest_first_with_their_customers_name(shopper: Shopper) ->
     listed = shopper.current("/orders")["items"]
     assert [order["order_id"] for order in listed] == orders[::-1]
     assert [order["customer_name"] for order in listed] == ["Ada", "Bob", "Ada"]
+
+
+def test_the_names_of_many_customers_are_read_together(
+    client: Shopper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mouse = client.product()
+    names = [f"Customer {n}" for n in range(20)]
+    for name in names:
+        client.order(client.customer(name), mouse)
+    client.current("/orders")
+    reads: list[str] = []
+    for read in ("get", "find"):
+        count_calls(monkeypatch, MemoryModelStore, read, reads)
+    listed = answered(client.get("/orders"))["items"]
+    assert [order["customer_name"] for order in listed] == names[::-1]
+    assert reads == ["find", "find"]
+
+
+def count_calls(monkeypatch: pytest.MonkeyPatch, cls: type, name: str, calls: list[str]) -> None:
+    method = getattr(cls, name)
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        calls.append(name)
+        return method(*args, **kwargs)
+
+    monkeypatch.setattr(cls, name, counted)
 
 
 def test_orders_are_found_by_customer_and_status(shopper: Shopper) -> None:
