@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 from uuid import uuid4
 
@@ -66,12 +68,10 @@ def url(mongodb: NewUrl) -> Iterator[str]:
 STORES: list[MongoEventStore] = []
 
 
-def plans(url: str, query: Query) -> list[dict[str, Any]]:
+def plans(url: str, query: Query, *, events: int = 20) -> list[dict[str, Any]]:
     """The server's account of every query that the first events of a read take."""
     WATCHED.queries.clear()
-    for number, _ in enumerate(STORES[0].read(query)):
-        if number == 20:
-            break
+    deque(islice(STORES[0].read(query), events), maxlen=0)
     parts = DatabaseUrl.of(url)
     client: MongoClient[dict[str, Any]] = MongoClient(parts.driver)
     with client:
@@ -116,6 +116,23 @@ def test_a_query_is_led_by_an_index_and_looks_at_its_own_page_alone(
         assert "'SORT'" not in str(plan["queryPlanner"]["winningPlan"]) or index == BY_ID
         assert plan["executionStats"]["totalDocsExamined"] <= 1000
         assert plan["executionStats"]["totalKeysExamined"] <= 2000
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        Query(after=EVENTS // 2, limit=51),
+        Query(limit=51, reverse=True),
+        Query(names=["notebook.noted"], after=EVENTS // 2, limit=51),
+        Query(names=["notebook.noted"], limit=51, reverse=True),
+    ],
+    ids=["all", "newest", "name", "newest of a name"],
+)
+def test_no_more_is_looked_at_than_the_limit_asks_for(url: str, query: Query) -> None:
+    assert len(list(STORES[0].read(query))) == 51
+    made = plans(url, query, events=51)
+    looked_at = sum(plan["executionStats"]["totalDocsExamined"] for plan in made)
+    assert 51 <= looked_at <= 52  # with the commit that the position before lies in
 
 
 def test_a_span_of_time_is_found_by_its_index(url: str) -> None:

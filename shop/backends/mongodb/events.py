@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, cast
 from uuid import UUID
 
@@ -21,6 +22,7 @@ from shop.backends.mongodb.log import COMMIT_FIELDS, Log, Work
 from shop.backends.mongodb.query import FIRST_PAGE, PAGE, Plan, needs_kinds, next_size, plan
 from shop.backends.mongodb.schema import BY_HEAD, BY_KIND, BY_POSITION, BY_VERSION
 from shop.eventsourcing.events.event import AggregateRef, Event, EventData
+from shop.eventsourcing.events.ordinal import GREATEST
 from shop.eventsourcing.events.registry import Registry
 from shop.eventsourcing.stores.append import (
     CLOSE_SECONDS,
@@ -81,15 +83,8 @@ class MongoEventStore(EventStore):
         bounds = self._bounds(query, made)
         if bounds is None:
             return
-        left = made.limit
-        for position, row in self._rows(made, *bounds):
-            if not made.wanted(row):
-                continue
+        for position, row in islice(self._rows(made, *bounds), made.limit):
             yield event_of(self._registry, position, row)
-            if left is not None:
-                left -= 1
-                if not left:
-                    return
 
     def _bounds(self, query: Query, made: Plan) -> tuple[int, int] | None:
         """First positions of the commits between which all that is wanted lies.
@@ -125,30 +120,37 @@ class MongoEventStore(EventStore):
         return int(found["_id"]) if found else None
 
     def _rows(self, made: Plan, low: int, high: int) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Positions and documents of the events of all commits that may hold what is wanted."""
-        size = FIRST_PAGE if made.limit is None else min(made.limit, FIRST_PAGE)
+        """Positions and documents of the events that are wanted, regardless of the limit."""
+        left = GREATEST if made.limit is None else made.limit
         # Without a gap between them, so many positions are at most so many commits and, but for
         # the last of them, so many events.
-        span = None if made.conditions or made.reverse else PAGE
+        by_position = not made.conditions and not made.reverse
+        size = PAGE if by_position else FIRST_PAGE
         full = True
         while full and low <= high:
+            most = min(size, left)  # each commit has something that is wanted, as a rule
             count = read = 0
-            to = high if span is None else min(high, low + span - 1)
-            for commit, length in self._page(made, low, to, size if span is None else span):
+            to = min(high, low + most - 1) if by_position else high
+            for commit, length in self._page(made, low, to, most):
                 count, read = count + 1, read + length
                 rows = commit.rows()
                 position = commit.first
                 for position, row in reversed(list(rows)) if made.reverse else rows:
                     if made.low <= position <= made.high:
-                        yield position, row
+                        if made.wanted(row):
+                            left -= 1
+                            yield position, row
                     elif position > made.high and not made.reverse:
                         return
                 if made.reverse:
                     high = commit.first - 1
                 else:
                     low = position + 1
-            full = count == size if span is None else count > 0
-            size = next_size(count, read)
+            if by_position:
+                full = count > 0
+            else:
+                full = count == most
+                size = next_size(count, read)
 
     def _page(
         self, made: Plan, low: int, high: int, size: int
