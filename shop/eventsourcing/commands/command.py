@@ -89,6 +89,11 @@ class Command(msgspec.Struct, Generic[P_co], frozen=True):
         )
 
     @property
+    def name(self) -> str:
+        """The wire name of its payload."""
+        return self.payload.wire.name
+
+    @property
     def aggregate(self) -> AggregateRef:
         """The aggregate that it addresses, which may be made by it."""
         return AggregateRef(self.payload.aggregate, self.aggregate_id or self.id)

@@ -6,12 +6,12 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from hashlib import blake2b
-from itertools import islice
 from uuid import UUID
 
 from shop.eventsourcing.aggregates.aggregate import Aggregate
 from shop.eventsourcing.aggregates.loading import Aggregates
-from shop.eventsourcing.aggregates.unit_of_work import Draft, Loading, Pipeline, UnitOfWork
+from shop.eventsourcing.aggregates.pipeline import Draft, Pipeline
+from shop.eventsourcing.aggregates.unit_of_work import Loading, UnitOfWork
 from shop.eventsourcing.buses.bus import BusStatus
 from shop.eventsourcing.commands.command import (
     Command,
@@ -20,6 +20,7 @@ from shop.eventsourcing.commands.command import (
     dispatch_in_turn,
 )
 from shop.eventsourcing.commands.module import Handler, Module, command_registry
+from shop.eventsourcing.commands.past_results import PastResults
 from shop.eventsourcing.errors import (
     AggregateNotFoundError,
     CommandIdReusedError,
@@ -36,9 +37,8 @@ from shop.eventsourcing.errors import (
     UnknownCommandError,
     UnregisteredError,
 )
-from shop.eventsourcing.events.event import AggregateRef, Event, EventData
 from shop.eventsourcing.retry import ConflictRetry
-from shop.eventsourcing.stores.store import Commit, EventStore, Query
+from shop.eventsourcing.stores.store import Commit, EventStore
 
 CACHE_ROUNDS = 4
 """How often the cache is filled for many commands together before each loads for itself."""
@@ -56,6 +56,7 @@ class CommandBus:
         self, store: EventStore, aggregates: Aggregates, modules: Iterable[Module]
     ) -> None:
         self._store = store
+        self._past = PastResults(store)
         self._aggregates = aggregates
         modules = tuple(modules)
         self._handlers: dict[type[CommandPayload], Handler] = {}
@@ -106,24 +107,18 @@ class CommandBus:
             raise CommandIdReusedError(command.id) from error
         except UnregisteredError as error:
             raise ValueError(
-                f"the handler of {command.payload.wire.name} recorded {error.name}, but no module"
+                f"the handler of {command.name} recorded {error.name}, but no module"
                 " has the aggregate that applies it"
             ) from error
         except CommitInDoubtError as error:
-            raise OutcomeUnknownError(
-                command.id, command.payload.wire.name, retry.elapsed
-            ) from error
+            raise OutcomeUnknownError(command.id, command.name, retry.elapsed) from error
         except ConcurrencyError as error:
-            raise CommandTimeoutError(
-                command.payload.wire.name, retry.attempts, retry.elapsed
-            ) from error
+            raise CommandTimeoutError(command.name, retry.attempts, retry.elapsed) from error
         if commit.replayed:
             try:
-                return self._recall([(command, commit)])[0]
+                return self._past.of([(command, commit)])[0]
             except StoreError as error:  # which would be taken to mean that nothing was written
-                raise OutcomeUnknownError(
-                    command.id, command.payload.wire.name, retry.elapsed
-                ) from error
+                raise OutcomeUnknownError(command.id, command.name, retry.elapsed) from error
         return _result(command, work, commit)
 
     def check(self) -> None:
@@ -179,7 +174,7 @@ class CommandBus:
             elif isinstance(outcome, Commit) and not outcome.replayed:
                 outcomes.append(_result(command, work, outcome))
             elif isinstance(outcome, CommitInDoubtError):
-                name, waited = command.payload.wire.name, time.monotonic() - began
+                name, waited = command.name, time.monotonic() - began
                 outcomes.append(OutcomeUnknownError(command.id, name, waited))
             elif isinstance(outcome, StoreError):
                 outcomes.append(outcome)
@@ -201,7 +196,7 @@ class CommandBus:
                 if commit is None or commit.digest != self._digest(command):
                     break
                 known.append((command, commit))
-            return [outcome, *self._recall(known)]
+            return [outcome, *self._past.of(known)]
         return [outcome]
 
     def _recall_replayed(
@@ -216,7 +211,7 @@ class CommandBus:
             if isinstance(commit, Commit) and commit.replayed
         ]
         with suppress(StoreError):  # each is told of it when it is dispatched alone
-            return {result.command_id: result for result in self._recall(known)}
+            return {result.command_id: result for result in self._past.of(known)}
         return {}
 
     def _draft_together(
@@ -279,7 +274,7 @@ class CommandBus:
             raise
         if aggregate not in work:
             raise ValueError(
-                f"the handler of {command.payload.wire.name} did not load {aggregate}, which the"
+                f"the handler of {command.name} did not load {aggregate}, which the"
                 " command addresses: it must find() or get() it, whatever else it changes"
             )
         work.version(aggregate, command.expected_version)
@@ -303,59 +298,15 @@ class CommandBus:
         try:
             return self._handlers[type(command.payload)]
         except KeyError:
-            raise UnknownCommandError(command.payload.wire.name) from None
+            raise UnknownCommandError(command.name) from None
 
     def _digest(self, command: Command[CommandPayload]) -> bytes:
         """A hash of what is wanted: the command's name, the aggregate and the payload."""
         payload = self.registry.encode(command.payload)
         hasher = blake2b(digest_size=16)
-        hasher.update(f"{command.payload.wire.name} {command.aggregate_id} ".encode())
+        hasher.update(f"{command.name} {command.aggregate_id} ".encode())
         hasher.update(payload)
         return hasher.digest()
-
-    def _recall(
-        self, known: Sequence[tuple[Command[CommandPayload], Commit]]
-    ) -> list[CommandResult]:
-        """The results of commands that were done before, read from what they stored then."""
-        recorded = self._recorded([commit for _, commit in known])
-        return [
-            CommandResult(
-                command.id,
-                command.aggregate,
-                self._version_then(command.aggregate, commit, recorded[commit.id]),
-                commit.last,
-                recorded[commit.id],
-                replayed=True,
-            )
-            for command, commit in known
-        ]
-
-    def _recorded(self, commits: Sequence[Commit]) -> dict[UUID, tuple[Event[EventData], ...]]:
-        """The events of each commit. Commits that follow one another are read together."""
-        recorded: dict[UUID, tuple[Event[EventData], ...]] = {}
-        run: list[Commit] = []
-        for commit in sorted(commits, key=lambda commit: (commit.first, commit.last)):
-            if run and commit.first != run[-1].last + 1:
-                recorded |= self._read_run(run)
-                run = []
-            run.append(commit)
-        return recorded | self._read_run(run)
-
-    def _read_run(self, run: Sequence[Commit]) -> dict[UUID, tuple[Event[EventData], ...]]:
-        if not run or run[0].first > run[-1].last:
-            return dict.fromkeys((commit.id for commit in run), ())
-        events = self._store.read(Query(after=run[0].first - 1, to=run[-1].last))
-        return {commit.id: tuple(islice(events, commit.size)) for commit in run}
-
-    def _version_then(
-        self, aggregate: AggregateRef, commit: Commit, events: Sequence[Event[EventData]]
-    ) -> int:
-        """The version that an aggregate had after a commit with these events."""
-        own = [event for event in events if event.aggregate == aggregate]
-        if not own:
-            latest = Query(refs=[aggregate], to=commit.last, reverse=True, limit=1)
-            own = list(self._store.read(latest))
-        return own[-1].version if own else 0
 
 
 def _just_made(command: Command[CommandPayload]) -> UUID | None:

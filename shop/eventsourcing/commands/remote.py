@@ -101,7 +101,7 @@ class RemoteCommandBus:
         - :class:`OutcomeUnknownError`: no worker told within ``timeout`` seconds what became of it
         - :class:`WorkerFailedError`: a bug, the worker met an unexpected error
         """
-        name = command.payload.wire.name
+        name = command.name
         if name not in self.registry or self.registry[name] is not type(command.payload):
             raise UnknownCommandError(name)
         payload = self.registry.encode(command.payload)
@@ -134,7 +134,7 @@ class RemoteCommandBus:
 
         def dispatch(command: Command[CommandPayload]) -> CommandResult:
             if self._stopping.is_set():
-                raise NoWorkerError(command.payload.wire.name, "the process here is stopping")
+                raise NoWorkerError(command.name, "the process here is stopping")
             return self.dispatch(command)
 
         return dispatch_in_turn(dispatch, commands)
@@ -236,7 +236,7 @@ class RemoteCommandBus:
         if error is not None:
             raise error
         detail = answer.detail if isinstance(answer, Failed) else f"it answered {answer}"
-        raise WorkerFailedError(command.id, command.payload.wire.name, detail)
+        raise WorkerFailedError(command.id, command.name, detail)
 
     def _recorded(
         self, command: Command[CommandPayload], done: Done
@@ -246,7 +246,7 @@ class RemoteCommandBus:
             try:
                 return tuple(self._store.read(wanted))
             except StoreError as error:
-                raise OutcomeUnknownError(command.id, command.payload.wire.name, 0.0) from error
+                raise OutcomeUnknownError(command.id, command.name, 0.0) from error
         # A newer worker may record what this process does not know, but has to tell of.
         return tuple(
             decode_event(self._events, bytes(event), strict=False) for event in done.events

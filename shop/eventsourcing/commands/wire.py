@@ -67,7 +67,7 @@ class CommandMessage(msgspec.Struct, frozen=True, omit_defaults=True):
         """The message for a command whose payload is encoded already."""
         return cls(
             command.id,
-            command.payload.wire.name,
+            command.name,
             command.payload.wire.version,
             msgspec.Raw(payload),
             timeout,
