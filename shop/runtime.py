@@ -54,7 +54,6 @@ class Health(msgspec.Struct, frozen=True):
     It can unless there are ``problems``; what makes it ``degraded`` does not keep it from its work.
     """
 
-    ready: bool
     head: int | None
     """The event store's last position; ``None`` when it cannot be reached."""
     projections: tuple[FollowerStatus, ...]
@@ -66,6 +65,11 @@ class Health(msgspec.Struct, frozen=True):
     degraded: tuple[str, ...] = ()
     """A line for each thing that does not: the bus is away, no worker answers, the read models that
     other processes keep are late, or a workflow is parked and waits for somebody to look at it."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can do its work."""
+        return not self.problems
 
 
 class Service(Protocol):
@@ -249,35 +253,44 @@ class Shop:
 
     def health(self) -> Health:
         """Look at the store and at every thread."""
-        statuses: tuple[FollowerStatus, ...] = tuple(
-            runner.status() for runner in self.projections.values()
-        )
-        workflows = tuple(runner.status() for runner in self.workflows.values())
-        problems = [problem for status in statuses for problem in _problems(status)]
+        projections = [runner.status() for runner in self.projections.values()]
+        workflows = [runner.status() for runner in self.workflows.values()]
+        problems = [problem for status in projections for problem in _problems(status)]
         problems += [problem for status in workflows for problem in _workflow_problems(status)]
+        degraded = [f"event bus: {s.problem}" for s in self.bus_statuses() if s.problem]
         head = parked = None
         try:
             self.check_open()
             head = self.store.head()
-            statuses = tuple(progress.status() for progress in self.progress.values())
+            projections = [progress.status() for progress in self.progress.values()]
             parked = self._parked()
         except StoreError as error:
             problems.append(f"event store: {error}")
+        else:
+            degraded += self._left_undone(projections, parked)
         if self.ending:
             problems.append("the shop is stopping")
-        degraded = [f"event bus: {s.problem}" for s in self.bus_statuses() if s.problem]
-        if head is not None:
-            try:
-                degraded += self._late(statuses)
-                self.commands.check()
-            except (NoWorkerError, StoreError) as error:
-                degraded.append(str(error))
-        for name, count in (parked or {}).items():
-            if count:
-                degraded.append(f"workflow {name}: {count} parked, see /workflows?status=parked")
         return Health(
-            not problems, head, statuses, workflows, parked, tuple(problems), tuple(degraded)
+            head=head,
+            projections=tuple(projections),
+            workflows=tuple(workflows),
+            parked=parked,
+            problems=tuple(problems),
+            degraded=tuple(degraded),
         )
+
+    def _left_undone(
+        self, projections: Iterable[FollowerStatus], parked: Mapping[str, int]
+    ) -> Iterator[str]:
+        """What others should have done: other processes, or who looks after parked workflows."""
+        try:
+            yield from self._late(projections)
+            self.commands.check()
+        except (NoWorkerError, StoreError) as error:
+            yield str(error)
+        for name, count in parked.items():
+            if count:
+                yield f"workflow {name}: {count} parked, see /workflows?status=parked"
 
     def bus_statuses(self) -> list[BusStatus]:
         """How the bus is doing, and what works with it."""
@@ -345,6 +358,6 @@ def _workflow_problems(status: WorkflowRunnerStatus) -> list[str]:
     ):
         if failure is not None:
             problems.append(f"{thread} failed: {failure.error}")
-        elif state in {FollowerState.STOPPED, FollowerState.PAUSED}:
+        elif state is FollowerState.STOPPED:
             problems.append(f"{thread} stopped")
     return problems
