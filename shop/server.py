@@ -51,6 +51,28 @@ def start_app(environ: Mapping[str, str], *, threads: int = 8) -> Flask:
             raise ConfigurationError(
                 ["SHOP_ROLE: a worker serves no HTTP: start it with `python -m shop serve`"]
             )
+    return _start_app(settings, threads)
+
+
+def serve(environ: Mapping[str, str], *, listen: str, threads: int) -> None:
+    """Serve the shop that the environment describes until a signal says stop.
+
+    A worker serves commands only, with so many threads, and listens nowhere.
+    """
+    with clear_failures():
+        settings = Settings.from_env(environ)
+    if settings.role == "worker":
+        _start(settings, threads)
+        logger.info("carrying out commands with %d threads", threads)
+        threading.Event().wait()  # a signal ends the process
+    else:
+        app = _start_app(settings, threads)
+        server = waitress.create_server(app, listen=listen, threads=threads, **ADJUSTMENTS)
+        server.print_listen("Serving on http://{}:{}")
+        server.run()
+
+
+def _start_app(settings: Settings, threads: int) -> Flask:
     return create_app(_start(settings, threads), long_waits=max(1, threads // 4))
 
 
@@ -67,23 +89,6 @@ def _start(settings: Settings, threads: int) -> Shop:
     atexit.register(_close, shop)
     shop.start()
     return shop
-
-
-def serve(environ: Mapping[str, str], *, listen: str, threads: int) -> None:
-    """Serve the shop that the environment describes until a signal says stop.
-
-    A worker serves commands only, with so many threads, and listens nowhere.
-    """
-    with clear_failures():
-        settings = Settings.from_env(environ)
-    if settings.role == "worker":
-        _start(settings, threads)
-        logger.info("carrying out commands with %d threads", threads)
-        threading.Event().wait()  # a signal ends it
-    app = start_app(environ, threads=threads)
-    server = waitress.create_server(app, listen=listen, threads=threads, **ADJUSTMENTS)
-    server.print_listen("Serving on http://{}:{}")
-    server.run()
 
 
 def _close(shop: Shop) -> None:
