@@ -265,7 +265,7 @@ def _web_duties(settings: Settings, parts: _Parts) -> Duties:
 def _worker_duties(
     settings: Settings, parts: _Parts, services: Sequence[Service], threads: int
 ) -> Duties:
-    """Everything is done here; so are the commands of other processes, by so many threads."""
+    """What a process does that carries out commands, with ``threads`` for those of others."""
     store, models, bus, aggregates, requests = parts
     commands = CommandBus(store, aggregates, MODULES)
     projections = {p.name: ProjectionRunner(p, store, models, bus) for p in PROJECTIONS}

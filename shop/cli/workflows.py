@@ -60,7 +60,7 @@ def _retry(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
         shop.check_open()
         parked = [(e.workflow, e.id) for e in shop.list_workflows(WorkflowStatus.PARKED)]
         for id in arguments.ids or [id for _, id in parked]:
-            # Those that the list does not know of yet, too.
+            # The list may lag: an id that it lacks is tried with every workflow.
             names = [name for name, known in parked if known == id] or list(shop.workflows)
             for name in names:
                 try:

@@ -43,7 +43,10 @@ class PayloadError(EventSourcingError):
 
 
 class UnregisteredError(PayloadError):
-    """A payload's class is not in the registry: a bug of the code that made the payload."""
+    """No class in the registry has the name of a payload.
+
+    A bug of the code that made the payload, or the registry lacks what a store holds.
+    """
 
     def __init__(self, name: str) -> None:
         super().__init__(name, "no class is registered under this name")

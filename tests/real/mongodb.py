@@ -14,7 +14,6 @@ from pymongo.errors import OperationFailure
 
 from tests.real.process import RealServer, unavailable
 
-_NOT_YET_INITIALIZED = 94
 _ALREADY_INITIALIZED = 23
 
 

@@ -49,10 +49,12 @@ def test_a_command_is_answered_at_the_time_out_and_done_all_the_same(
 
 
 def test_a_wait_ends_as_soon_as_the_models_are_there(
-    memory_shop: Shop, client: Shopper, threads: ThreadPoolExecutor
+    memory_shop: Shop, client: Shopper, threads: ThreadPoolExecutor, eventually: Eventually
 ) -> None:
     memory_shop.projections["shop_stats"].pause()
     waiting = threads.submit(client.command, "shop.product.create", MOUSE, prefer="wait=30")
+    eventually(lambda: memory_shop.store.head() == 2)
+    assert not waiting.done()
     memory_shop.projections["shop_stats"].resume()
     assert waiting.result(timeout=10).headers["Preference-Applied"] == "wait"
 

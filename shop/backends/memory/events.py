@@ -160,7 +160,7 @@ class MemoryEventStore(EventStore):
             return StoreInfo(self._identity, frozenset(self._kinds))
 
     def close(self) -> None:
-        """Drop the events; idempotent."""
+        """Refuse all further use; idempotent."""
         with self._lock:
             self._closed = True
 

@@ -70,8 +70,8 @@ class MongoEventStore(EventStore):
         """The matching events. Nothing is held on the server between two pages."""
         kinds: frozenset[Kind] = frozenset()
         if needs_kinds(query):
-            # Events of a kind that is new after this would be missing among others as new: none
-            # of them are read.
+            # A kind that comes up after this look would be left out while its neighbours are
+            # read. So nothing beyond the present head is read.
             head = self.head()
             to = head if query.to is None else min(query.to, head)
             query = msgspec.structs.replace(query, to=to)

@@ -119,8 +119,8 @@ def plan(query: Query, names: Names, read: Read) -> Page | None:
     """
     choices = _choices(query)
     if query.aggregates is not None and len(choices) == 1:
-        # Events of a kind that is new after this would be missing among others as new: none of
-        # them are read.
+        # A kind that comes up after this look would be left out while its neighbours are read. So
+        # nothing beyond the present head is read.
         [(head,)] = read(names.head, {})
         to = head if query.to is None else min(head, query.to)
         query = msgspec.structs.replace(query, to=to)

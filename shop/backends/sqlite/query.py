@@ -129,8 +129,8 @@ def plan(query: Query, read: Read) -> Page | None:
     """
     choices = _choices(query)
     if query.aggregates is not None and len(choices) == 1:
-        # Events of a kind that is new after this would be missing among others as new: none of
-        # them are read.
+        # A kind that comes up after this look would be left out while its neighbours are read. So
+        # nothing beyond the present head is read.
         up_to_head = _up_to_head(query.to, read)
         choices.insert(0, _names_of(query.aggregates, read))
         query = msgspec.structs.replace(query, to=up_to_head)

@@ -20,7 +20,7 @@ from shop.eventsourcing.events.event import AggregateRef
 class Snapshot(msgspec.Struct, frozen=True):
     """An encoded aggregate. ``shape`` stands for the fields of its class when it was taken.
 
-    That of one that does not exist is at version 0; only the cache has such.
+    Version 0 stands for an aggregate that does not exist, in the cache only.
     """
 
     aggregate: AggregateRef

@@ -79,8 +79,8 @@ class Subscription(Protocol):
     def take(self, timeout: float | None = None) -> list[Event[EventData]]:
         """All queued events, oldest first, waiting for one if there is none.
 
-        Empty when ``timeout`` seconds went by without one, or when the subscription is closed and
-        everything was taken.
+        Empty when ``timeout`` seconds went by without one, after :meth:`wake`, or when the
+        subscription is closed and everything was taken.
         """
         ...
 

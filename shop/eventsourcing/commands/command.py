@@ -25,7 +25,6 @@ class CommandPayload(Payload, frozen=True, forbid_unknown_fields=True):
 P = TypeVar("P", bound=CommandPayload)
 P_co = TypeVar("P_co", bound=CommandPayload, covariant=True)
 C = TypeVar("C", bound=type[CommandPayload])
-T = TypeVar("T")
 
 
 def command(name: str, *, creates: bool = False) -> Callable[[C], C]:
@@ -146,7 +145,7 @@ class CommandDispatcher(Protocol):
         ...
 
     def stop(self) -> None:
-        """Have nobody wait any longer than must be for what others carry out; idempotent."""
+        """Stop waiting for workers; idempotent. Each command is still sent once."""
         ...
 
 

@@ -31,7 +31,10 @@ class ModelProgress(Protocol):
 
     @property
     def committed(self) -> int:
-        """Models at an earlier position than this one have been begun anew by another program."""
+        """The position of the stored checkpoint, as last seen.
+
+        Models that are read at an earlier one were begun anew by another program.
+        """
         ...
 
     def status(self) -> FollowerStatus:

@@ -124,7 +124,8 @@ class EventStore(Protocol):
 
     Positions run 1, 2, 3 … without a gap, and whoever has read position *p* will never later find
     an event at or below *p* that was not there before. All methods raise
-    :class:`~shop.eventsourcing.errors.StoreUnavailableError` where the store cannot be reached.
+    :class:`~shop.eventsourcing.errors.StoreUnavailableError` where the store cannot be reached, and
+    :class:`~shop.eventsourcing.errors.StoreClosedError` after :meth:`close`.
     """
 
     def append(

@@ -151,7 +151,7 @@ def test_after_a_sudden_death_the_models_are_the_fold_of_the_log(
                 [
                     sys.executable,
                     "-m",
-                    "tests.eventsourcing.dying_projector",
+                    DYING_PROJECTOR,
                     durable_url,
                     moment,
                     position,
