@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import msgspec
 import pytest
@@ -19,12 +19,14 @@ from shop.eventsourcing import (
     NewCommit,
     PayloadError,
     Query,
+    Registry,
     StoreClosedError,
     UnregisteredError,
     event,
     new_id,
 )
 from tests.notebook import Counted, Noted, counted, note, noted, stored, stream
+from tests.stores import NewStorage
 
 
 def test_a_new_store_is_empty(store: EventStore) -> None:
@@ -271,6 +273,19 @@ def test_what_could_not_be_read_again_is_refused(store: EventStore, data: EventD
     with pytest.raises(PayloadError):
         store.append([noted(ref, 1), Event.new(ref, version=2, data=data)])
     assert store.head() == 0
+
+
+@event("notebook.keyed")
+class Keyed(EventData, frozen=True):
+    numbers: dict[int, dict[float, int]]
+    ids: dict[UUID, int]
+
+
+def test_keys_that_are_no_text_come_back_as_they_were(new_storage: NewStorage) -> None:
+    store = new_storage().open(Registry([Keyed]))
+    keyed = Keyed({7: {1.5: 2}, -7: {}}, {uuid4(): 1})
+    store.append([Event.new(note(), version=1, data=keyed)])
+    assert [event.data for event in store.read()] == [keyed]
 
 
 def test_of_several_appends_each_has_its_own_outcome(store: EventStore) -> None:

@@ -129,10 +129,10 @@ class Registry(Generic[P]):
         try:
             for step in range(version, cls.wire.version):
                 fields = cls.wire.upcasters[step](fields)
-            return msgspec.convert(fields, cls)
+            return msgspec.convert(fields, cls, str_keys=True)  # JSON has no other keys
         except msgspec.ValidationError as error:
             raise payload_error(name, error) from error
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
+        except Exception as error:  # an upcaster may raise whatever it likes
             raise PayloadError(
                 name, f"upcasting from schema version {version} failed: {error!r}"
             ) from error

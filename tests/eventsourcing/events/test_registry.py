@@ -166,8 +166,9 @@ def test_a_version_without_an_upcaster_is_refused() -> None:
         lambda old: {"text": old["text"][99]},
         lambda old: {"text": old["text"] + 1},
         lambda old: {"text": int(old["text"])},
+        lambda old: {"text": 1 / 0},
     ],
-    ids=["key", "attribute", "index", "type", "value"],
+    ids=["key", "attribute", "index", "type", "value", "arithmetic"],
 )
 def test_an_upcaster_that_fails_is_told_of(broken: Any) -> None:
     @event("notebook.broken", version=2, upcasters={1: broken})
@@ -193,6 +194,15 @@ def test_native_values_are_converted_as_well() -> None:
     known = Registry[EventData]([Listed])
     assert known.convert("notebook.listed", 1, {"items": [], "by": by}) == Listed([], by)
     assert known.convert("notebook.listed", 1, {"items": [], "by": str(by)}) == Listed([], by)
+
+
+def test_numbers_that_are_keys_are_read_from_an_older_version_as_well() -> None:
+    @event("notebook.paged", version=2, upcasters={1: lambda old: {"pages": old["sheets"]}})
+    class Paged(EventData, frozen=True):
+        pages: dict[int, str]
+
+    known = Registry[EventData]([Paged])
+    assert known.decode("notebook.paged", 1, b'{"sheets": {"7": "x"}}') == Paged({7: "x"})
 
 
 def test_what_cannot_be_decoded_is_listed_with_the_reason() -> None:
