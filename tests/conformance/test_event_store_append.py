@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import msgspec
 import pytest
 
 from shop.eventsourcing import (
+    AggregateRef,
     Commit,
     CommitReusedError,
     ConcurrencyError,
@@ -16,6 +18,7 @@ from shop.eventsourcing import (
     EventData,
     EventIdReusedError,
     EventStore,
+    Metadata,
     NewCommit,
     PayloadError,
     Query,
@@ -272,6 +275,39 @@ def test_what_could_not_be_read_again_is_refused(store: EventStore, data: EventD
     ref = note()
     with pytest.raises(PayloadError):
         store.append([noted(ref, 1), Event.new(ref, version=2, data=data)])
+    assert store.head() == 0
+
+
+_ID = cast("Any", str(uuid4()))  # what the checker would not see, the store must
+_NUMBER = cast("Any", 5)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"id": _ID},
+        {"aggregate": AggregateRef("notebook.note", _ID)},
+        {"aggregate": AggregateRef(_NUMBER, uuid4())},
+        {"version": cast("Any", True)},
+        {"metadata": Metadata(command_id=_ID)},
+        {"metadata": Metadata(correlation_id=_ID)},
+        {"metadata": Metadata(causation_id=_ID)},
+        {"metadata": Metadata(actor=_NUMBER)},
+    ],
+    ids=lambda changed: str(*changed),
+)
+def test_an_envelope_that_could_not_be_read_again_is_refused(
+    store: EventStore, changed: dict[str, Any]
+) -> None:
+    odd = msgspec.structs.replace(noted(note(), 1), **changed)
+    with pytest.raises(TypeError, match=r"must be of type (UUID|str|int), not "):
+        store.append([noted(note(), 1), odd])
+    assert store.head() == 0
+
+
+def test_a_commit_id_is_a_uuid(store: EventStore) -> None:
+    with pytest.raises(TypeError, match=f"commit_id must be of type UUID, not '{_ID}': UUID"):
+        store.append([noted(note(), 1)], commit_id=_ID)
     assert store.head() == 0
 
 

@@ -12,6 +12,7 @@ from uuid import UUID
 import msgspec
 
 from shop.eventsourcing.events.registry import Payload, Upcaster, WireFormat, check_payload
+from shop.eventsourcing.events.types import check_types
 
 
 class EventData(Payload, frozen=True):
@@ -62,6 +63,18 @@ class Metadata(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     correlation_id: UUID | None = None
     causation_id: UUID | None = None
     actor: str | None = None
+
+
+def check_metadata(metadata: Metadata) -> None:
+    """Raise ``TypeError`` for metadata of wrong types, which could not be read again."""
+    check_types(
+        UUID,
+        optional=True,
+        command_id=metadata.command_id,
+        correlation_id=metadata.correlation_id,
+        causation_id=metadata.causation_id,
+    )
+    check_types(str, optional=True, actor=metadata.actor)
 
 
 class Event(msgspec.Struct, Generic[D_co], frozen=True, gc=False):

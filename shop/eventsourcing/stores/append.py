@@ -18,9 +18,10 @@ from shop.eventsourcing.errors import (
     StoreError,
     StoreUnavailableError,
 )
-from shop.eventsourcing.events.event import AggregateRef, Event, EventData, new_id
+from shop.eventsourcing.events.event import AggregateRef, Event, EventData, check_metadata, new_id
 from shop.eventsourcing.events.ordinal import GREATEST, check_count
 from shop.eventsourcing.events.registry import Registry
+from shop.eventsourcing.events.types import check_types
 from shop.eventsourcing.retry import Backoff
 from shop.eventsourcing.stores.store import Commit, NewCommit
 
@@ -29,6 +30,9 @@ Kind = tuple[str, str, int]
 """Name of an aggregate, name of an event and version of its schema: stores keep a list of these."""
 CLOSE_SECONDS = 0.5
 """Seconds that appends under way have to end when their store is closed."""
+
+
+_USUAL_TYPES = (UUID, str, UUID, int)
 
 
 class PreparedAppend(msgspec.Struct, frozen=True):
@@ -52,11 +56,14 @@ class PreparedAppend(msgspec.Struct, frozen=True):
     ) -> PreparedAppend:
         """Check the arguments of an append against one another, and encode the events' data.
 
-        Raises ``ValueError`` where two events have the same id or a version is none, and
+        Raises ``TypeError`` where an id, a name, a version or metadata could not be read again,
+        ``ValueError`` where two events have the same id or a version is none, and
         :class:`ConcurrencyError` where the events of one aggregate do not follow one another, or a
         guard contradicts them.
         """
         events = commit.events
+        check_types(UUID, optional=True, commit_id=commit.commit_id)
+        _check_envelopes(events)
         if len(events) > 1 and len({event.id for event in events}) < len(events):
             raise ValueError("two events of one append have the same id")
         guarded = dict(commit.guards or {})
@@ -113,6 +120,20 @@ class PreparedAppend(msgspec.Struct, frozen=True):
         if known.digest != self.digest:
             raise CommitReusedError(self.commit_id)
         return msgspec.structs.replace(known, replayed=True)
+
+
+def _check_envelopes(events: Sequence[Event[EventData]]) -> None:
+    """Raise ``TypeError`` for an envelope of wrong types: structs do not check theirs."""
+    checked = None
+    for event in events:
+        ref, why = event.aggregate, event.metadata
+        if (type(event.id), type(ref.name), type(ref.id), type(event.version)) != _USUAL_TYPES:
+            check_types(UUID, event_id=event.id, aggregate_id=ref.id)
+            check_types(str, aggregate=ref.name)
+            check_types(int, version=event.version)
+        if why is not checked:  # the events of a commit share theirs
+            check_metadata(why)
+            checked = why
 
 
 def decide(

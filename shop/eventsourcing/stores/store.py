@@ -146,7 +146,8 @@ class EventStore(Protocol):
         only remembers its commit id.
 
         The id of an event that is stored already raises :class:`EventIdReusedError`, and data that
-        could not be decoded again :class:`PayloadError`. Stores write :meth:`append_each` alone.
+        could not be decoded again :class:`PayloadError`; an id, version or metadata of another type
+        than declared raises ``TypeError``. Stores write :meth:`append_each` alone.
         """
         return sole(self.append_each([NewCommit(events, commit_id, digest, guards)]))
 
