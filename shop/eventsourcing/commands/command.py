@@ -11,6 +11,7 @@ import msgspec
 from shop.eventsourcing.buses.bus import BusStatus
 from shop.eventsourcing.events.event import AggregateRef, Event, EventData, Metadata, new_id
 from shop.eventsourcing.events.registry import Payload, Registry, WireFormat, check_payload
+from shop.eventsourcing.events.types import check_types
 
 
 class CommandPayload(Payload, frozen=True, forbid_unknown_fields=True):
@@ -48,7 +49,7 @@ class Command(msgspec.Struct, Generic[P_co], frozen=True):
 
     ``expected_version`` has the command refused unless the aggregate is at that version; without
     it, conflicts are retried. Raises ``ValueError`` when the aggregate's id is missing and the
-    command does not create it.
+    command does not create it, and ``TypeError`` for an argument of another type.
     """
 
     id: UUID
@@ -60,6 +61,21 @@ class Command(msgspec.Struct, Generic[P_co], frozen=True):
     actor: str | None = None
 
     def __post_init__(self) -> None:
+        payload: object = self.payload
+        if not isinstance(payload, CommandPayload) or not hasattr(payload, "wire"):
+            raise TypeError(
+                f"{payload!r} is no command payload: an object of a class with @command"
+            )
+        check_types(UUID, id=self.id)
+        check_types(
+            UUID,
+            optional=True,
+            aggregate_id=self.aggregate_id,
+            correlation_id=self.correlation_id,
+            causation_id=self.causation_id,
+        )
+        check_types(int, optional=True, expected_version=self.expected_version)
+        check_types(str, optional=True, actor=self.actor)
         if self.aggregate_id is None and not self.payload.creates:
             name, aggregate = self.payload.wire.name, self.payload.aggregate
             raise ValueError(f"{name} needs the id of its {aggregate}")

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -72,6 +73,30 @@ def test_a_command_must_be_named_after_an_aggregate(memory_stores: Stores) -> No
     module = Module(BANK.aggregates, {Misnamed: open_account})
     with pytest.raises(ValueError, match=r"^bank\.acount\.open .* \(near: bank\.account\)$"):
         command_bus(memory_stores, module)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"aggregate_id": str(ADA.id)}, "aggregate_id must be of type UUID"),
+        ({"id": str(ADA.id)}, "id must be of type UUID"),
+        ({"correlation_id": "request-1"}, "correlation_id must be of type UUID"),
+        ({"causation_id": "request-1"}, "causation_id must be of type UUID"),
+        ({"actor": 7}, "actor must be of type str"),
+        ({"expected_version": "1"}, "expected_version must be of type int"),
+        ({"payload": Open}, "is no command payload: an object of a class with @command"),
+        ({"payload": Opened("Ada")}, "is no command payload"),
+        ({"payload": {"owner": "Ada"}}, "is no command payload"),
+        ({"payload": CommandPayload()}, "is no command payload"),
+    ],
+    ids=lambda value: str(*value) if isinstance(value, dict) else "",
+)
+def test_a_command_of_wrong_types_is_refused_where_it_is_made(
+    arguments: dict[str, Any], told: str
+) -> None:
+    """Its sender is told, and not whoever carries it out."""
+    with pytest.raises(TypeError, match=told):
+        Command.new(**{"payload": Open("Ada"), **arguments})
 
 
 def balance(stores: Stores, id: UUID = ADA.id) -> int:
