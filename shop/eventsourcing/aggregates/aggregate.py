@@ -18,8 +18,10 @@ never fails, since what it is told has happened::
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from hashlib import blake2b
+from inspect import get_annotations
 from typing import Any, ClassVar, Self, TypeVar
 from uuid import UUID
 
@@ -27,6 +29,9 @@ import msgspec
 
 from shop.eventsourcing.errors import EventSourcingError
 from shop.eventsourcing.events.event import AggregateRef, Event, EventData
+from shop.eventsourcing.events.registry import check_named
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
 
 A = TypeVar("A", bound="Aggregate")
 F = TypeVar("F", bound=Callable[..., None])
@@ -101,6 +106,7 @@ class Aggregate(msgspec.Struct):
 
 def applies(event_class: type[EventData]) -> Callable[[F], F]:
     """Mark a method of an aggregate as the applier of an event."""
+    check_named("applies", [event_class], EventData)
 
     def mark(method: F) -> F:
         method.__dict__["applies"] = event_class
@@ -110,9 +116,20 @@ def applies(event_class: type[EventData]) -> Callable[[F], F]:
 
 
 def aggregate(name: str) -> Callable[[type[A]], type[A]]:
-    """Give an aggregate class its wire name and collect its appliers, inherited ones too."""
+    """Give an aggregate class its wire name and collect its appliers, inherited ones too.
+
+    Raises ``TypeError`` for a class that is none, or has a field or a method with a name of
+    :class:`Aggregate`'s.
+    """
+    if not _NAME.fullmatch(str(name)):
+        raise ValueError(
+            f"{name!r} is no name of an aggregate: that is lower-case words joined by dots"
+        )
 
     def decorate(cls: type[A]) -> type[A]:
+        if not issubclass(cls, Aggregate):
+            raise TypeError(f"{cls.__qualname__} is no Aggregate: class {cls.__name__}(Aggregate)")
+        check_names(cls, Aggregate)
         appliers: dict[type[EventData], Callable[[Any, Any], None]] = {}
         for base in reversed(cls.__mro__):
             appliers |= _appliers(base)
@@ -122,6 +139,14 @@ def aggregate(name: str) -> Callable[[type[A]], type[A]]:
         return cls
 
     return decorate
+
+
+def check_names(cls: type[Aggregate], base: type[Aggregate]) -> None:
+    """Raise ``TypeError`` where a class redefines what it has of a base, which the toolkit uses."""
+    taken = {*dir(base), *get_annotations(base)}
+    for name in (*vars(cls), *get_annotations(cls)):
+        if name in taken and not name.startswith("_"):
+            raise TypeError(f"{cls.__qualname__}.{name} is the toolkit's: give it another name")
 
 
 def _appliers(cls: type) -> dict[type[EventData], Callable[[Any, Any], None]]:

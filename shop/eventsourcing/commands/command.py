@@ -33,10 +33,11 @@ def command(name: str, *, creates: bool = False) -> Callable[[C], C]:
 
     A bus refuses one that names no aggregate.
     """
+    wire = WireFormat(name)
 
     def decorate(cls: C) -> C:
         check_payload(cls, CommandPayload)
-        cls.wire = WireFormat(name)
+        cls.wire = wire
         cls.aggregate = name.rpartition(".")[0]
         cls.creates = creates
         return cls

@@ -32,10 +32,11 @@ def event(
     ``upcasters[n]`` turns the JSON object of version ``n`` into that of ``n + 1``; a class at
     version 3 that can still read all older events has upcasters for 1 and 2.
     """
+    wire = WireFormat(name, version, upcasters or {})
 
     def decorate(cls: C) -> C:
         check_payload(cls, EventData)
-        cls.wire = WireFormat(name, version, upcasters or {})
+        cls.wire = wire
         return cls
 
     return decorate

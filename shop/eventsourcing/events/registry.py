@@ -8,7 +8,7 @@ registry for its events and another for its commands.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Generic, TypeVar
 
 import msgspec
@@ -29,11 +29,15 @@ class WireFormat(msgspec.Struct, frozen=True):
     upcasters: Mapping[int, Upcaster] = {}
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
+        if not _NAME.fullmatch(str(self.name)):
             raise ValueError(
                 f"{self.name!r} is no wire name: that is lower-case words joined by dots"
             )
-        outside = [version for version in self.upcasters if not 1 <= version < self.version]
+        if type(self.version) is not int or self.version < 1:
+            raise ValueError(
+                f"the version of {self.name} is a number from 1 on, not {self.version!r}"
+            )
+        outside = [version for version in self.upcasters if version not in range(1, self.version)]
         if outside:
             raise ValueError(
                 f"{self.name} is version {self.version}: it has no use for upcasters from {outside}"
@@ -56,6 +60,18 @@ def check_payload(cls: type, base: type[Payload]) -> None:
             f"{cls.__qualname__} is no {base.__name__}: class"
             f" {cls.__name__}({base.__name__}, frozen=True)"
         )
+
+
+def check_named(mark: str, classes: Sequence[object], base: type[Payload]) -> None:
+    """Raise ``TypeError`` unless a mark for methods is given classes that travel."""
+    for cls in classes:
+        if not (isinstance(cls, type) and issubclass(cls, base)):
+            raise TypeError(f"@{mark} takes classes of {base.__name__}, not {cls!r}")
+        if not hasattr(cls, "wire"):
+            decorator = base.__name__.removesuffix("Data").removesuffix("Payload").lower()
+            raise TypeError(f"{cls.__qualname__} has no wire name: decorate it with @{decorator}")
+    if not classes:
+        raise TypeError(f"@{mark} takes at least one class of {base.__name__}")
 
 
 class Registry(Generic[P]):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from typing import Any, cast
 from uuid import uuid4
 
 import pytest
@@ -104,6 +105,50 @@ def test_one_event_has_one_applier() -> None:
 
             @applies(Opened)
             def _other(self, data: Opened) -> None: ...
+
+
+class Nameless(EventData, frozen=True):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("event_class", "told"),
+    [
+        (Nameless, "Nameless has no wire name: decorate it with @event"),
+        (Account, "@applies takes classes of EventData, not <class"),
+        (Account.open, "@applies takes classes of EventData, not <function"),
+    ],
+    ids=["no name", "no event", "no argument"],
+)
+def test_an_applier_is_of_an_event(event_class: Any, told: str) -> None:
+    with pytest.raises(TypeError, match=told):
+        applies(event_class)
+
+
+@pytest.mark.parametrize("name", ["", "Bank.Account", "bank account", "bank.", Account])
+def test_the_name_of_an_aggregate_is_lower_case_words(name: Any) -> None:
+    with pytest.raises(ValueError, match="is no name of an aggregate"):
+        aggregate(name)
+
+
+def test_only_a_subclass_is_an_aggregate() -> None:
+    with pytest.raises(TypeError, match=r"str is no Aggregate: class str\(Aggregate\)"):
+        aggregate("bank.account")(cast("Any", str))
+
+
+@pytest.mark.parametrize("name", ["id", "version", "changes", "kind", "shape", "ref", "exists"])
+def test_what_every_aggregate_has_is_not_defined_anew(name: str) -> None:
+    cls = defstruct("Odd", [(name, str, "")], bases=(Aggregate,))
+    with pytest.raises(TypeError, match=f"Odd.{name} is the toolkit's: give it another name"):
+        aggregate("bank.odd")(cast("type[Aggregate]", cls))
+
+
+def test_a_method_of_every_aggregate_is_not_defined_anew() -> None:
+    with pytest.raises(TypeError, match=r"Odd\.replay is the toolkit's"):
+
+        @aggregate("bank.odd")
+        class Odd(Aggregate):
+            def replay(self, event: object) -> None: ...
 
 
 def test_two_aggregates_share_no_changes() -> None:

@@ -100,8 +100,24 @@ def test_a_wire_name_is_lower_case_words_joined_by_dots(name: str) -> None:
         event(name)(Noted)
 
 
-@pytest.mark.parametrize("outside", [0, 2, 3])
-def test_an_upcaster_must_start_from_an_older_version(outside: int) -> None:
+@pytest.mark.parametrize("mark", [event, command])
+def test_a_mark_without_a_name_is_refused(mark: Any) -> None:
+    """It would make a function of the class, and fail wherever that is used."""
+    with pytest.raises(ValueError, match="is no wire name"):
+
+        @mark
+        class Unmarked(EventData, frozen=True):
+            pass
+
+
+@pytest.mark.parametrize("version", [0, -1, "2", 1.0, True])
+def test_a_schema_version_is_a_number_from_1(version: Any) -> None:
+    with pytest.raises(ValueError, match=r"the version of notebook\.noted is a number from 1 on"):
+        event("notebook.noted", version=version)
+
+
+@pytest.mark.parametrize("outside", [0, 2, 3, "1"])
+def test_an_upcaster_must_start_from_an_older_version(outside: Any) -> None:
     with pytest.raises(ValueError, match="no use for upcasters"):
         event("notebook.x", version=2, upcasters={outside: lambda old: old})(Noted)
 
