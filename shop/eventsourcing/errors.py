@@ -152,10 +152,10 @@ class ArchiveError(EventSourcingError):
 
 
 class AggregateNotFoundError(EventSourcingError):
-    """An aggregate was asked for that has no events (or none as early as asked)."""
+    """An aggregate was asked for that has no events, or not at the version or time asked for."""
 
-    def __init__(self, aggregate: AggregateRef) -> None:
-        super().__init__(f"{aggregate} does not exist")
+    def __init__(self, aggregate: AggregateRef, *, at: str = "") -> None:
+        super().__init__(f"{aggregate} does not exist" + (f" at {at}" if at else ""))
         self.aggregate = aggregate
 
 

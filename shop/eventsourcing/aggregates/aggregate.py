@@ -30,6 +30,7 @@ import msgspec
 from shop.eventsourcing.errors import EventSourcingError
 from shop.eventsourcing.events.event import AggregateRef, Event, EventData
 from shop.eventsourcing.events.registry import check_named
+from shop.eventsourcing.events.types import check_types
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
 
@@ -139,6 +140,23 @@ def aggregate(name: str) -> Callable[[type[A]], type[A]]:
         return cls
 
     return decorate
+
+
+def check_aggregate(cls: type[Aggregate]) -> None:
+    """Raise ``TypeError`` for a class that is not marked as an aggregate."""
+    if not hasattr(cls, "kind"):
+        raise TypeError(f"{cls.__qualname__} has no name: decorate it with @aggregate")
+
+
+def ref_of(cls: type[Aggregate], id: UUID) -> AggregateRef:
+    """The reference of an aggregate.
+
+    Raises ``TypeError`` for a class that is not marked as an aggregate, and for an id of another
+    type: one store would not find it, and another would keep it as a different aggregate.
+    """
+    check_aggregate(cls)
+    check_types(UUID, id=id)
+    return AggregateRef(cls.kind, id)
 
 
 def check_names(cls: type[Aggregate], base: type[Aggregate]) -> None:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import msgspec
 
-from shop.eventsourcing.aggregates.aggregate import Aggregate
+from shop.eventsourcing.aggregates.aggregate import Aggregate, ref_of
 from shop.eventsourcing.aggregates.snapshot import Snapshot, SnapshotCache, SnapshotStore
 from shop.eventsourcing.errors import StoreError, StoreUnavailableError
 from shop.eventsourcing.events.event import AggregateRef, Event, EventData
@@ -59,9 +59,12 @@ class Aggregates:
     ) -> A:
         """The aggregate as it stands, or as it stood at a version, a time or a position of the log.
 
-        At version 0 when nothing has happened to it by then. Several bounds all apply.
+        At version 0 when nothing has happened to it by then. Several bounds all apply. Raises
+        ``ValueError`` for a time without a time zone.
         """
-        ref = AggregateRef(cls.kind, id)
+        ref = ref_of(cls, id)
+        if at is not None and at.tzinfo is None:
+            raise ValueError("at needs a time zone")
         until = _Bounds(version, at, position)
         # Not from a snapshot where a time bounds: with a clock set back, one of the events that
         # it has passed may be later than one after it.
@@ -92,7 +95,7 @@ class Aggregates:
         It may be stale. At version 0 it did not exist when it was looked for. So this is for
         decisions that are checked when they are committed.
         """
-        cached = self._cache.load(AggregateRef(cls.kind, id))
+        cached = self._cache.load(ref_of(cls, id))
         return cls.decode(cached.state) if cached and cached.shape == cls.shape else None
 
     def preload(self, wanted: Iterable[tuple[type[Aggregate], UUID]]) -> None:

@@ -27,11 +27,13 @@ class Repository(Generic[A]):
     def get(self, id: UUID, *, version: int | None = None, at: datetime | None = None) -> A:
         """The aggregate as it stands, or as it stood at a version (exactly) or at a time.
 
-        Raises :class:`AggregateNotFoundError` when it does not exist, or did not by then.
+        Raises :class:`AggregateNotFoundError` when it does not exist, or did not by then, and
+        ``ValueError`` for a time without a time zone.
         """
         found = self._aggregates.load(self._cls, id, version=version, at=at)
         if not found.exists or (version is not None and at is None and found.version != version):
-            raise AggregateNotFoundError(found.ref)
+            asked = f"version {version}" if version is not None else at.isoformat() if at else ""
+            raise AggregateNotFoundError(found.ref, at=asked)
         return found
 
     def save(self, aggregate: A) -> Commit:

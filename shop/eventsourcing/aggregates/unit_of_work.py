@@ -8,7 +8,7 @@ from enum import Enum, auto
 from typing import TypeVar
 from uuid import UUID
 
-from shop.eventsourcing.aggregates.aggregate import Aggregate
+from shop.eventsourcing.aggregates.aggregate import Aggregate, ref_of
 from shop.eventsourcing.aggregates.loading import Aggregates
 from shop.eventsourcing.errors import AggregateNotFoundError, EventSourcingError, StaleVersionError
 from shop.eventsourcing.events.event import AggregateRef, Event, EventData, Metadata
@@ -66,7 +66,7 @@ class UnitOfWork:
 
     def find(self, cls: type[A], id: UUID) -> A:
         """The aggregate, at version 0 when nothing has happened to it yet."""
-        ref = AggregateRef(cls.kind, id)
+        ref = ref_of(cls, id)
         known = self._loaded.get(ref)
         if known is None:
             known = self._loaded[ref] = self._load(cls, id)

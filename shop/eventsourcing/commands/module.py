@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from shop.eventsourcing.aggregates.aggregate import Aggregate
+from shop.eventsourcing.aggregates.aggregate import Aggregate, check_aggregate
 from shop.eventsourcing.aggregates.unit_of_work import UnitOfWork
 from shop.eventsourcing.commands.command import CommandPayload
 from shop.eventsourcing.events.event import EventData
@@ -28,11 +28,16 @@ aggregates that are taken not to exist; what it does then is not used.
 class Module(msgspec.Struct, frozen=True):
     """One part of a domain: its aggregates, and its commands with their handlers.
 
-    Its events are those that its aggregates apply.
+    Its events are those that its aggregates apply. Raises ``TypeError`` for an aggregate without a
+    name.
     """
 
     aggregates: tuple[type[Aggregate], ...] = ()
     handlers: Mapping[type[CommandPayload], Handler] = {}
+
+    def __post_init__(self) -> None:
+        for cls in self.aggregates:
+            check_aggregate(cls)
 
     @property
     def events(self) -> Sequence[type[EventData]]:

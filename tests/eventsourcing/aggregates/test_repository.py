@@ -6,16 +6,19 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from threading import Barrier
+from typing import Any
 
 import pytest
 
 from shop.eventsourcing import (
+    Aggregate,
     AggregateNotFoundError,
     Aggregates,
     ConcurrencyError,
     Event,
     EventData,
     Repository,
+    UnitOfWork,
 )
 from tests.eventsourcing.bank import (
     Account,
@@ -28,6 +31,10 @@ from tests.eventsourcing.conftest import Stores
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 ADA, BOB = account(), account()
+
+
+class Unnamed(Aggregate):
+    pass
 
 
 @pytest.fixture
@@ -78,6 +85,29 @@ def test_what_does_not_exist_is_not_found(accounts: Repository[Account]) -> None
         accounts.get(ADA.id)
 
     assert error.value.aggregate == ADA
+
+
+@pytest.mark.parametrize(
+    ("cls", "id", "told"),
+    [
+        (Account, str(ADA.id), "id must be of type UUID, not"),
+        (Unnamed, ADA.id, "Unnamed has no name: decorate it with @aggregate"),
+        (Opened, ADA.id, "Opened has no name"),
+    ],
+    ids=["text", "undecorated", "no aggregate"],
+)
+@pytest.mark.parametrize("call", ["get", "use", "find"])
+def test_what_is_no_aggregate_is_refused(
+    aggregates: Aggregates, cls: Any, id: Any, told: str, call: str
+) -> None:
+    repository: Repository[Aggregate] = Repository(aggregates, cls)
+    calls: dict[str, Callable[[], object]] = {
+        "get": lambda: repository.get(id),
+        "use": lambda: repository.use(id, lambda _: None),
+        "find": lambda: UnitOfWork(aggregates).find(cls, id),
+    }
+    with pytest.raises(TypeError, match=told):
+        calls[call]()
 
 
 def test_a_stale_aggregate_is_not_saved(accounts: Repository[Account]) -> None:
@@ -172,7 +202,7 @@ class TestAsItStood:
     def test_a_version_that_it_has_not_reached_is_not_found(
         self, accounts: Repository[Account]
     ) -> None:
-        with pytest.raises(AggregateNotFoundError):
+        with pytest.raises(AggregateNotFoundError, match="does not exist at version 4"):
             accounts.get(ADA.id, version=4)
 
     def test_at_a_time(self, accounts: Repository[Account]) -> None:
@@ -181,8 +211,12 @@ class TestAsItStood:
         assert accounts.get(ADA.id, at=NOON + timedelta(days=1)).balance == 12
 
     def test_before_it_existed_it_is_not_found(self, accounts: Repository[Account]) -> None:
-        with pytest.raises(AggregateNotFoundError):
+        with pytest.raises(AggregateNotFoundError, match=r"at 2026-05-01T11:59:59\.999999\+00:00"):
             accounts.get(ADA.id, at=NOON - timedelta(microseconds=1))
+
+    def test_a_time_needs_a_zone(self, accounts: Repository[Account]) -> None:
+        with pytest.raises(ValueError, match="at needs a time zone"):
+            accounts.get(ADA.id, at=NOON.replace(tzinfo=None))
 
     def test_at_a_position(self, aggregates: Aggregates) -> None:
         versions = [aggregates.load(Account, ADA.id, position=p).version for p in range(6)]

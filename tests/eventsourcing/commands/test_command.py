@@ -99,6 +99,14 @@ def test_a_command_of_wrong_types_is_refused_where_it_is_made(
         Command.new(**{"payload": Open("Ada"), **arguments})
 
 
+def test_the_aggregates_of_a_module_have_names() -> None:
+    class Unnamed(Aggregate):
+        pass
+
+    with pytest.raises(TypeError, match="Unnamed has no name: decorate it with @aggregate"):
+        Module((Unnamed,))
+
+
 def balance(stores: Stores, id: UUID = ADA.id) -> int:
     return Aggregates(stores.events).load(Account, id).balance
 
