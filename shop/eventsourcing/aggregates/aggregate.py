@@ -41,8 +41,10 @@ F = TypeVar("F", bound=Callable[..., None])
 class Aggregate(msgspec.Struct):
     """Base of aggregates: declare the state as typed fields with defaults. Not thread-safe.
 
-    Every load gives an object of its own, so no two threads meet in one. The fields are what
-    snapshots hold: any type that msgspec encodes will do.
+    Every load gives an object of its own, so no two threads meet in one. The fields are what the
+    cache and snapshots hold: any type that msgspec encodes will do, declared in full. An untyped
+    ``list`` of ``Decimal`` would come back as one of ``str``. A default may be ``[]`` or ``{}``:
+    each object gets its own.
     """
 
     id: UUID

@@ -96,7 +96,7 @@ class Aggregates:
         decisions that are checked when they are committed.
         """
         cached = self._cache.load(ref_of(cls, id))
-        return cls.decode(cached.state) if cached and cached.shape == cls.shape else None
+        return _decoded(cls, cached) if cached and cached.shape == cls.shape else None
 
     def preload(self, wanted: Iterable[tuple[type[Aggregate], UUID]]) -> None:
         """Load those that are not cached, many by one query; those that do not exist, as version 0.
@@ -137,8 +137,8 @@ class Aggregates:
     ) -> _Loaded[A] | None:
         """The aggregate from a snapshot and the events after it.
 
-        ``None`` if the snapshot is of another shape or too new for the bounds, or if the event it
-        was taken at is not in the stream.
+        ``None`` if the snapshot is of another shape or too new for the bounds, if it cannot be
+        decoded, or if the event it was taken at is not in the stream.
         """
         if snapshot is None or not snapshot.version or snapshot.shape != cls.shape:
             return None
@@ -146,7 +146,9 @@ class Aggregates:
         last = next(events, None)
         if last is None or last.id != snapshot.event_id:
             return None
-        aggregate = cls.decode(snapshot.state)
+        aggregate = _decoded(cls, snapshot)
+        if aggregate is None:
+            return None
         for last in events:
             aggregate.replay(last)
         return _Loaded(aggregate, last, snapshot.version)
@@ -182,6 +184,18 @@ class Aggregates:
         except StoreError:
             # Only time is lost: the events are stored, and the next snapshot will do.
             logger.warning("could not store a snapshot of %s", aggregate.ref, exc_info=True)
+
+
+def _decoded(cls: type[A], snapshot: Snapshot) -> A | None:
+    """The aggregate as it was at a snapshot; ``None`` where that does not fit the class."""
+    try:
+        return cls.decode(snapshot.state)
+    except msgspec.DecodeError as error:
+        # Only time is lost, every time: an applier gives a field a value of another type.
+        logger.warning(
+            "the state of %s does not fit %s: %s", snapshot.aggregate, cls.__qualname__, error
+        )
+        return None
 
 
 class _Bounds(msgspec.Struct, frozen=True):

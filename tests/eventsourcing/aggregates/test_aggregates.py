@@ -324,6 +324,38 @@ def test_a_snapshot_store_that_fails_fails_nothing_that_was_saved(
     assert f"could not store a snapshot of {ADA}" in caplog.text
 
 
+@aggregate("bank.account")
+class Mistyped(Aggregate):
+    balance: str = ""
+
+    def deposit(self, amount: int) -> None:
+        self.record(Deposited(amount))
+
+    @applies(Deposited)
+    def _deposited(self, data: Deposited) -> None:
+        self.balance = data.amount  # type: ignore[assignment]  # without a checker, who knows?
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["cached", "stored"])
+def test_a_state_that_cannot_be_decoded_is_folded_anew(
+    memory_stores: Stores, caplog: pytest.LogCaptureFixture, restarted: bool
+) -> None:
+    def aggregates() -> Aggregates:
+        return Aggregates(memory_stores.events, memory_stores.snapshots, snapshot_every=2)
+
+    accounts = aggregates()
+    for amount in (1, 2, 3):
+        Repository(accounts, Mistyped).use(ADA.id, lambda ada, n=amount: ada.deposit(n))  # type: ignore[misc]
+    if restarted:
+        accounts = aggregates()
+
+    loaded = accounts.load(Mistyped, ADA.id)
+
+    assert (loaded.version, repr(loaded.balance)) == (3, "3")
+    told = f"the state of {ADA} does not fit Mistyped: Expected `str`, got `int` - at `$.balance`"
+    assert told in caplog.text
+
+
 def test_a_state_that_cannot_be_encoded_is_only_not_cached(
     memory_stores: Stores, caplog: pytest.LogCaptureFixture
 ) -> None:
