@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from uuid import UUID
 
 
 def check_types(wanted: type, *, optional: bool = False, **arguments: object) -> None:
     """Raise ``TypeError`` for an argument, by its name, of another type than is wanted."""
     for name, value in arguments.items():
-        if optional and value is None:
-            continue
-        if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
-            hint = f": UUID({value!r}) makes one" if wanted is UUID and _is_uuid(value) else ""
-            raise TypeError(f"{name} must be of type {wanted.__name__}, not {value!r}{hint}")
+        if not (optional and value is None):
+            _check(name, value, wanted)
+
+
+def check_collection(name: str, values: Collection[object], wanted: type) -> None:
+    """Raise ``TypeError`` for one string, and for values of another type than is wanted."""
+    if isinstance(values, str):
+        raise TypeError(f"{name} takes a collection, not one string")
+    for value in values:
+        _check(name, value, wanted)
+
+
+def _check(name: str, value: object, wanted: type) -> None:
+    if isinstance(value, wanted) and not (wanted is int and isinstance(value, bool)):
+        return
+    hint = f": UUID({value!r}) makes one" if wanted is UUID and _is_uuid(value) else ""
+    raise TypeError(f"{name} must be of type {wanted.__name__}, not {value!r}{hint}")
 
 
 def _is_uuid(value: object) -> bool:

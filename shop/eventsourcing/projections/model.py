@@ -16,6 +16,8 @@ from uuid import UUID
 import msgspec
 
 from shop.eventsourcing.errors import ProjectionError
+from shop.eventsourcing.events.ordinal import check_count
+from shop.eventsourcing.events.types import check_collection
 
 IndexValue = str | int | bool | UUID
 """What a model can be looked up by."""
@@ -116,7 +118,7 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     """Which models of a collection, in the order of their keys.
 
     ``equal`` holds values of indexed fields, all of which must match; ``ids`` those of the models
-    wanted; ``after`` is the ``key`` of the last one seen.
+    wanted, as text; ``after`` is the ``key`` of the last one seen.
     """
 
     equal: Mapping[str, IndexValue] = {}
@@ -125,6 +127,11 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     limit: int = 50
     reverse: bool = False
     """Newest first."""
+
+    def __post_init__(self) -> None:
+        check_count("limit", self.limit)
+        if self.ids is not None:
+            check_collection("ids", self.ids, str)
 
 
 class ModelStore(Protocol):
@@ -287,10 +294,24 @@ class ModelSession:
         return decode_model(cls, stored) if stored is not None and stored.data is not None else None
 
     def put(self, id: UUID | str, model: ReadModel) -> None:
-        """Make or replace the model of that id."""
-        data = msgspec.json.encode(model).decode()
-        rank = getattr(model, model.ordered_by) if model.ordered_by else None
-        self._change(self._collection(type(model)).name, str(id), data, rank)
+        """Make or replace the model of that id.
+
+        Raises :class:`ProjectionError` where its fields are not of the types that they declare: it
+        could not be read again.
+        """
+        cls = type(model)
+        collection = self._collection(cls).name
+        data = msgspec.json.encode(model)
+        try:
+            msgspec.json.decode(data, type=cls)
+        except msgspec.ValidationError as error:
+            raise ProjectionError(f"{cls.__qualname__}: {error}") from error
+        rank = getattr(model, cls.ordered_by) if cls.ordered_by else None
+        if cls.ordered_by and not isinstance(rank, int):
+            raise ProjectionError(
+                f"{cls.__qualname__}.{cls.ordered_by} is {rank!r}: models are ordered by an int"
+            )
+        self._change(collection, str(id), data.decode(), rank)
 
     def delete(self, cls: type[ReadModel], id: UUID | str) -> None:
         """Delete the model of that id, if there is one."""
@@ -328,9 +349,11 @@ class ModelSession:
     def _match(self, cls: type[M], id: str, equal: Mapping[str, IndexValue]) -> M | None:
         """The model as changed so far, unless its fields no longer equal the values."""
         model = self.get(cls, id)
-        if model is None or any(getattr(model, k) != v for k, v in equal.items()):
+        if model is None:
             return None
-        return model
+        found = {field: getattr(model, field) for field in equal}
+        # As the stores do, which know the JSON alone.
+        return model if msgspec.to_builtins(found) == msgspec.to_builtins(equal) else None
 
     def changes(self) -> list[StoredModel]:
         """What is to be committed."""

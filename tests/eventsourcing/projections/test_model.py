@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from enum import Enum
+from typing import Any
 from uuid import uuid4
 
 import msgspec
 import pytest
 
-from shop.eventsourcing import Filter, ModelReader, ModelStore, ReadModel
+from shop.eventsourcing import Filter, ModelReader, ModelStore, ProjectionError, ReadModel
 from shop.eventsourcing.projections.model import (
     Checkpoint,
     Collection,
@@ -25,6 +28,16 @@ class Parcel(ReadModel, frozen=True):
     weight: int = 1
 
     indexes = ("owner", "weight")
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+class Pen(ReadModel, frozen=True):
+    colour: Colour
+
+    indexes = ("colour",)
 
 
 PARCELS = Collection.of("post", Parcel)
@@ -76,6 +89,33 @@ def test_models_may_be_listed_by_a_field_of_theirs(stores: Stores) -> None:
     listed = ModelReader(stores.models, "diary").find(Errand).value
 
     assert [keyed.key for keyed in listed] == [(20, "20"), (25, "10"), (30, "30")]
+
+
+def test_the_field_that_orders_models_is_a_whole_number(memory_stores: Stores) -> None:
+    class Errand(ReadModel, frozen=True):
+        due: int | None
+        ordered_by = "due"
+
+    memory_stores.models.prepare([Collection.of("diary", Errand)])
+    session = ModelSession(memory_stores.models, "diary", 1, models=[Errand])
+    with pytest.raises(ProjectionError, match=r"Errand\.due is None: models are ordered by an int"):
+        session.put("1", Errand(None))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "told"),
+    [
+        ({"ids": frozenset({uuid4()})}, TypeError, "ids must be of type str"),
+        ({"ids": "a3"}, TypeError, "ids takes a collection, not one string"),
+        ({"limit": -1}, ValueError, "limit must be between 0"),
+    ],
+    ids=["ids of another type", "one id", "limit"],
+)
+def test_a_filter_that_would_find_nothing_by_mistake(
+    arguments: dict[str, Any], kind: type[Exception], told: str
+) -> None:
+    with pytest.raises(kind, match=told):
+        Filter(**arguments)
 
 
 class TestReader:
@@ -211,6 +251,33 @@ class TestSession:
         assert len(session.changes()) == 1200
         assert session.get(Parcel, "x7") == Parcel("Bob", 1)
         assert session.get(Parcel, "x1199") == Parcel("Eve")
+
+    @pytest.mark.parametrize("colour", ["red", Colour.RED])
+    def test_it_finds_by_what_is_stored(self, store: ModelStore, colour: Any) -> None:
+        """As readers do: by the JSON value of a field."""
+        store.prepare([Collection.of("post", Pen)])
+        session = ModelSession(store, "post", 1, models=[Pen])
+        session.put("1", Pen(Colour.RED))
+        store.commit(None, checkpoint(1), session.changes())
+
+        assert dict(session.find(Pen, colour=colour)) == {"1": Pen(Colour.RED)}
+        session = ModelSession(store, "post", 1, models=[Pen])
+        assert dict(session.find(Pen, colour=colour)) == {"1": Pen(Colour.RED)}
+
+    @pytest.mark.parametrize(
+        ("model", "told"),
+        [
+            (Parcel(7), "Parcel: Expected `str`, got `int` - at `$.owner`"),  # type: ignore[arg-type]
+            ({"owner": "Ada"}, "dict is not among the models of post"),
+        ],
+        ids=["field", "model"],
+    )
+    def test_a_model_that_could_not_be_read_is_not_put(
+        self, session: ModelSession, model: Any, told: str
+    ) -> None:
+        with pytest.raises(ProjectionError, match=re.escape(told)):
+            session.put("1", model)
+        assert session.changes() == []
 
     def test_it_finds_by_indexed_fields_alone(self, session: ModelSession) -> None:
         with pytest.raises(ValueError, match="has no index on size"):
