@@ -26,6 +26,7 @@ from uuid import UUID
 from shop.eventsourcing.aggregates.aggregate import Aggregate, shape_of
 from shop.eventsourcing.aggregates.loading import Aggregates
 from shop.eventsourcing.events.event import Event, EventData
+from shop.eventsourcing.events.registry import check_named
 from shop.eventsourcing.projections.model import Collection, ModelSession, ReadModel, check_name
 
 F = TypeVar("F", bound=Callable[..., None])
@@ -33,6 +34,7 @@ F = TypeVar("F", bound=Callable[..., None])
 
 def handles(*event_classes: type[EventData]) -> Callable[[F], F]:
     """Mark a method of a projection as the handler of events."""
+    check_named("handles", event_classes, EventData)
 
     def mark(method: F) -> F:
         method.__dict__["handles"] = event_classes
@@ -64,11 +66,12 @@ class Projection:
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        handlers: dict[str, Callable[[Any, Any, ModelSession], None]] = dict(cls._handlers)
+        handlers: dict[str, Callable[[Any, Any, ModelSession], None]] = {}
         for method in vars(cls).values():
             for event_class in getattr(method, "handles", ()):
-                handlers[event_class.wire.name] = method
-        cls._handlers = handlers
+                if handlers.setdefault(event_class.wire.name, method) is not method:
+                    raise ValueError(f"{cls.__qualname__} handles {event_class.__qualname__} twice")
+        cls._handlers = {**cls._handlers, **handlers}
         if hasattr(cls, "name") or hasattr(cls, "models"):
             cls._check()
 
@@ -86,6 +89,7 @@ class Projection:
                 f"{cls.__qualname__}.models is a tuple of classes of read models, not {models!r}"
             )
         for model in models:
+            _check_fields(model)
             Collection.of(name, model)  # refuses names that no collection or index can have
         # Where the events come from elsewhere, they are not the handlers'.
         if cls.event_names is Projection.event_names and not cls._handlers:
@@ -107,6 +111,8 @@ class Projection:
         parts = [str(self.version), *sorted(self.event_names)]
         for model in self.models:
             parts += [shape_of(model), *model.indexes]
+            if model.ordered_by:
+                parts.append(f"ordered by {model.ordered_by}")
         return blake2b("\n".join(parts).encode(), digest_size=8).hexdigest()
 
     def relevant(self, events: Sequence[Event[EventData]]) -> Sequence[Event[EventData]]:
@@ -123,6 +129,20 @@ class Projection:
     def apply(self, event: Event[EventData], models: ModelSession) -> None:
         """Change the models as the event asks."""
         self._handlers[event.name](self, event, models)
+
+
+def _check_fields(model: type[ReadModel]) -> None:
+    """Raise ``ValueError`` where a model is looked up or ordered by what is no field of it."""
+    indexes: object = model.indexes
+    if not isinstance(indexes, tuple):
+        raise ValueError(  # noqa: TRY004 - as for the other class variables
+            f"{model.__qualname__}.indexes is a tuple of the names of fields, not {indexes!r}"
+        )
+    order = () if model.ordered_by is None else (model.ordered_by,)
+    for what, names in (("indexes", indexes), ("ordered_by", order)):
+        for name in names:
+            if name not in model.__struct_fields__:
+                raise ValueError(f"{model.__qualname__}.{what} names no field of it: {name!r}")
 
 
 class AggregateProjection(Projection):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import new_class
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import pytest
@@ -348,6 +348,19 @@ class TestShape:
 
         assert len({shape(int), shape(str), shape(int, "number")}) == 3
 
+    def test_another_order_of_the_models(self) -> None:
+        def shape(field: str | None) -> str:
+            fields = [("number", int), ("total", int)]
+            entry = defstruct(
+                "Entry", fields, bases=(ReadModel,), namespace={"ordered_by": field}, frozen=True
+            )
+            cls = new_class(
+                "Listing", (Balances,), {}, lambda b: b.update(name="listing", models=(entry,))
+            )
+            return cast("Projection", cls()).shape
+
+        assert len({shape(None), shape("number"), shape("total")}) == 3
+
 
 class TestMistakes:
     """What could not be run is told where it is defined."""
@@ -380,6 +393,40 @@ class TestMistakes:
     def test_models_that_are_none(self, models: object) -> None:
         with pytest.raises(ValueError, match=r"Wrong\.models is a tuple of classes of read models"):
             new_class("Wrong", (Balances,), {}, lambda body: body.update(models=models))
+
+    @pytest.mark.parametrize(
+        ("named", "told"),
+        [
+            ({"indexes": ("colour",)}, r"Entry\.indexes names no field of it: 'colour'"),
+            ({"indexes": "number"}, r"Entry\.indexes is a tuple of the names of fields, not 'num"),
+            ({"ordered_by": "colour"}, r"Entry\.ordered_by names no field of it: 'colour'"),
+        ],
+        ids=["index", "no tuple", "order"],
+    )
+    def test_a_field_that_the_model_has_not(self, named: dict[str, Any], told: str) -> None:
+        entry = defstruct(
+            "Entry", [("number", int)], bases=(ReadModel,), namespace=named, frozen=True
+        )
+
+        with pytest.raises(ValueError, match=told):
+            new_class(
+                "Listing", (Balances,), {}, lambda b: b.update(name="listing", models=(entry,))
+            )
+
+    def test_two_handlers_of_one_event(self) -> None:
+        with pytest.raises(ValueError, match="Twofold handles Opened twice"):
+
+            class Twofold(Balances):
+                @handles(Opened)
+                def one(self, event: Event[Opened], models: ModelSession) -> None: ...
+
+                @handles(Deposited, Opened)
+                def other(self, event: Event[Any], models: ModelSession) -> None: ...
+
+    @pytest.mark.parametrize("events", [(), (Account,), (Account.open,)])
+    def test_what_is_no_event(self, events: Any) -> None:
+        with pytest.raises(TypeError, match="@handles takes "):
+            handles(*events)
 
     def test_no_name(self) -> None:
         with pytest.raises(ValueError, match=r"Nameless\.name must be up to 120 .* not None"):
