@@ -112,7 +112,7 @@ def applies(event_class: type[EventData]) -> Callable[[F], F]:
     check_named("applies", [event_class], EventData)
 
     def mark(method: F) -> F:
-        method.__dict__["applies"] = event_class
+        method.__dict__["applies"] = (*method.__dict__.get("applies", ()), event_class)
         return method
 
     return mark
@@ -173,12 +173,10 @@ def _appliers(cls: type) -> dict[type[EventData], Callable[[Any, Any], None]]:
     """The appliers that a class defines itself."""
     appliers: dict[type[EventData], Callable[[Any, Any], None]] = {}
     for method in vars(cls).values():
-        event_class = getattr(method, "applies", None)
-        if event_class is None:
-            continue
-        if event_class in appliers:
-            raise ValueError(f"{cls.__qualname__} applies {event_class.__qualname__} twice")
-        appliers[event_class] = method
+        for event_class in getattr(method, "applies", ()):
+            if event_class in appliers:
+                raise ValueError(f"{cls.__qualname__} applies {event_class.__qualname__} twice")
+            appliers[event_class] = method
     return appliers
 
 

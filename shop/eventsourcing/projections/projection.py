@@ -37,7 +37,7 @@ def handles(*event_classes: type[EventData]) -> Callable[[F], F]:
     check_named("handles", event_classes, EventData)
 
     def mark(method: F) -> F:
-        method.__dict__["handles"] = event_classes
+        method.__dict__["handles"] = (*method.__dict__.get("handles", ()), *event_classes)
         return method
 
     return mark

@@ -35,9 +35,11 @@ from uuid import UUID
 
 import msgspec
 
+from shop.eventsourcing.aggregates.aggregate import check_names
 from shop.eventsourcing.commands.command import CommandPayload
 from shop.eventsourcing.errors import EventSourcingError
 from shop.eventsourcing.events.event import Event, EventData
+from shop.eventsourcing.events.registry import check_named
 from shop.eventsourcing.workflows.instance import (
     CommandRefused,
     CommandRequested,
@@ -70,10 +72,13 @@ def reacts_to(
     ``by`` returns the id of the instance that handles an event, by default that of the event's
     aggregate. If there is no such instance yet, ``begins`` makes it; without, the event is ignored.
     """
+    check_named("reacts_to", event_classes, EventData)
 
     def mark(method: F) -> F:
         reaction = _Reaction(method, begins, by)
-        method.__dict__["reactions"] = {cls.wire.name: reaction for cls in event_classes}
+        method.__dict__.setdefault("reactions", {}).update(
+            {cls.wire.name: reaction for cls in event_classes}
+        )
         return method
 
     return mark
@@ -83,7 +88,7 @@ def when_due(timer: str) -> Callable[[F], F]:
     """Mark a method of a workflow as the handler of a timer."""
 
     def mark(method: F) -> F:
-        method.__dict__["due"] = {timer: method}
+        method.__dict__.setdefault("due", {})[timer] = method
         return method
 
     return mark
@@ -91,9 +96,12 @@ def when_due(timer: str) -> Callable[[F], F]:
 
 def when_refused(*commands: type[CommandPayload]) -> Callable[[F], F]:
     """Mark a method of a workflow as the handler of the refusals of commands."""
+    check_named("when_refused", commands, CommandPayload)
 
     def mark(method: F) -> F:
-        method.__dict__["refusals"] = {cls.wire.name: method for cls in commands}
+        method.__dict__.setdefault("refusals", {}).update(
+            {cls.wire.name: method for cls in commands}
+        )
         return method
 
     return mark
@@ -107,7 +115,8 @@ class Workflow(Generic[I]):
     """Base of workflows. Stateless but for its configuration, so that several threads may run it.
 
     A subclass has the class variable ``instances``, its class of instances, and methods marked with
-    :func:`reacts_to`, :func:`when_due` and :func:`when_refused`. All get the event, the instance,
+    :func:`reacts_to`, :func:`when_due` and :func:`when_refused`. Defining it raises ``ValueError``
+    where the instances are none, or two methods are for the same. All get the event, the instance,
     and the time by the store's clock. A new version of the program may react to further events,
     but only to those that come from then on.
     """
@@ -120,10 +129,18 @@ class Workflow(Generic[I]):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        methods = vars(cls).values()
-        cls._reactions = {**cls._reactions, **_marked(methods, "reactions")}
-        cls._due = {**cls._due, **_marked(methods, "due")}
-        cls._refusals = {**cls._refusals, **_marked(methods, "refusals")}
+        cls._reactions = {**cls._reactions, **_marked(cls, "reactions")}
+        cls._due = {**cls._due, **_marked(cls, "due")}
+        cls._refusals = {**cls._refusals, **_marked(cls, "refusals")}
+        instances = getattr(cls, "instances", None)
+        if instances is None:
+            return  # a base of others
+        if not issubclass(instances, WorkflowInstance) or not hasattr(instances, "kind"):
+            raise ValueError(
+                f"{cls.__qualname__}.instances is a class of WorkflowInstance, marked with"
+                f" @aggregate, not {instances!r}"
+            )
+        check_names(instances, WorkflowInstance)
 
     @property
     def name(self) -> str:
@@ -170,5 +187,11 @@ class Workflow(Generic[I]):
         handler(self, event, instance, now)
 
 
-def _marked(methods: Any, mark: str) -> dict[str, Any]:
-    return {key: value for m in methods for key, value in getattr(m, mark, {}).items()}
+def _marked(cls: type, mark: str) -> dict[str, Any]:
+    """What the methods that a class defines itself are marked with, by name."""
+    found: dict[str, Any] = {}
+    for method in vars(cls).values():
+        for name, value in getattr(method, mark, {}).items():
+            if found.setdefault(name, value) is not value:
+                raise ValueError(f"{cls.__qualname__} has two methods for {name}")
+    return found

@@ -107,6 +107,19 @@ def test_one_event_has_one_applier() -> None:
             def _other(self, data: Opened) -> None: ...
 
 
+def test_one_applier_may_be_of_several_events() -> None:
+    @aggregate("bank.counter")
+    class Counter(Aggregate):
+        count: int = 0
+
+        @applies(Opened)
+        @applies(Deposited)
+        def _counted(self, data: EventData) -> None:
+            self.count += 1
+
+    assert aggregate_after(Counter, Opened("Ada"), Deposited(1)).count == 2
+
+
 class Nameless(EventData, frozen=True):
     pass
 

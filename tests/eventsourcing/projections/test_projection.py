@@ -474,6 +474,17 @@ class TestMistakes:
 
         assert balances(stores, "owners") == {ADA.id: Balance("Ada", 0)}
 
+    def test_marks_of_one_method_add_up(self) -> None:
+        class Stacked(Projection):
+            name = "stacked"
+            models = (Balance,)
+
+            @handles(Opened)
+            @handles(Deposited, Withdrawn)
+            def changed(self, event: Event[Any], models: ModelSession) -> None: ...
+
+        assert Stacked().event_names == {c.wire.name for c in (Opened, Deposited, Withdrawn)}
+
     def test_a_model_of_a_class_that_was_not_declared(self, stores: Stores) -> None:
         class Stray(ReadModel, frozen=True):
             pass

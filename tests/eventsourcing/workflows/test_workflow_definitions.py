@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -12,9 +14,13 @@ from shop.eventsourcing import (
     EventData,
     Phase,
     TimerFired,
+    Workflow,
     WorkflowError,
     WorkflowInstance,
     aggregate,
+    reacts_to,
+    when_due,
+    when_refused,
 )
 from shop.eventsourcing.testing import aggregate_after
 from shop.eventsourcing.workflows.instance import (
@@ -27,9 +33,11 @@ from shop.eventsourcing.workflows.instance import (
     TimerSet,
 )
 from tests.eventsourcing.bank import (
+    Account,
     Deposit,
     Deposited,
     Opened,
+    Withdraw,
 )
 from tests.eventsourcing.reminders import (
     Reminder,
@@ -87,3 +95,101 @@ def test_a_handler_may_raise_whatever_it_likes() -> None:
     with pytest.raises(Trouble):
         Reminders().react(event, reminder, event.time)
     assert Deposited.wire.name in Reminders().event_names
+
+
+def definition(instances: Any = Reminder, **methods: Any) -> dict[str, Any]:
+    """What a workflow is made of."""
+    return {"instances": instances, **methods}
+
+
+class Clashing(WorkflowInstance):
+    timers: int = 0  # type: ignore[assignment]  # the mistake
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (definition(Account), "W.instances is a class of WorkflowInstance, marked with @aggregate"),
+        (
+            definition(WorkflowInstance),
+            "W.instances is a class of WorkflowInstance, marked with @aggregate",
+        ),
+        (definition(aggregate("bank.clash")(Clashing)), "Clashing.timers is the toolkit's"),
+        (
+            definition(
+                one=reacts_to(Opened, begins=True)(lambda *_: None),
+                other=reacts_to(Deposited, Opened)(lambda *_: None),
+            ),
+            "W has two methods for bank.account.opened",
+        ),
+        (
+            definition(
+                one=when_due("end")(lambda *_: None),
+                other=when_due("end")(lambda *_: None),
+            ),
+            "W has two methods for end",
+        ),
+        (
+            definition(
+                one=when_refused(Deposit)(lambda *_: None),
+                other=when_refused(Deposit)(lambda *_: None),
+            ),
+            "W has two methods for bank.account.deposit",
+        ),
+    ],
+)
+def test_what_could_not_be_run_is_told_where_it_is_defined(body: dict[str, Any], told: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=re.escape(told)):
+        type("W", (Workflow,), body)
+
+
+@pytest.mark.parametrize(
+    ("mark", "what"), [(reacts_to, Deposit), (when_refused, Opened), (reacts_to, Account.open)]
+)
+def test_a_handler_is_marked_with_classes_of_its_kind(mark: Any, what: Any) -> None:
+    with pytest.raises(TypeError, match=f"@{mark.__name__} takes classes of "):
+        mark(what)
+
+
+def test_marks_of_one_method_add_up() -> None:
+    class Stacked(Workflow[Reminder]):
+        instances = Reminder
+
+        @reacts_to(Opened, begins=True)
+        @reacts_to(Deposited)
+        @when_due("one")
+        @when_due("other")
+        @when_refused(Deposit)
+        @when_refused(Withdraw)
+        def any(self, event: Event[Any], instance: Reminder, now: datetime) -> None:
+            instance.complete(event.name)
+
+    told: list[EventData] = [
+        *(Opened("Ada"), Deposited(1), TimerFired("one"), TimerFired("other")),
+        *(
+            CommandRefused(uuid4(), f"bank.account.{verb}", "no", "")
+            for verb in ("deposit", "withdraw")
+        ),
+    ]
+    for data in told:
+        reminder = aggregate_after(Reminder, PhaseChanged(Phase.RUNNING))
+        event = happened(reminder, data)
+        Stacked().react(event, reminder, event.time)
+        assert reminder.reason == event.name
+
+
+def test_a_base_of_other_workflows_need_not_be_whole() -> None:
+    class Base(Workflow[Reminder]):
+        @when_due("end")
+        def ended(self, event: Event[TimerFired], instance: Reminder, now: datetime) -> None: ...
+
+    class Whole(Base):
+        instances = Reminder
+
+        @reacts_to(Opened, begins=True)
+        def opened(self, event: Event[Opened], instance: Reminder, now: datetime) -> None: ...
+
+        @when_due("end")
+        def ended(self, event: Event[TimerFired], instance: Reminder, now: datetime) -> None: ...
+
+    assert Whole().name == "bank.reminder"
