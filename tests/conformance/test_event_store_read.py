@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -158,6 +159,23 @@ def test_a_query_that_makes_no_sense_is_refused(fields: dict[str, object]) -> No
 def test_a_text_is_no_collection_of_names() -> None:
     with pytest.raises(TypeError, match="collection"):
         Query(names="notebook.noted")
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind"),
+    [
+        ({"ids": [str(A.id)]}, "UUID"),
+        ({"names": [Noted]}, "str"),
+        ({"aggregates": [A]}, "str"),
+        ({"aggregate_ids": [str(A.id)]}, "UUID"),
+        ({"refs": [str(A)]}, "AggregateRef"),
+    ],
+    ids=lambda fields: str(*fields) if isinstance(fields, dict) else "",
+)
+def test_what_could_match_nothing_is_refused(fields: dict[str, Any], kind: str) -> None:
+    """One store would find nothing, and each other one raise something else."""
+    with pytest.raises(TypeError, match=f"{next(iter(fields))} must be of type {kind}, not "):
+        Query(**fields)
 
 
 @pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])

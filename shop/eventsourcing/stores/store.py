@@ -11,17 +11,20 @@ import msgspec
 
 from shop.eventsourcing.events.event import AggregateRef, Event, EventData
 from shop.eventsourcing.events.ordinal import check_count
+from shop.eventsourcing.events.types import check_collection
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
     """Which events to read. Fields are combined with AND; ``None`` does not restrict.
 
     An empty collection matches nothing. Bounds are inclusive, but for ``after``. Raises
-    ``ValueError`` for a time without a zone and for a number that is negative or beyond 64 bits.
+    ``ValueError`` for a time without a zone and for a number that is negative or beyond 64 bits,
+    and ``TypeError`` for values that could match nothing, such as an id given as text.
     """
 
     ids: Collection[UUID] | None = None
     names: Collection[str] | None = None
+    """Whole names of events: patterns are for subscriptions."""
     aggregates: Collection[str] | None = None
     """Names of aggregates: all events of that kind of aggregate."""
     aggregate_ids: Collection[UUID] | None = None
@@ -53,9 +56,15 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
         ):
             if number is not None:
                 check_count(name, number)
-        for name in ("ids", "names", "aggregates", "aggregate_ids", "refs"):
-            if isinstance(getattr(self, name), str):
-                raise TypeError(f"{name} takes a collection, not one string")
+        for name, values, wanted in (
+            ("ids", self.ids, UUID),
+            ("names", self.names, str),
+            ("aggregates", self.aggregates, str),
+            ("aggregate_ids", self.aggregate_ids, UUID),
+            ("refs", self.refs, AggregateRef),
+        ):
+            if values is not None:
+                check_collection(name, values, wanted)
 
     def matches(self, event: Event[EventData]) -> bool:
         """Whether a stored event is among those asked for (``limit`` aside)."""
