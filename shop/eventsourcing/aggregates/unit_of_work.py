@@ -59,6 +59,8 @@ class UnitOfWork:
         self._loaded: dict[AggregateRef, Aggregate] = {}
         self.events: list[Event[EventData]] = []
         """What the commit stored, with positions."""
+        self.in_handler = False
+        """Whether a command's handler has it, and the command bus is to commit it."""
 
     def __contains__(self, ref: AggregateRef) -> bool:
         """Whether the aggregate was loaded."""
@@ -123,9 +125,11 @@ class UnitOfWork:
 
         ``metadata`` is that of all events, or is given for those of each aggregate.
 
-        Raises what :meth:`EventStore.append` raises. A replayed commit stores nothing and leaves
-        ``events`` empty.
+        Raises what :meth:`EventStore.append` raises, and ``ValueError`` in a command's handler. A
+        replayed commit stores nothing and leaves ``events`` empty.
         """
+        if self.in_handler:
+            raise ValueError("a handler does not commit: the command bus does when it has returned")
         new = self.prepare(commit_id=commit_id, digest=digest, metadata=metadata)
         commit = sole(self._aggregates.events.append_each([new]))
         self.settle(new, commit)

@@ -265,6 +265,7 @@ class CommandBus:
 
     def _record(self, command: Command[CommandPayload], work: UnitOfWork) -> None:
         handler, aggregate = self._handler(command), command.aggregate
+        work.in_handler = True
         try:
             handler(command.payload, aggregate.id, work)
         except Exception:
@@ -272,6 +273,8 @@ class CommandBus:
                 # Whoever expects another version is told so first, whatever the rules say.
                 work.version(aggregate, command.expected_version)
             raise
+        finally:
+            work.in_handler = False
         if aggregate not in work:
             raise ValueError(
                 f"the handler of {command.name} did not load {aggregate}, which the"

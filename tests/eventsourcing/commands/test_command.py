@@ -107,6 +107,19 @@ def test_the_aggregates_of_a_module_have_names() -> None:
         Module((Unnamed,))
 
 
+def test_a_handler_does_not_commit(memory_stores: Stores) -> None:
+    """It would be stored without the command's id, and once more when the command is sent again."""
+
+    def commit(payload: Open, id: UUID, work: UnitOfWork) -> None:
+        open_account(payload, id, work)
+        work.commit()
+
+    commands = command_bus(memory_stores, Module(BANK.aggregates, {Open: commit}))
+    with pytest.raises(ValueError, match="a handler does not commit"):
+        commands.dispatch(Command.new(Open("Ada")))
+    assert memory_stores.events.head() == 0
+
+
 def balance(stores: Stores, id: UUID = ADA.id) -> int:
     return Aggregates(stores.events).load(Account, id).balance
 
