@@ -190,6 +190,8 @@ class WorkflowInstance(Aggregate):
         return event.metadata.actor == str(self.ref)
 
     def _change(self, phase: Phase, reason: str) -> None:
+        if self.ended and phase != self.phase:
+            raise ValueError(f"it is {self.phase}, which is final: it cannot be {phase}")
         if phase in _FINAL:
             for timer in list(self.timers):
                 self.cancel_timer(timer)

@@ -97,6 +97,16 @@ def test_a_handler_may_raise_whatever_it_likes() -> None:
     assert Deposited.wire.name in Reminders().event_names
 
 
+def test_an_end_is_final() -> None:
+    reminder = aggregate_after(Reminder, PhaseChanged(Phase.RUNNING), PhaseChanged(Phase.COMPLETED))
+    reminder.complete()  # it is
+    with pytest.raises(ValueError, match="it is completed, which is final: it cannot be failed"):
+        reminder.fail("no")
+    with pytest.raises(ValueError, match="it cannot be compensating"):
+        reminder.compensate()
+    assert reminder.changes == []
+
+
 def definition(instances: Any = Reminder, **methods: Any) -> dict[str, Any]:
     """What a workflow is made of."""
     return {"instances": instances, **methods}
