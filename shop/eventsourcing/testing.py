@@ -28,7 +28,7 @@ from typing import Self, TypeVar
 
 import msgspec
 
-from shop.eventsourcing.aggregates.aggregate import Aggregate
+from shop.eventsourcing.aggregates.aggregate import Aggregate, check_aggregate
 from shop.eventsourcing.aggregates.loading import Aggregates
 from shop.eventsourcing.commands.command import Command, CommandPayload, CommandResult
 from shop.eventsourcing.commands.command_bus import CommandBus
@@ -155,6 +155,7 @@ class Scenario:
 
 def aggregate_after(cls: type[A], *events: EventData) -> A:
     """An aggregate with a new id, to which these events have happened, and nothing recorded."""
+    check_aggregate(cls)
     aggregate = cls(new_id())
     for version, data in enumerate(events, 1):
         aggregate.replay(Event.new(aggregate.ref, version=version, data=data))

@@ -391,7 +391,9 @@ def test_a_collection_that_was_not_prepared_is_refused(
     store.commit(None, checkpoint(1))
     if storage.url != "memory://":  # also where another process has made it
         storage.backend().models.prepare([LETTERS])
-    with pytest.raises(ProjectionError, match=r"post_letter was not prepared: call prepare\(\)"):
+    with pytest.raises(
+        ProjectionError, match=r"post_letter was not prepared: .* models\.prepare\("
+    ):
         use(store)
     assert store.checkpoint("post") == checkpoint(1)
 

@@ -217,12 +217,18 @@ class Prepared:
         for name in names:
             if name not in self._indexes:
                 raise ProjectionError(
-                    f"the collection {name} was not prepared: call prepare() with it first"
+                    f"the collection {name} was not prepared: run its projection here, or call"
+                    " models.prepare(projection.collections) first"
                 )
 
 
 class ModelReader:
-    """The read models of one projection, for queries. Thread-safe."""
+    """The read models of one projection, for queries. Thread-safe.
+
+    Raises :class:`ProjectionError` until the store has prepared its collections: the projection's
+    runner does that in its thread, and a program that only reads calls
+    ``models.prepare(projection.collections)``.
+    """
 
     def __init__(self, store: ModelStore, projection: str) -> None:
         self._store = store

@@ -207,3 +207,11 @@ def test_the_state_after_some_events_is_given_for_tests() -> None:
     account.withdraw(5)
 
     assert account.changes == [Withdrawn(5)]
+
+
+def test_an_aggregate_without_a_name_is_told_as_that() -> None:
+    class Unnamed(Aggregate):
+        pass
+
+    with pytest.raises(TypeError, match="Unnamed has no name: decorate it with @aggregate"):
+        aggregate_after(Unnamed)
