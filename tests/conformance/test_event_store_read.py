@@ -156,8 +156,10 @@ def test_a_query_that_makes_no_sense_is_refused(fields: dict[str, object]) -> No
         Query(**fields)  # type: ignore[arg-type]  # any field may be among them
 
 
-def test_a_text_is_no_collection_of_names() -> None:
-    with pytest.raises(TypeError, match="collection"):
+def test_what_is_no_collection_of_names_is_refused() -> None:
+    with pytest.raises(TypeError, match="names takes a collection, such as a list"):
+        Query(names=iter(["notebook.noted"]))  # type: ignore[arg-type]  # could be read once only
+    with pytest.raises(TypeError, match="names takes a collection, such as a list"):
         Query(names="notebook.noted")
 
 

@@ -14,9 +14,11 @@ def check_types(wanted: type, *, optional: bool = False, **arguments: object) ->
 
 
 def check_collection(name: str, values: Collection[object], wanted: type) -> None:
-    """Raise ``TypeError`` for one string, and for values of another type than is wanted."""
-    if isinstance(values, str):
-        raise TypeError(f"{name} takes a collection, not one string")
+    """Raise ``TypeError`` for what is no collection, such as one string or a generator, and for
+    values of another type than is wanted.
+    """
+    if isinstance(values, str) or not isinstance(values, Collection):
+        raise TypeError(f"{name} takes a collection, such as a list, not {values!r}")
     for value in values:
         _check(name, value, wanted)
 

@@ -106,7 +106,7 @@ def test_the_field_that_orders_models_is_a_whole_number(memory_stores: Stores) -
     ("arguments", "kind", "told"),
     [
         ({"ids": frozenset({uuid4()})}, TypeError, "ids must be of type str"),
-        ({"ids": "a3"}, TypeError, "ids takes a collection, not one string"),
+        ({"ids": "a3"}, TypeError, "ids takes a collection, such as a list, not 'a3'"),
         ({"limit": -1}, ValueError, "limit must be between 0"),
     ],
     ids=["ids of another type", "one id", "limit"],
