@@ -20,7 +20,7 @@ from shop.backends.memory import MemoryEventBus
 from shop.bootstrap import PROJECTIONS, event_registry, open_backend, open_event_store
 from shop.domain.payment_workflow import PaymentWorkflow
 from shop.eventsourcing import AggregateRef, EventStore, ProjectionRunner, Query
-from shop.eventsourcing.projections.model import Checkpoint
+from shop.eventsourcing.models.model_store import Checkpoint
 from shop.eventsourcing.workflows.reactions import Reactions
 from tests.real.mongodb import MongoServer
 from tests.real.postgres import PostgresServer

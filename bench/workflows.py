@@ -37,7 +37,8 @@ from shop.eventsourcing import (
     WorkflowRunner,
     new_id,
 )
-from shop.eventsourcing.projections.model import Checkpoint, Collection, StoredModel
+from shop.eventsourcing.models.model import Collection
+from shop.eventsourcing.models.model_store import Checkpoint, StoredModel
 from shop.eventsourcing.workflows.models import Timer
 from shop.eventsourcing.workflows.timers import Timers
 

@@ -32,9 +32,10 @@ from shop.eventsourcing import (
     WorkflowInstance,
     WorkflowList,
 )
+from shop.eventsourcing.following.follower import Follower, Progress
+from shop.eventsourcing.models.model import Collection
+from shop.eventsourcing.models.model_store import Checkpoint, Reading, StoredModel
 from shop.eventsourcing.projections.fold import Fold
-from shop.eventsourcing.projections.follower import Follower, Progress
-from shop.eventsourcing.projections.model import Checkpoint, Collection, Reading, StoredModel
 from shop.eventsourcing.workflows.reactions import Reactions
 from shop.eventsourcing.workflows.timers import Timers
 

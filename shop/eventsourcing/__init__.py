@@ -6,9 +6,10 @@ Imports run one way, from the last of these to the first:
 - ``errors``, ``retry``, ``threads``: what all of the others use
 - ``events``: envelopes, payloads, wire names
 - ``buses``: the port of the event bus
-- ``stores``: the port of the event store, and what its backends share
-- ``aggregates``: loading, changing and saving
-- ``commands`` and ``projections``, which do not know each other
+- ``stores``: the port of the event store, and what its backends share; ``models``: the same of read
+  models
+- ``aggregates``: loading, changing and saving; ``following``: threads that move along the log
+- ``commands``; ``projections``
 - ``workflows``
 - ``testing``: given, when, then
 """
@@ -68,25 +69,16 @@ from shop.eventsourcing.errors import (
 from shop.eventsourcing.events.envelope import UnknownEventData
 from shop.eventsourcing.events.event import AggregateRef, Event, EventData, Metadata, event, new_id
 from shop.eventsourcing.events.registry import Payload, Registry
-from shop.eventsourcing.projections.failures import Failure
-from shop.eventsourcing.projections.fold import FoldError
-from shop.eventsourcing.projections.model import (
-    Filter,
-    Keyed,
-    ModelReader,
-    ModelSession,
-    ModelStore,
-    Reading,
-    ReadModel,
-)
+from shop.eventsourcing.following.failures import Failure
+from shop.eventsourcing.following.follower import FollowerError
+from shop.eventsourcing.following.runner import FollowerState, FollowerStatus, Schedule
+from shop.eventsourcing.models.model import ReadModel
+from shop.eventsourcing.models.model_store import Filter, ModelStore, Reading
+from shop.eventsourcing.models.reader import Keyed, ModelReader
+from shop.eventsourcing.models.session import ModelSession
 from shop.eventsourcing.projections.projection import AggregateProjection, Projection, handles
 from shop.eventsourcing.projections.rebuild import Difference, Shadow
-from shop.eventsourcing.projections.runner import (
-    FollowerState,
-    FollowerStatus,
-    ProjectionRunner,
-    Schedule,
-)
+from shop.eventsourcing.projections.runner import ProjectionRunner
 from shop.eventsourcing.projections.watching import ModelProgress, ModelWatch
 from shop.eventsourcing.stores.delegating import DelegatingStore
 from shop.eventsourcing.stores.publishing import PublishingStore
@@ -152,7 +144,7 @@ __all__ = [
     "EventStore",
     "Failure",
     "Filter",
-    "FoldError",
+    "FollowerError",
     "FollowerState",
     "FollowerStatus",
     "Keyed",

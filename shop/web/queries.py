@@ -12,7 +12,7 @@ from msgspec import UNSET, Meta, UnsetType
 from shop.domain.customer import Customer
 from shop.domain.order import Status
 from shop.eventsourcing import Filter, WorkflowEntry, WorkflowList, WorkflowStatus
-from shop.eventsourcing.projections.model import IndexValue
+from shop.eventsourcing.models.model import IndexValue
 from shop.projections.customer_order_history import CustomerOrderHistory
 from shop.projections.order_summary import CustomerName, OrderEntry, OrderSummary
 from shop.projections.product_catalog import CatalogProduct, ProductCatalog

@@ -41,7 +41,8 @@ from shop.eventsourcing import (
     StoreUnavailableError,
     event,
 )
-from shop.eventsourcing.projections.model import Checkpoint, Collection, StoredModel
+from shop.eventsourcing.models.model import Collection
+from shop.eventsourcing.models.model_store import Checkpoint, StoredModel
 from shop.urls import DatabaseUrl
 from tests.notebook import note, noted, registry, stream
 from tests.stores import NewUrl

@@ -22,7 +22,8 @@ from shop.backends.mongodb.schema import (
     BY_VERSION,
 )
 from shop.eventsourcing import Filter, Query
-from shop.eventsourcing.projections.model import Checkpoint, Collection, StoredModel
+from shop.eventsourcing.models.model import Collection
+from shop.eventsourcing.models.model_store import Checkpoint, StoredModel
 from shop.urls import DatabaseUrl
 from tests.backends.long_log import EVENTS, QUERIES, REFS, fill
 from tests.notebook import note, noted, registry

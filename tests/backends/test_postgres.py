@@ -28,7 +28,8 @@ from shop.eventsourcing import (
     StoreFormatError,
     StoreUnavailableError,
 )
-from shop.eventsourcing.projections.model import Checkpoint, Collection, StoredModel
+from shop.eventsourcing.models.model import Collection
+from shop.eventsourcing.models.model_store import Checkpoint, StoredModel
 from shop.urls import DatabaseUrl
 from tests.backends.long_log import EVENTS, QUERIES, fill
 from tests.conftest import Eventually

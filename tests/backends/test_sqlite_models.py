@@ -12,7 +12,8 @@ import pytest
 
 from shop.backends.sqlite import Database, SqliteModelStore
 from shop.eventsourcing import Filter, ReadModel
-from shop.eventsourcing.projections.model import Checkpoint, Collection, IndexValue, StoredModel
+from shop.eventsourcing.models.model import Collection, IndexValue
+from shop.eventsourcing.models.model_store import Checkpoint, StoredModel
 
 
 class Parcel(ReadModel, frozen=True):

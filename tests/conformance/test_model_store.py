@@ -19,7 +19,8 @@ from shop.eventsourcing import (
     ProjectionError,
     ReadModel,
 )
-from shop.eventsourcing.projections.model import Checkpoint, Collection, Reading, StoredModel
+from shop.eventsourcing.models.model import Collection
+from shop.eventsourcing.models.model_store import Checkpoint, Reading, StoredModel
 from tests.stores import NewStorage, Storage
 
 

@@ -23,7 +23,7 @@ from shop.eventsourcing import (
     event,
     handles,
 )
-from shop.eventsourcing.projections.model import ModelSession
+from shop.eventsourcing.models.session import ModelSession
 
 
 @event("bank.account.opened")

@@ -13,10 +13,11 @@ import threading
 from collections.abc import Sequence
 
 from shop.eventsourcing import Event, EventData
+from shop.eventsourcing.following.follower import Progress
+from shop.eventsourcing.following.runner import LogRunner
+from shop.eventsourcing.models.model_store import Checkpoint, ModelStore, StoredModel
+from shop.eventsourcing.models.session import ModelSession
 from shop.eventsourcing.projections.fold import Fold
-from shop.eventsourcing.projections.follower import Progress
-from shop.eventsourcing.projections.model import Checkpoint, ModelSession, ModelStore, StoredModel
-from shop.eventsourcing.projections.runner import LogRunner
 from tests.eventsourcing.bank import Balances
 from tests.eventsourcing.conftest import Stores
 

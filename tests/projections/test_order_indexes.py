@@ -12,7 +12,8 @@ import pytest
 from shop.backends.sqlite import Database, SqliteModelStore
 from shop.backends.sqlite.database import Row
 from shop.eventsourcing import Filter, ModelReader
-from shop.eventsourcing.projections.model import Checkpoint, IndexValue
+from shop.eventsourcing.models.model import IndexValue
+from shop.eventsourcing.models.model_store import Checkpoint
 from shop.projections.customer_order_history import CustomerOrderHistory
 from shop.projections.order_summary import OrderEntry, OrderSummary
 

@@ -13,7 +13,7 @@ from shop.domain.order import LineItem
 from shop.domain.pricing import AddDiscount, SetPrice
 from shop.domain.product import RenameProduct
 from shop.eventsourcing import Filter, ModelReader
-from shop.eventsourcing.projections.model import IndexValue
+from shop.eventsourcing.models.model import IndexValue
 from shop.projections.order_summary import CustomerName, OrderEntry
 from tests.projections.trader import Trader
 

@@ -11,11 +11,10 @@ from typing import Any
 import msgspec
 
 from shop.eventsourcing.errors import CheckpointMovedError
-from shop.eventsourcing.projections.model import (
+from shop.eventsourcing.models.model import Collection, IndexValue
+from shop.eventsourcing.models.model_store import (
     Checkpoint,
-    Collection,
     Filter,
-    IndexValue,
     ModelStore,
     Prepared,
     Reading,

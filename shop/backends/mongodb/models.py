@@ -23,11 +23,10 @@ from shop.backends.mongodb.database import Database
 from shop.backends.mongodb.documents import Document, check_size
 from shop.backends.mongodb.errors import DUPLICATE_KEY
 from shop.eventsourcing.errors import CheckpointMovedError
-from shop.eventsourcing.projections.model import (
+from shop.eventsourcing.models.model import Collection, IndexValue
+from shop.eventsourcing.models.model_store import (
     Checkpoint,
-    Collection,
     Filter,
-    IndexValue,
     ModelStore,
     Prepared,
     Reading,

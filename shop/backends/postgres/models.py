@@ -12,11 +12,10 @@ from shop.backends.postgres.connections import Connection
 from shop.backends.postgres.database import Database
 from shop.backends.postgres.names import Names
 from shop.eventsourcing.errors import CheckpointMovedError
-from shop.eventsourcing.projections.model import (
+from shop.eventsourcing.models.model import Collection, IndexValue
+from shop.eventsourcing.models.model_store import (
     Checkpoint,
-    Collection,
     Filter,
-    IndexValue,
     ModelStore,
     Prepared,
     Reading,

@@ -11,11 +11,10 @@ import msgspec
 
 from shop.backends.sqlite.database import Database
 from shop.eventsourcing.errors import CheckpointMovedError
-from shop.eventsourcing.projections.model import (
+from shop.eventsourcing.models.model import Collection, IndexValue
+from shop.eventsourcing.models.model_store import (
     Checkpoint,
-    Collection,
     Filter,
-    IndexValue,
     ModelStore,
     Prepared,
     Reading,

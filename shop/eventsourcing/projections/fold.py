@@ -6,24 +6,13 @@ from collections.abc import Sequence
 
 import msgspec
 
-from shop.eventsourcing.errors import ProjectionError, StoreError
+from shop.eventsourcing.errors import StoreError
 from shop.eventsourcing.events.event import Event, EventData
-from shop.eventsourcing.projections.follower import Progress
-from shop.eventsourcing.projections.model import ModelSession, ModelStore
+from shop.eventsourcing.following.follower import FollowerError, Progress
+from shop.eventsourcing.models.model_store import ModelStore
+from shop.eventsourcing.models.session import ModelSession
 from shop.eventsourcing.projections.projection import Projection
 from shop.eventsourcing.stores.store import EventStore, Query
-
-
-class FoldError(ProjectionError):
-    """A handler failed on an event. ``progress`` is how far the fold came: to just before it."""
-
-    def __init__(self, progress: Progress, event: Event[EventData], cause: Exception) -> None:
-        super().__init__(
-            f"{progress.committed.projection} failed on event {event.id} ({event.name}) at position"
-            f" {event.position}: {cause!r}"
-        )
-        self.progress = progress
-        self.event = event
 
 
 class Fold:
@@ -49,7 +38,7 @@ class Fold:
 
         Models and checkpoint are committed together. When no event up to ``to`` concerns the
         projection, nothing is written. When a handler raises, what came before its event is
-        committed, and :class:`FoldError` is raised from the handler's error.
+        committed, and :class:`FollowerError` is raised from the handler's error.
         """
         query = Query(names=self.event_names, after=progress.position, to=to, limit=self._batch)
         events = list(self._events.read(query))
@@ -81,7 +70,7 @@ class Fold:
                 before = [e for e in events if e.position < event.position]
                 if before:
                     progress = self._fold(progress, before, event.position - 1)
-                raise FoldError(progress, event, error) from error
+                raise FollowerError(progress, event, error) from error
         checkpoint = msgspec.structs.replace(committed, position=reached)
         self._models.commit(committed, checkpoint, session.changes())
         return Progress(checkpoint, reached)

@@ -27,7 +27,8 @@ from shop.eventsourcing.aggregates.aggregate import Aggregate, shape_of
 from shop.eventsourcing.aggregates.loading import Aggregates
 from shop.eventsourcing.events.event import Event, EventData
 from shop.eventsourcing.events.registry import check_named
-from shop.eventsourcing.projections.model import Collection, ModelSession, ReadModel, check_name
+from shop.eventsourcing.models.model import Collection, ReadModel, check_name
+from shop.eventsourcing.models.session import ModelSession
 
 F = TypeVar("F", bound=Callable[..., None])
 

@@ -3,46 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from uuid import UUID
 
 import msgspec
 
 from shop.eventsourcing.errors import CheckpointMovedError, ProjectionError
-from shop.eventsourcing.projections.fold import Fold
-from shop.eventsourcing.projections.follower import Follower, Progress, write_checkpoint
-from shop.eventsourcing.projections.model import (
-    Checkpoint,
-    Collection,
-    Filter,
-    ModelStore,
-    StoredModel,
+from shop.eventsourcing.following.follower import (
+    Progress,
+    claim_generation,
+    shadow_of,
+    write_checkpoint,
 )
+from shop.eventsourcing.models.model import Collection
+from shop.eventsourcing.models.model_store import Checkpoint, Filter, ModelStore, StoredModel
+from shop.eventsourcing.projections.fold import Fold
 from shop.eventsourcing.projections.projection import Projection
 from shop.eventsourcing.stores.store import EventStore
 
 ProgressListener = Callable[[int, int], None]
 """Called with the position reached, and the one to reach."""
-
-
-def claim_generation(follower: Follower, models: ModelStore, store: UUID) -> Checkpoint:
-    """The checkpoint of new, empty models, in a generation that nobody else writes to.
-
-    It is stored beside the live checkpoint, in the place of the one claimed before: the next commit
-    by the owner of that one fails. Raises :class:`CheckpointMovedError` when somebody else claims a
-    generation at the same moment.
-    """
-    models.prepare(follower.collections)
-    last = models.checkpoint(_shadow_of(follower.name))
-    live = models.checkpoint(follower.name)
-    generation = 1 + max(c.generation if c else 0 for c in (live, last))
-    claimed = Checkpoint(_shadow_of(follower.name), generation, 0, follower.shape, store)
-    models.commit(last, claimed)
-    return claimed
-
-
-def _shadow_of(name: str) -> str:
-    """The name of the checkpoint beside the live one."""
-    return f"{name}~shadow"
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -136,7 +114,7 @@ class Shadow:
         It is not deleted before the end: its owner, if there is one, may be about to promote it.
         """
         self._live()
-        earlier = self._models.checkpoint(_shadow_of(self._projection.name))
+        earlier = self._models.checkpoint(shadow_of(self._projection.name))
         return earlier.generation if earlier else 0
 
     def _discard(self, *generations: int) -> None:

@@ -7,9 +7,9 @@ import time
 from typing import Protocol
 
 from shop.eventsourcing.buses.bus import EventBus
-from shop.eventsourcing.projections.model import ModelStore
+from shop.eventsourcing.following.runner import FollowerState, FollowerStatus
+from shop.eventsourcing.models.model_store import ModelStore
 from shop.eventsourcing.projections.projection import Projection
-from shop.eventsourcing.projections.runner import FollowerState, FollowerStatus
 from shop.eventsourcing.stores.store import EventStore, Query
 
 _SOON = 0.005

@@ -12,7 +12,8 @@ import msgspec
 
 from shop.eventsourcing.events.event import AggregateRef, Event, EventData
 from shop.eventsourcing.events.times import microseconds, time_of
-from shop.eventsourcing.projections.model import ModelSession, ReadModel
+from shop.eventsourcing.models.model import ReadModel
+from shop.eventsourcing.models.session import ModelSession
 from shop.eventsourcing.projections.projection import Projection, handles
 from shop.eventsourcing.workflows.instance import (
     Parked,

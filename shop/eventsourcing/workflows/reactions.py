@@ -26,8 +26,9 @@ from shop.eventsourcing.errors import (
     StoreUnavailableError,
 )
 from shop.eventsourcing.events.event import AggregateRef, Event, EventData, Metadata
-from shop.eventsourcing.projections.follower import Progress, write_checkpoint
-from shop.eventsourcing.projections.model import Collection, ModelStore
+from shop.eventsourcing.following.follower import Progress, write_checkpoint
+from shop.eventsourcing.models.model import Collection
+from shop.eventsourcing.models.model_store import ModelStore
 from shop.eventsourcing.retry import ConflictRetry
 from shop.eventsourcing.stores.store import EventStore, Query
 from shop.eventsourcing.workflows.instance import (

@@ -11,13 +11,9 @@ import msgspec
 from shop.eventsourcing.aggregates.loading import Aggregates
 from shop.eventsourcing.buses.bus import EventBus
 from shop.eventsourcing.commands.command_bus import CommandBus
-from shop.eventsourcing.projections.model import ModelStore
-from shop.eventsourcing.projections.runner import (
-    FollowerStatus,
-    LogRunner,
-    ProjectionRunner,
-    Schedule,
-)
+from shop.eventsourcing.following.runner import FollowerStatus, LogRunner, Schedule
+from shop.eventsourcing.models.model_store import ModelStore
+from shop.eventsourcing.projections.runner import ProjectionRunner
 from shop.eventsourcing.stores.store import EventStore
 from shop.eventsourcing.workflows.reactions import Reactions
 from shop.eventsourcing.workflows.timers import Timers, TimerStatus, TimerThread

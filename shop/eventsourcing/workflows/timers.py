@@ -14,9 +14,11 @@ from shop.eventsourcing.aggregates.loading import Aggregates
 from shop.eventsourcing.aggregates.unit_of_work import Loading, UnitOfWork
 from shop.eventsourcing.buses.bus import EventBus
 from shop.eventsourcing.events.event import AggregateRef, Metadata
-from shop.eventsourcing.projections.failures import Failure, Failures
-from shop.eventsourcing.projections.model import Filter, ModelReader, ModelStore
-from shop.eventsourcing.projections.runner import FollowerState, ProjectionRunner
+from shop.eventsourcing.following.failures import Failure, Failures
+from shop.eventsourcing.following.runner import FollowerState
+from shop.eventsourcing.models.model_store import Filter, ModelStore
+from shop.eventsourcing.models.reader import ModelReader
+from shop.eventsourcing.projections.runner import ProjectionRunner
 from shop.eventsourcing.retry import ConflictRetry
 from shop.eventsourcing.stores.store import EventStore
 from shop.eventsourcing.threads import BackgroundThread

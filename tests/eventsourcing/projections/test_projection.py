@@ -15,7 +15,7 @@ from shop.eventsourcing import (
     CheckpointMovedError,
     Event,
     EventData,
-    FoldError,
+    FollowerError,
     ModelReader,
     ModelSession,
     Projection,
@@ -25,9 +25,9 @@ from shop.eventsourcing import (
     StoreUnavailableError,
     handles,
 )
+from shop.eventsourcing.following.follower import Progress
+from shop.eventsourcing.models.model_store import Checkpoint
 from shop.eventsourcing.projections.fold import Fold
-from shop.eventsourcing.projections.follower import Progress
-from shop.eventsourcing.projections.model import Checkpoint
 from tests.eventsourcing.bank import (
     Account,
     Balance,
@@ -285,7 +285,7 @@ class TestFold:
                 super().apply(event, models)
 
         projection = BrittleDerived(Aggregates(stores.events)) if derived else Brittle()
-        with pytest.raises(FoldError) as failure:
+        with pytest.raises(FollowerError) as failure:
             fold_all(stores, projection)
 
         assert failure.value.event.position == bad
@@ -495,7 +495,9 @@ class TestMistakes:
                 models.put(event.aggregate.id, Stray())
 
         stores.events.append(booked(ADA))
-        with pytest.raises(FoldError, match="Stray is not among the models of balances") as failure:
+        with pytest.raises(
+            FollowerError, match="Stray is not among the models of balances"
+        ) as failure:
             fold_all(stores, Straying())
 
         assert isinstance(failure.value.__cause__, ProjectionError)

@@ -22,7 +22,8 @@ from shop.eventsourcing import (
     Shadow,
     StoreUnavailableError,
 )
-from shop.eventsourcing.projections.model import Checkpoint, Collection, StoredModel
+from shop.eventsourcing.models.model import Collection
+from shop.eventsourcing.models.model_store import Checkpoint, StoredModel
 from tests.eventsourcing.bank import Balance, Balances, DerivedBalances, account, booked, weather
 from tests.eventsourcing.conftest import Stores
 

@@ -13,13 +13,9 @@ import msgspec
 import pytest
 
 from shop.eventsourcing import Filter, ModelReader, ModelStore, ProjectionError, ReadModel
-from shop.eventsourcing.projections.model import (
-    Checkpoint,
-    Collection,
-    ModelSession,
-    Reading,
-    StoredModel,
-)
+from shop.eventsourcing.models.model import Collection
+from shop.eventsourcing.models.model_store import Checkpoint, Reading, StoredModel
+from shop.eventsourcing.models.session import ModelSession
 from tests.eventsourcing.conftest import Stores
 
 

@@ -24,7 +24,9 @@ from shop.eventsourcing import (
     Schedule,
     handles,
 )
-from shop.eventsourcing.projections.model import Checkpoint, Collection, ModelSession, StoredModel
+from shop.eventsourcing.models.model import Collection
+from shop.eventsourcing.models.model_store import Checkpoint, StoredModel
+from shop.eventsourcing.models.session import ModelSession
 from tests.conftest import Eventually
 from tests.eventsourcing.bank import Account, Balance, Balances, Opened, account, booked
 from tests.eventsourcing.conftest import OpenShared, Stores

@@ -17,7 +17,7 @@ from shop.eventsourcing import (
     handles,
 )
 from shop.eventsourcing.events.event import AggregateRef
-from shop.eventsourcing.projections.model import ModelSession
+from shop.eventsourcing.models.session import ModelSession
 from tests.conftest import Eventually
 from tests.eventsourcing.bank import (
     Balance,

@@ -9,7 +9,7 @@ import pytest
 
 from shop.backends.memory import MemoryEventBus
 from shop.eventsourcing import Event, EventData
-from shop.eventsourcing.projections.announcements import Announcements
+from shop.eventsourcing.following.announcements import Announcements
 from tests.eventsourcing.bank import Balances, account, booked, weather
 
 LONG = 60.0

@@ -1,0 +1,1 @@
+"""Following the log: threads that move along it, each from a checkpoint of its own."""
