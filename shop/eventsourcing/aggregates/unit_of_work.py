@@ -103,16 +103,21 @@ class UnitOfWork:
         if self._loaded.setdefault(aggregate.ref, aggregate) is not aggregate:
             raise ValueError(f"{aggregate.ref} is in this unit of work already")
 
-    def version(self, ref: AggregateRef, expected: int | None = None) -> int:
+    def version(self, ref: AggregateRef) -> int:
         """The version of a loaded aggregate, with what was recorded on it.
 
-        Raises :class:`StaleVersionError` when it was loaded at another version than expected, and
-        ``KeyError`` when it was not loaded.
+        Raises ``KeyError`` when it was not loaded.
         """
-        aggregate = self._loaded[ref]
-        if expected is not None and aggregate.stored_version != expected:
-            raise StaleVersionError(ref, expected, aggregate.stored_version)
-        return aggregate.version
+        return self._loaded[ref].version
+
+    def check_version(self, ref: AggregateRef, expected: int | None) -> None:
+        """Raise :class:`StaleVersionError` when an aggregate was loaded at another version.
+
+        Any version will do if none is expected. Raises ``KeyError`` when it was not loaded.
+        """
+        loaded = self._loaded[ref].stored_version
+        if expected is not None and loaded != expected:
+            raise StaleVersionError(ref, expected, loaded)
 
     def commit(
         self,

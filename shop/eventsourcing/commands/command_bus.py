@@ -271,7 +271,7 @@ class CommandBus:
         except Exception:
             if aggregate in work and not work.may_be_stale:
                 # Whoever expects another version is told so first, whatever the rules say.
-                work.version(aggregate, command.expected_version)
+                work.check_version(aggregate, command.expected_version)
             raise
         finally:
             work.in_handler = False
@@ -280,7 +280,7 @@ class CommandBus:
                 f"the handler of {command.name} did not load {aggregate}, which the"
                 " command addresses: it must find() or get() it, whatever else it changes"
             )
-        work.version(aggregate, command.expected_version)
+        work.check_version(aggregate, command.expected_version)
 
     def _decide(self, command: Command[CommandPayload], loading: Loading) -> UnitOfWork:
         """Run the command's handler in a new unit of work.

@@ -10,6 +10,7 @@ from shop.eventsourcing import (
     ConcurrencyError,
     Query,
     Repository,
+    StaleVersionError,
     UnitOfWork,
 )
 from tests.eventsourcing.bank import LIMIT_ID, Account, Limit, account, booked
@@ -99,7 +100,10 @@ def test_the_version_includes_what_was_recorded(aggregates: Aggregates) -> None:
     work.get(Account, ADA.id).deposit(1)
 
     assert work.version(ADA) == 3
-    assert work.version(ADA, expected=2) == 3
+    work.check_version(ADA, 2)
+    work.check_version(ADA, None)
+    with pytest.raises(StaleVersionError):
+        work.check_version(ADA, 3)
     with pytest.raises(KeyError):
         work.version(BOB)
 
