@@ -23,7 +23,7 @@ from shop.eventsourcing import (
     NoResponderError,
 )
 from tests.conftest import Eventually
-from tests.real.nats import NatsServer, publish
+from tests.real.nats import NatsServer, malformed, publish, send
 
 
 @pytest.fixture
@@ -144,6 +144,18 @@ def test_who_fails_at_a_message_is_logged_and_hears_the_next(
     publish(connection, "a", b"ff")
     assert heard.get(timeout=10) == b"\xff"
     assert "non-hexadecimal number" in caplog.text
+
+
+def test_a_message_that_no_client_would_send_is_heard_like_any_other(
+    server: NatsServer, connection: NatsConnection
+) -> None:
+    heard: SimpleQueue[Message] = SimpleQueue()
+    connection.listen("a.>", heard.put)
+    for message in malformed("a.b"):
+        send(server.address, message)
+        assert heard.get(timeout=1).data == b"{}"
+    publish(connection, "a.b", b"c")
+    assert heard.get(timeout=1).data == b"c"
 
 
 def test_what_was_posted_before_the_end_is_still_sent(

@@ -17,7 +17,7 @@ from shop.eventsourcing import Event, Query
 from tests.backends.test_nats_relay import Node
 from tests.conftest import Eventually
 from tests.notebook import Noted, counted, note, noted, registry
-from tests.real.nats import NatsServer
+from tests.real.nats import NatsServer, malformed, send
 
 
 @pytest.fixture
@@ -91,6 +91,18 @@ def test_an_event_without_its_data_is_completed_from_the_store(node: Node, name:
     with subscribe(node, name, store=node.store) as subscription:
         deliveries = subscription.take(10)
         assert [d.event for d in deliveries] == list(node.store.read(Query()))
+
+
+def test_it_passes_over_what_others_put_into_the_stream(node: Node, nats: str, name: str) -> None:
+    node.append(1)
+    with subscribe(node, name, ack_wait=0.5) as subscription:
+        assert positions(subscription, 1, acknowledged=1) == [1]
+        for message in malformed(f"{name}.events.notebook.noted"):
+            send(nats, message)
+        node.append(2)
+        assert positions(subscription, 2, acknowledged=2) == [2, 3]
+        assert subscription.take(0.7) == []
+    assert node.connection.connects == 1
 
 
 def test_it_outlives_a_killed_and_emptied_server(name: str, eventually: Eventually) -> None:

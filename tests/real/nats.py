@@ -64,3 +64,24 @@ def publish(
         await client.publish(subject, data, headers=None if headers is None else {**headers})
 
     connection.run(send, timeout=5)
+
+
+def send(address: str, message: bytes) -> None:
+    """Send bytes to a server that no client would: ``PUB`` or ``HPUB`` with all that follows."""
+    host, _, port = address.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=5) as connection:
+        connection.sendall(b'CONNECT {"headers":true,"verbose":false}\r\n' + message + b"PING\r\n")
+        with connection.makefile("rb") as answers:
+            assert [next(answers)[:4], next(answers)] == [b"INFO", b"PONG\r\n"]
+
+
+def malformed(subject: str) -> list[bytes]:
+    """Messages for :func:`send`: their headers are none, or their subject has a word more, no text.
+
+    A server passes them on all the same.
+    """
+    return [
+        f"HPUB {subject} 2 4\r\n".encode() + b"\r\n" + b"{}\r\n",
+        f"HPUB {subject} 16 18\r\n".encode() + b"NATS/1.0 \xff\xff\xff\r\n\r\n" + b"{}\r\n",
+        b"PUB " + subject.encode() + b".\xff 2\r\n{}\r\n",
+    ]

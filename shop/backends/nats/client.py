@@ -36,9 +36,10 @@ class _Posted(NamedTuple):
 class StrictClient(Client):
     """nats-py's, but it does not fall back to a connection in the clear.
 
-    Nor does it stop half-way through closing when the server is gone before everything was sent.
-    Besides, other threads may send with it, and messages can be had without a queue in between.
-    Made on the loop that it is used on.
+    Nor does it stop half-way through closing when the server is gone before everything was sent,
+    or stop reading at a message whose subject or headers are no text. Besides, other threads may
+    send with it, and messages can be had without a queue in between. Made on the loop that it is
+    used on.
     """
 
     def __init__(self, *, tls: bool) -> None:
@@ -82,15 +83,25 @@ class StrictClient(Client):
     async def _process_msg(
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes
     ) -> None:
+        subject_text, reply_text = subject.decode(errors="replace"), reply.decode(errors="replace")
         deliver = self._deliveries.get(sid)
         if deliver is None:
-            await super()._process_msg(sid, subject, reply, data, headers)
+            await super()._process_msg(
+                sid, subject_text.encode(), reply_text.encode(), data, headers
+            )
             return
         known = await self._process_headers(headers) if headers else None
         try:
-            deliver(Message(subject.decode(), data, known or {}, reply.decode()))
+            deliver(Message(subject_text, data, known or {}, reply_text))
         except Exception as error:  # noqa: BLE001 - as nats-py does, which would read no more
             await self._error_cb(error)
+
+    async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
+        try:
+            known: dict[str, str] | None = await super()._process_headers(headers)
+        except (LookupError, ValueError):  # the server passes on whatever a client sends
+            return None
+        return known
 
     def _begin_sending(self) -> None:
         self._woken = False
