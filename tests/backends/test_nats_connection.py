@@ -24,6 +24,7 @@ from shop.eventsourcing import (
 )
 from tests.conftest import Eventually
 from tests.real.nats import NatsServer, malformed, publish, send
+from tests.real.proxy import CuttingProxy
 
 
 @pytest.fixture
@@ -144,6 +145,24 @@ def test_who_fails_at_a_message_is_logged_and_hears_the_next(
     publish(connection, "a", b"ff")
     assert heard.get(timeout=10) == b"\xff"
     assert "non-hexadecimal number" in caplog.text
+
+
+def answers(connection: NatsConnection) -> bool:
+    """Whether the server answers: that there is nobody."""
+    with pytest.raises((NoResponderError, NoAnswerError, BusUnavailableError)) as error:
+        connection.request("nobody", b"", timeout=0.2)
+    return error.type is NoResponderError
+
+
+@pytest.mark.parametrize("before", [b"PONG", b"HMSG"], ids=["connecting", "connected"])
+@pytest.mark.parametrize("noise", [b'INFO {"x": 1}\r\n', b"INFO [1]\r\n", b"-ERR '\xff'\r\n"])
+def test_a_server_that_says_what_is_not_understood_is_left_for_a_new_connection(
+    server: NatsServer, noise: bytes, before: bytes, eventually: Eventually
+) -> None:
+    with CuttingProxy(server.port) as proxy:
+        proxy.insert(noise, before=before)
+        with NatsConnection(Access(servers=[f"127.0.0.1:{proxy.port}"])) as connection:
+            eventually(lambda: answers(connection))
 
 
 def test_a_message_that_no_client_would_send_is_heard_like_any_other(

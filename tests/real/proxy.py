@@ -1,4 +1,4 @@
-"""A proxy that cuts connections at a chosen moment of a request."""
+"""A proxy that cuts connections at a chosen moment, or has the server say what it did not."""
 
 from __future__ import annotations
 
@@ -15,18 +15,24 @@ class CuttingProxy:
     """Passes bytes to a server on this machine and back.
 
     ``cut`` has the next requests that ``marker`` is found in cut off: either they do not reach the
-    server any more, or it carries them out and its answer is lost.
+    server any more, or it carries them out and its answer is lost. ``insert`` adds to an answer.
     """
 
-    def __init__(self, port: int, marker: re.Pattern[bytes]) -> None:
+    def __init__(self, port: int, marker: re.Pattern[bytes] = re.compile(rb"(?!)")) -> None:
         self._server_port = port
         self._marker = marker
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._lock = threading.Lock()
         self._moments: list[Moment] = []
+        self._insertion = (b"", b"")
         self._sockets: set[socket.socket] = set()
         self.cuts = 0
+
+    def insert(self, what: bytes, *, before: bytes) -> None:
+        """Have the next answer that holds ``before`` hold ``what`` in front of it."""
+        with self._lock:
+            self._insertion = (what, before)
 
     def cut(self, *moments: Moment) -> None:
         """Cut off the next requests, each at its moment."""
@@ -79,9 +85,17 @@ class CuttingProxy:
     ) -> None:
         with suppress(OSError):
             while (data := server.recv(1 << 20)) and not losing.is_set():
-                client.sendall(data)
+                client.sendall(self._with_insertion(data))
         _end(client)
         _end(server)
+
+    def _with_insertion(self, answer: bytes) -> bytes:
+        with self._lock:
+            what, before = self._insertion
+            if not before or before not in answer:
+                return answer
+            self._insertion = (b"", b"")
+            return answer.replace(before, what + before, 1)
 
     def _moment_of(self, request: bytes) -> Moment | None:
         if not self._marker.search(request):

@@ -51,6 +51,12 @@ class StrictClient(Client):
         self._sending: set[asyncio.Task[None]] = set()
         self._deliveries: dict[int, Callable[[Message], None]] = {}
 
+    @property
+    def listens(self) -> bool:
+        """Whether it is connected, and reads what the server sends."""
+        reading = self._reading_task
+        return self.is_connected and reading is not None and not reading.done()
+
     def post(self, subject: str, data: bytes, *, reply: str = "") -> None:
         """Send a message soon, without waiting for anything. May be called by any thread.
 

@@ -349,9 +349,10 @@ class NatsConnection:
                 if keeper.cancelling():
                     return
                 backoff.reset()
-                while not client.is_closed:
+                while client.listens:
                     with suppress(TimeoutError):
-                        # Not only until told: a client that closes may hang before it tells.
+                        # Not only until told: a client that closes may hang before it tells, and
+                        # one that stops reading at what it does not understand never does.
                         await asyncio.wait_for(self._lost.wait(), 1.0)
                 self._note(client.last_error)
             except (OSError, ValueError, nats.errors.Error) as error:
@@ -403,6 +404,8 @@ class NatsConnection:
             error_cb=failed,
             closed_cb=closed,
         )
+        if not client.listens:  # nats-py takes any first line for a welcome
+            raise nats.errors.Error("the server said something else than PONG")
         read_little(client)
         attached: set[Listening] = set()
         while attached != (wanted := set(self._listenings)):  # they come and go in the meantime
