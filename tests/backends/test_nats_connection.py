@@ -12,7 +12,7 @@ from queue import SimpleQueue
 
 import pytest
 
-from shop.backends.nats import Access, NatsConnection
+from shop.backends.nats import Access, NatsConnection, NatsRequests
 from shop.backends.nats.client import Message, StrictClient
 from shop.backends.nats.connection import Listening
 from shop.eventsourcing import (
@@ -258,6 +258,17 @@ def test_a_message_over_the_maximum_is_refused_headers_included(
         publish(connection, "a", b"x" * (1024 * 1024 - 10), {"A": "b"})
     publish(connection, "a", b"x" * (1024 * 1024 - 30), {"A": "b"})
     assert connection.connected
+
+
+def test_a_silent_server_is_not_waited_for_to_know_of_a_group(
+    server: NatsServer, connection: NatsConnection
+) -> None:
+    server.pause()
+    began = time.monotonic()
+    members = NatsRequests(connection).serve([*"abcdefghij"], "g", lambda request: None)
+    assert time.monotonic() - began < 3
+    server.resume()
+    members.close(10)
 
 
 def test_it_ends_in_time_with_a_silent_server_and_is_closed_then(

@@ -96,7 +96,7 @@ class NatsEventBus:
     def subscribe(self, *names: str, group: str = "", capacity: int = 1024) -> Subscription:
         """As :meth:`EventBus.subscribe`.
 
-        Waits for the server to know of it, a few seconds at most, if there is a connection.
+        Waits for the server to know of it, a second or two at most, if there is a connection.
         """
         if group:
             return self._subscribe_in_group(NamePatterns(names), group, capacity)
@@ -192,16 +192,15 @@ class NatsEventBus:
             return batch
 
     def _subscribe_in_group(self, names: NamePatterns, group: str, capacity: int) -> Subscription:
-        listenings: list[Listening] = []
+        listening: Listening | None = None
 
         def end(queue: EventQueue) -> None:
             with self._lock:
                 if queue in self._group_queues:
                     self._group_queues.remove(queue)
                 ends_with_connection = self._closed
-            if not ends_with_connection:
-                for listening in listenings:
-                    listening.close()
+            if not ends_with_connection and listening is not None:
+                listening.close()
 
         queue = EventQueue(capacity, end)
         with self._lock:
@@ -214,10 +213,8 @@ class NatsEventBus:
             return queue
         connection.wait_connected(1.0 if self._connection.connected else 0.0)
         hearing = _Hearing(self._read, partial(queue.put, remote=True))
-        listenings.extend(
-            connection.listen(self._subject + pattern, hearing.hear, group=group)
-            for pattern in names.patterns or (">",)
-        )
+        subjects = [self._subject + pattern for pattern in names.patterns or (">",)]
+        listening = connection.listen_all(subjects, hearing.hear, group=group)
         return queue
 
 

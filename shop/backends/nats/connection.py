@@ -11,7 +11,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, Self, TypeVar
 
@@ -44,41 +44,47 @@ T = TypeVar("T")
 
 PING_INTERVAL = 5
 """Seconds. A server that answers nothing is given up after three times that."""
+_CONFIRMING = 1.0
+"""Seconds that a server may take to say that it knows what is listened to: it may be silent."""
 
 
 class Listening:
-    """Messages of a subject, handed over as they come, until it is closed."""
+    """Messages of some subjects, handed over as they come, until it is closed."""
 
     def __init__(
         self,
         connection: NatsConnection,
-        subject: str,
+        subjects: Sequence[str],
         group: str,
         deliver: Callable[[Message], None],
     ) -> None:
-        self.subject = subject
         self._connection = connection
+        self._subjects = subjects
         self._group = group
         self._deliver = deliver
-        self._attached: tuple[Client, Subscription] | None = None
+        self._attached: tuple[Client, list[Subscription]] | None = None
 
     def close(self) -> None:
-        """End it, and wait a few seconds at most for the server to know of it; idempotent."""
+        """End it, and wait about a second at most for the server to know of it; idempotent."""
         self._connection.drop(self)
 
     async def attach(self, client: StrictClient) -> None:
         """Have this client's server send the messages. On the loop only."""
-        self._attached = (client, await client.hear(self.subject, self._group, self._deliver))
+        group, deliver = self._group, self._deliver
+        self._attached = (client, [await client.hear(s, group, deliver) for s in self._subjects])
 
     async def detach(self, client: Client) -> None:
         """Have this client's server send no more messages. On the loop only."""
-        if self._attached is not None and self._attached[0] is client:
-            await self._attached[1].unsubscribe()
+        for subscription in self._subscriptions(client):
+            await subscription.unsubscribe()
 
     async def drain(self, client: Client) -> None:
         """As :meth:`detach`, but hand over what is on its way. On the loop only."""
-        if self._attached is not None and self._attached[0] is client:
-            await self._attached[1].drain()  # type: ignore[no-untyped-call]  # nats-py has no types
+        drains = (subscription.drain() for subscription in self._subscriptions(client))  # type: ignore[no-untyped-call]  # nats-py has no types
+        await asyncio.gather(*drains)
+
+    def _subscriptions(self, client: Client) -> Sequence[Subscription]:
+        return self._attached[1] if self._attached and self._attached[0] is client else ()
 
 
 class NatsConnection:
@@ -181,10 +187,16 @@ class NatsConnection:
 
         That is called on the loop, so it must not block nor run anybody else's code: it puts the
         message where another thread takes it. Of all who listen in the same ``group``, one gets
-        each message. What is published after this returns is heard; without a connection, what is
-        published once there is one.
+        each message. What is published after this returns is heard; without a connection, or with
+        a server that is silent for a second, what is published once there is one that is not.
         """
-        listening = Listening(self, subject, group, deliver)
+        return self.listen_all([subject], deliver, group=group)
+
+    def listen_all(
+        self, subjects: Sequence[str], deliver: Callable[[Message], None], *, group: str = ""
+    ) -> Listening:
+        """As :meth:`listen`, for several subjects at once."""
+        listening = Listening(self, subjects, group, deliver)
         self._run(self._add(listening, confirmed=True), timeout=self._timeout + 5)
         return listening
 
@@ -198,7 +210,7 @@ class NatsConnection:
                 with suppress(nats.errors.Error, TimeoutError):
                     await listening.detach(client)
                     # The server may still give a member of a group what comes before it knows.
-                    await client.flush(timeout=self._timeout)  # type: ignore[arg-type]  # a float will do
+                    await client.flush(timeout=_CONFIRMING)  # type: ignore[arg-type]  # a float will do
 
         with suppress(BusClosedError):
             self._run(remove(), timeout=self._timeout + 5)
@@ -311,13 +323,13 @@ class NatsConnection:
             with suppress(nats.errors.Error, TimeoutError):  # it is the connection that broke
                 await listening.attach(client)
                 if confirmed:
-                    await client.flush(timeout=self._timeout)  # type: ignore[arg-type]  # a float will do
+                    await client.flush(timeout=_CONFIRMING)  # type: ignore[arg-type]  # a float will do
 
     def _open_inbox(self) -> Inbox:
         with self._opening:
             if self._inbox is None:
                 inbox = Inbox()
-                listening = Listening(self, inbox.subject, "", inbox.deliver)
+                listening = Listening(self, [inbox.subject], "", inbox.deliver)
                 # The server hears of it before it hears of any request.
                 self._run(self._add(listening, confirmed=False), timeout=self._timeout)
                 self._inbox = inbox

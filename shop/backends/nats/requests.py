@@ -31,13 +31,9 @@ class NatsRequests:
         def deliver(message: Message) -> None:
             receive(NatsRequest(self._connection, message))
 
-        return NatsMembership(
-            self._connection,
-            [
-                self._connection.listen(self._prefix + subject, deliver, group=group)
-                for subject in subjects
-            ],
-        )
+        prefixed = [self._prefix + subject for subject in subjects]
+        listening = self._connection.listen_all(prefixed, deliver, group=group)
+        return NatsMembership(self._connection, listening)
 
 
 class NatsRequest:
@@ -62,9 +58,9 @@ class NatsRequest:
 class NatsMembership:
     """As :class:`Membership`."""
 
-    def __init__(self, connection: NatsConnection, listenings: Sequence[Listening]) -> None:
+    def __init__(self, connection: NatsConnection, listening: Listening) -> None:
         self._connection = connection
-        self._listenings = listenings
+        self._listening = listening
         self._leaving: asyncio.Task[None] | None = None
         self._left = threading.Event()
 
@@ -83,6 +79,6 @@ class NatsMembership:
 
     async def _leave(self) -> None:
         try:
-            await asyncio.gather(*map(self._connection.drain, self._listenings))
+            await self._connection.drain(self._listening)
         finally:
             self._left.set()
