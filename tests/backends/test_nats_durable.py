@@ -10,11 +10,12 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from nats.aio.client import Client
 
 from shop.backends.memory import MemoryEventStore
-from shop.backends.nats import DurableSubscription
+from shop.backends.nats import DurableSubscription, NatsConnection
 from shop.eventsourcing import Event, Query
-from tests.backends.test_nats_relay import Node
+from tests.backends.test_nats_relay import Node, as_anybody
 from tests.conftest import Eventually
 from tests.notebook import Noted, counted, note, noted, registry
 from tests.real.nats import NatsServer, malformed, send
@@ -48,6 +49,15 @@ def positions(subscription: DurableSubscription, count: int, acknowledged: int) 
             if len(taken) <= acknowledged:
                 subscription.acknowledge([delivery])
     return taken
+
+
+def subscriptions(connection: NatsConnection) -> int:
+    """How many nats-py has."""
+
+    async def count(client: Client) -> int:
+        return len(client._subs)
+
+    return connection.run(count, timeout=5)
 
 
 def test_it_goes_on_after_what_it_acknowledged(node: Node, name: str) -> None:
@@ -84,6 +94,32 @@ def test_it_takes_names_and_patterns(node: Node, name: str) -> None:
     with subscribe(node, name, "*.counted") as subscription:
         assert positions(subscription, 1, acknowledged=1) == [2]
         assert subscription.take(0.3) == []
+
+
+def test_other_names_count_for_what_comes_after_what_it_acknowledged(node: Node, name: str) -> None:
+    node.store.append([noted(note(), 1), counted(note(), 1)])
+    with subscribe(node, name, "*.noted") as subscription:
+        assert positions(subscription, 1, acknowledged=1) == [1]
+    node.store.append([counted(note(), 1), noted(note(), 1)])
+    with subscribe(node, name, "*.noted", "*.counted", ack_wait=0.5) as subscription:
+        assert positions(subscription, 3, acknowledged=2) == [2, 3, 4]
+        assert positions(subscription, 1, acknowledged=1) == [4], "after half a second"
+
+
+def test_a_missing_stream_and_a_deleted_consumer_are_told_and_made_up_for(
+    node: Node, name: str, nats: str, caplog: pytest.LogCaptureFixture, eventually: Eventually
+) -> None:
+    with subscribe(node, "missing") as subscription:
+        assert subscription.take(0.5) == []
+    assert caplog.text.count("stream not found") == 1
+    node.append(2)
+    with subscribe(node, name) as subscription:
+        assert positions(subscription, 2, acknowledged=2) == [1, 2]
+        before = subscriptions(node.connection)
+        for _ in range(3):
+            as_anybody(nats, lambda js: js.delete_consumer(name, "reader"))
+            assert positions(subscription, 2, acknowledged=2) == [1, 2]
+        eventually(lambda: subscriptions(node.connection) == before)
 
 
 def test_an_event_without_its_data_is_completed_from_the_store(node: Node, name: str) -> None:

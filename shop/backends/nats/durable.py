@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -23,6 +24,8 @@ from shop.eventsourcing.events.event import Event, EventData
 from shop.eventsourcing.events.registry import Registry
 from shop.eventsourcing.stores.store import EventStore, Query
 
+logger = logging.getLogger(__name__)
+
 _MARGIN = timedelta(minutes=5)
 """How far the clock of the process that made an event and that of the server may be apart."""
 
@@ -38,7 +41,8 @@ class DurableSubscription:
     """Takes events from a stream and remembers, at the server, which were acknowledged.
 
     It begins after the position ``after``, or with the events since ``since``, when the server does
-    not know its ``name`` yet; otherwise after what was acknowledged under that name. What is not
+    not know its ``name`` yet; otherwise after what was acknowledged under that name. If ``names``
+    differ from the last time, the new ones count for what comes after that. What is not
     acknowledged within ``ack_wait`` seconds is delivered again, perhaps out of order. Subscriptions
     of the same name, in whatever process, share the events. ``store`` has the events that came
     without their data; without it they raise :class:`OmittedDataError`.
@@ -73,12 +77,14 @@ class DurableSubscription:
         self._store = store
         self._fetched: deque[Msg] = deque()
         self._bound: tuple[Client, JetStreamContext.PullSubscription] | None = None
+        self._problem: str | None = None
 
     def take(self, timeout: float, *, limit: int = 100) -> list[Delivery]:
         """The next events, at most ``limit``; empty when none came in ``timeout`` seconds.
 
-        A server that is away is waited for as well. Raises :class:`EventDecodeError` at an event
-        that this program cannot read, again and again: it is not passed over.
+        A server that is away is waited for as well, and so is a missing stream. Raises
+        :class:`EventDecodeError` at an event that this program cannot read, again and again: it is
+        not passed over.
         """
         until = time.monotonic() + timeout
         while True:
@@ -117,13 +123,7 @@ class DurableSubscription:
     def close(self) -> None:
         """Take nothing any more; the server remembers where to go on. Idempotent."""
         self._fetched.clear()
-        bound, self._bound = self._bound, None
-
-        async def unsubscribe(client: Client) -> None:
-            if bound is not None and bound[0] is client:
-                await bound[1].unsubscribe()
-
-        self._connection.spawn(unsubscribe)
+        self._unbind()
 
     def __enter__(self) -> Self:
         return self
@@ -142,9 +142,13 @@ class DurableSubscription:
         began = time.monotonic()
         try:
             self._fetched.extend(self._connection.run(fetch, timeout=timeout + 5))
-        except (BusUnavailableError, NoAnswerError):
+            self._problem = None
+        except (BusUnavailableError, NoAnswerError) as error:
             # The server is away, or has forgotten stream or consumer: all may be made anew.
-            self._bound = None
+            self._unbind()
+            if str(error) != self._problem:
+                logger.warning("subscription %s: %s; trying again", self._name, error)
+            self._problem = str(error)
             if not self._connection.connected:
                 self._connection.wait_connected(min(timeout, 1.0))
         if time.monotonic() - began < 0.05 and not self._fetched:
@@ -155,12 +159,25 @@ class DurableSubscription:
             return self._bound[1]
         js = client.jetstream()
         try:
-            await js.consumer_info(self._stream, self._name)
+            known = (await js.consumer_info(self._stream, self._name)).config
         except NotFoundError:
             await js.add_consumer(self._stream, self._config())
+        else:
+            wanted = known.evolve(filter_subjects=self._subjects, ack_wait=self._ack_wait)
+            if wanted != known:
+                await js.add_consumer(self._stream, wanted)
         subscription = await js.pull_subscribe_bind(self._name, self._stream)
         self._bound = (client, subscription)
         return subscription
+
+    def _unbind(self) -> None:
+        bound, self._bound = self._bound, None
+
+        async def unsubscribe(client: Client) -> None:
+            if bound is not None and bound[0] is client:
+                await bound[1].unsubscribe()
+
+        self._connection.spawn(unsubscribe)
 
     def _config(self) -> api.ConsumerConfig:
         config = api.ConsumerConfig(
