@@ -319,6 +319,48 @@ def test_the_stream_of_another_store_is_left_alone(nats: str, eventually: Eventu
     assert len(messages(nats, name)) == 5
 
 
+@pytest.mark.parametrize("subjects", ["{}.events.>", "{}.theirs"])
+def test_the_stream_of_somebody_else_is_left_alone(
+    nats: str, eventually: Eventually, subjects: str
+) -> None:
+    name = f"t{uuid4().hex}"
+
+    async def make(js: JetStreamContext) -> None:
+        await js.add_stream(name=name, subjects=[subjects.format(name)])
+        await js.publish(subjects.format(name).replace(">", "theirs"), b"theirs")
+
+    as_anybody(nats, make)
+    before = as_anybody(nats, lambda js: js.stream_info(name)).config
+    with closing(Node(nats, MemoryEventStore(registry()), name, max_age=3600.0)) as node:
+        node.append(1)
+        node.relay.start()
+        eventually(lambda: "another stream" in str(node.relay.status().problem))
+    assert as_anybody(nats, lambda js: js.stream_info(name)).config == before
+
+
+def test_a_stream_that_was_made_for_the_shop_keeps_what_the_shop_does_not_ask_for(
+    nats: str, eventually: Eventually, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = f"t{uuid4().hex}"
+    caplog.set_level("INFO")
+    as_anybody(
+        nats,
+        lambda js: js.add_stream(
+            name=name, subjects=[f"{name}.events.>"], description="theirs", duplicate_window=60
+        ),
+    )
+    with closing(Node(nats, MemoryEventStore(registry()), name)) as node:
+        node.append(1)
+        node.relay.start()
+        eventually(lambda: relayed(nats, name, node.store))
+        node.connection.request(f"{name}.events.notebook.noted", b"rubbish", timeout=5)
+        node.append(1)
+        eventually(lambda: node.relay.position == 2)
+    config = as_anybody(nats, lambda js: js.stream_info(name)).config
+    assert (config.description, config.duplicate_window) == ("theirs", 1)
+    assert caplog.text.count("changed the stream") == 1
+
+
 def test_the_stream_is_made_as_asked_and_changed_when_that_changes(
     nats: str, eventually: Eventually
 ) -> None:

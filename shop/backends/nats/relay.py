@@ -273,25 +273,28 @@ class Relay:
         try:
             info = await js.stream_info(stream.name)
         except NotFoundError:
-            info = await js.add_stream(self._wanted(identity, ahead=0))
+            info = await js.add_stream(self._wanted(api.StreamConfig(stream.name), identity))
             logger.info("made the stream %s", stream.name)
         metadata = info.config.metadata or {}
-        if metadata.get(_OWNER, str(identity)) != str(identity):
+        owner = metadata.get(_OWNER)
+        wanted = self._wanted(info.config, identity)
+        if owner is None and (info.state.last_seq or info.config.subjects != wanted.subjects):
+            raise RelayError(
+                f"the stream {stream.name} has other subjects than the shop's, or had messages"
+                " before the shop came: give the shop another stream"
+            )
+        if owner not in {None, str(identity)}:
             raise RelayError(f"the stream {stream.name} belongs to another event store: {_REMEDY}")
-        ahead = int(metadata.get(_AHEAD, 0))
-        wanted = self._wanted(identity, ahead=ahead)
-        if any(
-            getattr(info.config, field) != getattr(wanted, field)
-            for field in ("subjects", "num_replicas", "max_age", "max_bytes", "storage")
-        ):
+        if wanted != info.config:
             info = await js.update_stream(wanted)
             logger.info("changed the stream %s to what was asked for", stream.name)
+        ahead = int(metadata.get(_AHEAD, 0))
         last = info.state.last_seq
         if info.state.messages == 0:
             return last, last - ahead, None  # all were dropped by age or size, or there was none
         position, event_id = await self._last_event(js, info)
         if last - position != ahead:
-            await js.update_stream(self._wanted(identity, ahead=last - position))
+            await js.update_stream(self._wanted(info.config, identity, ahead=last - position))
         return last, position, event_id
 
     async def _last_event(
@@ -314,10 +317,15 @@ class Relay:
             )
         return 0, None
 
-    def _wanted(self, identity: UUID, *, ahead: int) -> api.StreamConfig:
+    def _wanted(
+        self, known: api.StreamConfig, identity: UUID, *, ahead: int | None = None
+    ) -> api.StreamConfig:
+        """What a stream with a configuration is to have, by default as far ``ahead`` as before."""
         stream = self._stream
-        return api.StreamConfig(
-            name=stream.name,
+        metadata = {_AHEAD: "0", **(known.metadata or {}), _OWNER: str(identity)}
+        if ahead is not None:
+            metadata[_AHEAD] = str(ahead)
+        return known.evolve(
             subjects=[f"{self._subject}>"],
             storage=api.StorageType(stream.storage),
             num_replicas=stream.replicas,
@@ -326,7 +334,7 @@ class Relay:
             # The expected sequence keeps repeats out; a longer memory would only keep out what is
             # published again after messages were deleted.
             duplicate_window=min(1.0, stream.max_age or 1.0),
-            metadata={_OWNER: str(identity), _AHEAD: str(ahead)},
+            metadata=metadata,
         )
 
 
