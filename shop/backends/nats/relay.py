@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import re
 import threading
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -31,6 +32,7 @@ from shop.eventsourcing.threads import BackgroundThread
 logger = logging.getLogger(__name__)
 
 POSITION = "Shop-Position"
+_POSITION = re.compile("[0-9]{1,18}")
 _BATCH = 500
 _BATCH_BYTES = 4 * 1024 * 1024
 _OWNER = "shop-store"
@@ -308,8 +310,8 @@ class Relay:
             except NotFoundError:
                 continue
             headers = message.headers or {}
-            if headers.get(POSITION, "").isdecimal():
-                return int(headers[POSITION]), headers.get("Nats-Msg-Id")
+            if _POSITION.fullmatch(headers.get(POSITION, "")) and "Nats-Msg-Id" in headers:
+                return int(headers[POSITION]), headers["Nats-Msg-Id"]
         if state.first_seq > 1:
             raise RelayError(
                 f"the stream {name} has only messages of others left, and does not tell any"
