@@ -260,6 +260,20 @@ def test_a_message_over_the_maximum_is_refused_headers_included(
     assert connection.connected
 
 
+def test_the_server_knows_at_once_who_listens_and_who_does_not_any_more(
+    server: NatsServer, connection: NatsConnection
+) -> None:
+    with NatsConnection(Access(servers=[server.address])) as other:
+        assert other.wait_connected(10)
+        for number in range(500):
+            subject = f"s{number}"
+            member = NatsRequests(connection).serve([subject], "g", lambda r: r.answer(r.data))
+            assert other.request(subject, b"a", timeout=1).data == b"a"
+            member.close(1)
+            with pytest.raises(NoResponderError):
+                other.request(subject, b"a", timeout=1)
+
+
 def test_a_silent_server_is_not_waited_for_to_know_of_a_group(
     server: NatsServer, connection: NatsConnection
 ) -> None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 import nats.errors
-from nats.aio.client import Client
+from nats.aio.client import PING_PROTO, Client
 from nats.aio.subscription import Subscription
 
 from shop.backends.nats_settings import Access
@@ -127,6 +127,12 @@ class StrictClient(Client):
                 raise nats.errors.Error("the server has no TLS")
             info["tls_required"] = True
         await super()._process_info(info, initial_connection)
+
+    async def _send_ping(self, future: asyncio.Future[bool] | None = None) -> None:
+        # nats-py's overtakes what is to be sent, so that its `flush` would confirm too much.
+        self._pongs.append(future or self._loop.create_future())
+        await self._send_command(PING_PROTO)
+        await self._flush_pending()
 
     async def _close(self, status: int, do_cbs: bool = True) -> None:
         try:
