@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
@@ -45,7 +46,7 @@ from shop.eventsourcing.errors import (
     UnknownCommandError,
     WorkerFailedError,
 )
-from shop.eventsourcing.events.envelope import decode_event
+from shop.eventsourcing.events.envelope import EnvelopeError, OmittedDataError, decode_event
 from shop.eventsourcing.events.event import Event, EventData
 from shop.eventsourcing.events.registry import Registry
 from shop.eventsourcing.retry import Backoff
@@ -57,6 +58,10 @@ PATIENCE = 1.0
 """Seconds to wait for the answer to a command before it is sent again, at first."""
 MAX_PATIENCE = 2.0
 """The same, once an answer has failed to come."""
+MAX_AHEAD = timedelta(days=1)
+"""By how much a worker's clock may be ahead of the one here to be allowed for."""
+AHEAD_SECONDS = 60.0
+"""How long that is remembered: either clock may be set right."""
 _COUNTED = ("sent", "retried", "not_taken", "unanswered", "no_worker", "outcome_unknown")
 
 
@@ -87,6 +92,7 @@ class RemoteCommandBus:
         self._events = Registry([event for module in modules for event in module.events])
         self._identity: UUID | None = None
         self._ahead = timedelta()  # by how much the workers' clocks are, at most
+        self._ahead_until = 0.0
         self._stopping = threading.Event()
         self._counts = dict.fromkeys(_COUNTED, 0)
         self._counting = threading.Lock()
@@ -174,6 +180,8 @@ class RemoteCommandBus:
     def _message(
         self, command: Command[CommandPayload], payload: bytes, left: float
     ) -> CommandMessage:
+        if time.monotonic() > self._ahead_until:
+            self._ahead = timedelta()
         deadline = datetime.now(UTC) + self._ahead + timedelta(seconds=left)
         return CommandMessage.of(command, payload, timeout=left, deadline=deadline)
 
@@ -224,18 +232,23 @@ class RemoteCommandBus:
     def _allow_for(self, now: datetime) -> None:
         """Allow for the clock of a worker that is ahead, and so took a command to be too late."""
         ahead = now - datetime.now(UTC)
-        if ahead > self._ahead:
+        if self._ahead < ahead <= MAX_AHEAD:
             self._ahead = ahead
+            self._ahead_until = time.monotonic() + AHEAD_SECONDS
             if ahead > timedelta(seconds=1):
                 logger.warning("the clock of a worker is %s ahead of the one here", ahead)
 
     def _outcome(self, command: Command[CommandPayload], answer: Answer) -> CommandResult:
         if isinstance(answer, Done):
-            return answer.result(self._recorded(command, answer))
+            with suppress(EnvelopeError, OmittedDataError, ValueError):
+                events = self._recorded(command, answer)
+                if answer.command_id == command.id and len(events) == answer.size:
+                    return answer.result(events)
         error = error_of(answer)
         if error is not None:
             raise error
-        detail = answer.detail if isinstance(answer, Failed) else f"it answered {answer}"
+        kind = answer.__struct_config__.tag
+        detail = answer.detail if isinstance(answer, Failed) else f"what it answered is odd: {kind}"
         raise WorkerFailedError(command.id, command.name, detail)
 
     def _recorded(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from typing import Any
 from uuid import UUID, uuid4
 
 import msgspec
@@ -35,6 +36,7 @@ from shop.eventsourcing import (
     aggregate,
     command,
 )
+from shop.eventsourcing.commands.wire import GROUP, Done, command_subject, encode_message
 from tests.conftest import Eventually
 from tests.eventsourcing.bank import (
     BANK,
@@ -170,6 +172,29 @@ class TestOutcomes:
         [recorded] = memory_stores.events.read()
         unknown = UnknownEventData(b'{"owner":"Ada"}')
         assert result.events == (msgspec.structs.replace(recorded, data=unknown),)
+
+    @pytest.mark.parametrize(
+        "odd",
+        [
+            {"command_id": UUID(int=1)},
+            {"size": 2},
+            {"events": [msgspec.Raw(b"1")]},
+            {"events": None, "size": 3},
+            {"events": None, "position": 9},
+        ],
+        ids=str,
+    )
+    def test_an_answer_that_does_not_fit_the_command_is_not_believed(
+        self, requests: Requests, memory_stores: Stores, odd: dict[str, Any]
+    ) -> None:
+        wanted = Command.new(Open("Ada"))
+        done = Done(wanted.id, wanted.aggregate, 1, 1, 1, [], replayed=False)
+        answer = encode_message(msgspec.structs.replace(done, **odd))
+        subject = command_subject(memory_stores.events.info().identity, "bank.account.open")
+        requests().serve([subject], GROUP, lambda request: request.answer(answer))
+        remote = RemoteCommandBus(requests(), memory_stores.events, [BANK])
+        with pytest.raises(WorkerFailedError, match="odd: done"):
+            remote.dispatch(wanted)
 
     def test_the_registry_is_that_of_the_command_bus(
         self, remote: RemoteCommandBus, memory_stores: Stores

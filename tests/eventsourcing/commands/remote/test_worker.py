@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -179,22 +179,50 @@ class TestWorkers:
         monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        from shop.eventsourcing.commands import wire, worker
-
-        class Ahead(datetime):
-            @classmethod
-            def now(cls, tz: object = None) -> datetime:  # type: ignore[override] # as it is used
-                return datetime.now(UTC) + timedelta(minutes=1)
-
         workers.start()
-        monkeypatch.setattr(worker, "datetime", Ahead)
-        monkeypatch.setattr(wire, "datetime", Ahead)
+        self._set_clocks(timedelta(minutes=1), monkeypatch)
         bus = Wrapped(requests())
         remote = RemoteCommandBus(bus, memory_stores.events, [BANK])
         for _ in range(3):
             assert remote.dispatch(Command.new(Open("Ada"))).version == 1
         assert len(bus.sent) == 4, "the first one was sent twice"
         assert "the clock of a worker is" in caplog.text
+
+    @pytest.mark.parametrize("ahead", [timedelta(minutes=1), timedelta(days=365 * 7500)])
+    def test_a_clock_that_is_set_right_is_no_longer_allowed_for(
+        self,
+        requests: Requests,
+        memory_stores: Stores,
+        workers: Workers,
+        monkeypatch: pytest.MonkeyPatch,
+        eventually: Eventually,
+        ahead: timedelta,
+    ) -> None:
+        bus = Wrapped(requests())
+        remote = RemoteCommandBus(bus, memory_stores.events, [BANK])
+        monkeypatch.setattr("shop.eventsourcing.commands.remote.AHEAD_SECONDS", 0.2)
+        workers.start()
+        with monkeypatch.context() as wrong, suppress(NoWorkerError):
+            self._set_clocks(ahead, wrong)
+            remote.dispatch(Command.new(Open("Ada")), timeout=0.3)
+
+        def is_right() -> bool:
+            remote.dispatch(Command.new(Open("Ada")))
+            return bus.sent[-1].deadline < datetime.now(UTC) + timedelta(seconds=20)
+
+        eventually(is_right)
+
+    def _set_clocks(self, ahead: timedelta, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Have the clocks of all workers be ahead."""
+        from shop.eventsourcing.commands import wire, worker
+
+        class Ahead(datetime):
+            @classmethod
+            def now(cls, tz: object = None) -> datetime:  # type: ignore[override] # as it is used
+                return datetime.now(UTC) + ahead
+
+        monkeypatch.setattr(worker, "datetime", Ahead)
+        monkeypatch.setattr(wire, "datetime", Ahead)
 
     def test_what_cannot_be_read_is_answered_and_logged(
         self,
