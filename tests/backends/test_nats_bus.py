@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from itertools import islice
@@ -101,6 +102,23 @@ def test_what_is_published_just_before_the_end_is_still_sent(new_bus: NewBus) ->
 
     heard = [event.position for event in islice(there, 5000)]
     assert heard == list(range(1, 5001))
+
+
+@pytest.mark.parametrize("group", ["", "g"])
+def test_whoever_subscribes_while_it_is_closed_has_a_closed_subscription(
+    new_bus: NewBus, group: str
+) -> None:
+    def subscribe(bus: NatsEventBus) -> None:
+        while not bus.subscribe(group=group).closed:
+            pass
+
+    with ThreadPoolExecutor(4) as threads:
+        for _ in range(30):
+            bus = new_bus()
+            subscribing = [threads.submit(subscribe, bus) for _ in range(4)]
+            bus.close()
+            for each in subscribing:
+                each.result(timeout=10)
 
 
 def test_what_is_no_event_is_counted_and_harms_nobody(

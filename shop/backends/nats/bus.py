@@ -8,6 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 
 from nats.aio.client import Client
@@ -16,7 +17,7 @@ from shop.backends.nats.client import Message, check_size
 from shop.backends.nats.connection import Listening, NatsConnection
 from shop.eventsourcing.buses.bus import BusStatus, LocalBus, NamePatterns, Subscription
 from shop.eventsourcing.buses.event_queue import EventQueue
-from shop.eventsourcing.errors import EventDecodeError, MessageTooLargeError
+from shop.eventsourcing.errors import BusClosedError, EventDecodeError, MessageTooLargeError
 from shop.eventsourcing.events.envelope import (
     EnvelopeError,
     OmittedDataError,
@@ -105,7 +106,10 @@ class NatsEventBus:
             listens = self._closed or self._listening is not None
         if not listens:
             hearing = _Hearing(self._read, partial(self._local.publish, remote=True))
-            listening = self._connection.listen(f"{self._subject}>", hearing.hear)
+            try:
+                listening = self._connection.listen(f"{self._subject}>", hearing.hear)
+            except BusClosedError:  # by another thread, which closes the subscription as well
+                return subscription
             with self._lock:
                 surplus = self._listening is not None
                 self._listening = self._listening or listening
@@ -214,7 +218,8 @@ class NatsEventBus:
         connection.wait_connected(1.0 if self._connection.connected else 0.0)
         hearing = _Hearing(self._read, partial(queue.put, remote=True))
         subjects = [self._subject + pattern for pattern in names.patterns or (">",)]
-        listening = connection.listen_all(subjects, hearing.hear, group=group)
+        with suppress(BusClosedError):  # by another thread, which closes the queue as well
+            listening = connection.listen_all(subjects, hearing.hear, group=group)
         return queue
 
 
