@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,34 @@ def test_a_server_takes_an_nkey(tmp_path: Path, eventually: Eventually) -> None:
         missing = Access(servers=[server.address], nkey_seed_file=tmp_path / "missing")
         with NatsConnection(missing) as connection:
             eventually(lambda: "No such file" in str(connection.problem))
+
+
+def test_a_right_that_is_missing_is_told_once_on_each_connection(
+    tmp_path: Path, eventually: Eventually, caplog: pytest.LogCaptureFixture
+) -> None:
+    rights = {"publish": {"deny": "a"}, "subscribe": {"deny": "b"}}
+    users = [{"user": "shop", "password": "s3cret", "permissions": rights}]
+    caplog.set_level("ERROR")
+
+    def told(*, publish: int, subscription: int) -> bool:
+        found = Counter(message.split(" for ")[1] for message in caplog.messages)
+        return found == {'publish to "a"': publish, 'subscription to "b"': subscription}
+
+    with server_with(tmp_path, {"authorization": {"users": users}}) as server:
+        access = Access(servers=[server.address], user="shop", password="s3cret")
+        with NatsConnection(access) as connection:
+            assert connection.wait_connected(10)
+            connection.listen("b", lambda message: None)
+            for _ in range(20):
+                publish(connection, "a", b"")
+            connection.listen("c", lambda message: None)  # the server has refused all of that now
+            eventually(lambda: told(publish=1, subscription=1))
+            server.kill()
+            eventually(lambda: connection.problem)
+            server.start()
+            assert connection.wait_connected(10)
+            publish(connection, "a", b"")
+            eventually(lambda: told(publish=2, subscription=2))
 
 
 @pytest.fixture

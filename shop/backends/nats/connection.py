@@ -44,6 +44,8 @@ T = TypeVar("T")
 
 PING_INTERVAL = 5
 """Seconds. A server that answers nothing is given up after three times that."""
+_TOLD = 100
+"""How many different errors of one connection that goes on are logged, each once."""
 _CONFIRMING = 1.0
 """Seconds that a server may take to say that it knows what is listened to: it may be silent."""
 
@@ -388,6 +390,7 @@ class NatsConnection:
     async def _connect(self, client: StrictClient) -> None:
         access = self._access
         self._lost = lost = asyncio.Event()
+        told: set[str] = set()
 
         async def closed() -> None:
             lost.set()
@@ -395,8 +398,9 @@ class NatsConnection:
         async def failed(error: Exception) -> None:
             self._error = error
             broken = isinstance(error, (OSError, nats.errors.StaleConnectionError))
-            if client is self._client and not broken:
+            if client.is_connected and not broken and str(error) not in told and len(told) < _TOLD:
                 # It goes on, with less than was asked of it: such as a right that is missing.
+                told.add(str(error))
                 logger.error("NATS: %s", error, exc_info=error)
 
         await client.connect(
