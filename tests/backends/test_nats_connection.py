@@ -8,9 +8,11 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from queue import SimpleQueue
 
 import pytest
+from nats.aio.client import Client
 
 from shop.backends.nats import Access, NatsConnection, NatsRequests
 from shop.backends.nats.client import Message, StrictClient
@@ -92,6 +94,16 @@ def test_a_request_that_gets_no_answer_says_why_and_in_time(connection: NatsConn
     connection.listen("silent", lambda message: None)
     with pytest.raises(NoAnswerError, match=r"within 0\.1 s"):
         connection.request("silent", b"", timeout=0.1)
+
+
+def test_a_time_out_that_is_swallowed_is_told_all_the_same(connection: NatsConnection) -> None:
+    async def stubborn(client: Client) -> None:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        await asyncio.sleep(60)
+
+    with pytest.raises(NoAnswerError, match="no answer within 1 s"):
+        connection.run(stubborn, timeout=-4)  # whoever waits is patient for 5 s more
 
 
 def test_whoever_waits_when_the_connection_breaks_is_told_at_once(

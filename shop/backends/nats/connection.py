@@ -290,7 +290,10 @@ class NatsConnection:
         if self._closed:
             coroutine.close()
             raise BusClosedError("the connection is closed")
-        return self._loop.run(coroutine, timeout=timeout)
+        try:
+            return self._loop.run(coroutine, timeout=timeout)
+        except TimeoutError as error:  # what nats-py waits with may swallow a time-out of its own
+            raise NoAnswerError(f"NATS: no answer within {timeout:g} s") from error
 
     async def _use(
         self, use: Callable[[Client], Coroutine[Any, Any, T]], timeout: float | None
