@@ -295,6 +295,8 @@ def test_a_silent_server_is_not_waited_for_to_know_of_a_group(
     assert time.monotonic() - began < 3
     server.resume()
     members.close(10)
+    assert answers(connection)
+    assert connection.connects == 1
 
 
 def test_it_ends_in_time_with_a_silent_server_and_is_closed_then(

@@ -134,6 +134,11 @@ class StrictClient(Client):
         await self._send_command(PING_PROTO)
         await self._flush_pending()
 
+    async def _process_pong(self) -> None:
+        if self._pongs and self._pongs[0].done():  # whose flush was given up: nats-py would fail
+            self._pongs[0] = self._loop.create_future()
+        await super()._process_pong()
+
     async def _close(self, status: int, do_cbs: bool = True) -> None:
         try:
             await super()._close(status, do_cbs)
