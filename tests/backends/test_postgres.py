@@ -33,7 +33,7 @@ from shop.eventsourcing.models.model_store import Checkpoint, StoredModel
 from shop.urls import DatabaseUrl
 from tests.backends.long_log import EVENTS, QUERIES, fill
 from tests.conftest import Eventually
-from tests.notebook import note, noted, registry, stream
+from tests.notebook import Noted, note, noted, registry, stream
 from tests.stores import NewUrl
 
 
@@ -54,6 +54,10 @@ def behind_its_back(url: str) -> psycopg.Connection[tuple[Any, ...]]:
     connection = psycopg.connect(parts.driver, autocommit=True)
     connection.execute(f"SET search_path = {parts.schema}")
     return connection
+
+
+def in_database(url: str, name: str) -> str:
+    return url.replace("/tests?", f"/{name}?")
 
 
 def with_parameter(url: str, parameter: str) -> str:
@@ -93,11 +97,57 @@ class Opened:
         return plans
 
 
+def made_by_somebody(url: str, encoding: str) -> str:
+    """The name of a database that was made beforehand."""
+    name = f"made_{uuid4().hex[:8]}"
+    with behind_its_back(in_database(url, "postgres")) as raw:
+        raw.execute(f"CREATE DATABASE {name} TEMPLATE template0 LOCALE 'C' ENCODING '{encoding}'")
+    return name
+
+
+def check_texts(store: EventStore) -> None:
+    texts = ["plain", "\xfc", "\u20ac \u65e5\u672c \U0001f600 \0"]
+    store.append([noted(note(), 1, text) for text in texts])
+    found = store.read(Query(aggregates=["notebook.note"]))
+    assert [event.data for event in found] == [Noted(text) for text in texts]
+
+
 class TestSettingUp:
     def test_the_database_is_made(self, url: str) -> None:
         name = f"made_{uuid4().hex[:8]}"
-        with open_event_store(url.replace("/tests?", f"/{name}?"), registry()) as store:
+        with open_event_store(in_database(url, name), registry()) as store:
             assert store.append([noted(note(), 1)]).first == 1
+
+    def test_the_database_made_holds_any_text_whatever_the_server_makes_by_default(
+        self, url: str
+    ) -> None:
+        name = f"made_{uuid4().hex[:8]}"
+        encode = "UPDATE pg_database SET encoding = pg_char_to_encoding(%s) WHERE datistemplate"
+        # Nothing can be copied from a database that somebody uses, which is the default as well.
+        with behind_its_back(in_database(url, "template1")) as template:
+            template.execute(encode, ("LATIN1",))
+            try:
+                with open_event_store(in_database(url, name), registry()) as store:
+                    check_texts(store)
+            finally:
+                template.execute(encode, ("UTF8",))
+
+    @pytest.mark.parametrize("encoding", ["UTF8", "SQL_ASCII"])
+    def test_any_text_comes_back_whatever_clients_use_by_default(
+        self, url: str, encoding: str
+    ) -> None:
+        name = made_by_somebody(url, encoding)
+        latin = with_parameter(in_database(url, name), "client_encoding=latin1")
+        with open_event_store(latin, registry()) as store:
+            check_texts(store)
+
+    def test_a_database_that_does_not_hold_all_texts_is_refused(self, url: str) -> None:
+        name = made_by_somebody(url, "LATIN1")
+        with (
+            open_event_store(in_database(url, name), registry()) as store,
+            pytest.raises(StoreFormatError, match="encoding LATIN1"),
+        ):
+            store.head()
 
     def test_by_threads_that_open_it_at_once(self, url: str) -> None:
         start = threading.Barrier(6)

@@ -111,6 +111,7 @@ class Connections:
             connection = Connection.connect(
                 self._conninfo,
                 autocommit=True,
+                client_encoding="UTF8",
                 prepare_threshold=1,
                 connect_timeout=max(1, round(self.timeout)),
             )

@@ -14,6 +14,9 @@ from shop.backends.postgres.names import Names
 from shop.backends.postgres.schema import MIGRATIONS
 from shop.eventsourcing.errors import StoreFormatError
 
+_ENCODINGS = {"UTF8", "SQL_ASCII"}
+"""Those that hold any text: the second one takes all bytes as they are."""
+
 
 def database_exists(conninfo: str, timeout: float) -> bool:
     """Whether the database that is named is there. Raises psycopg's errors."""
@@ -38,7 +41,12 @@ def create_database(conninfo: str, timeout: float) -> None:
         # Another process may be doing the same.
         suppress(errors.DuplicateDatabase, errors.UniqueViolation),
     ):
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(str(name))))
+        # Not from template1, the default: it may have another encoding, or be in use.
+        connection.execute(
+            sql.SQL(
+                "CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'"
+            ).format(sql.Identifier(str(name)))
+        )
 
 
 def set_up(connection: Connection, names: Names, place: str) -> None:
@@ -59,6 +67,7 @@ def set_up(connection: Connection, names: Names, place: str) -> None:
             )
         try:
             if version == 0:
+                _check_encoding(connection, place)
                 if not connection.execute(
                     "SELECT FROM pg_namespace WHERE nspname = %s", (names.schema,)
                 ).rowcount:  # to make it takes a right, also where it is there
@@ -77,6 +86,16 @@ def set_up(connection: Connection, names: Names, place: str) -> None:
                 f" ({str(error).strip()}): name another one by ?schema=… or ?prefix=…"
             ) from error
         connection.execute(f"UPDATE {names.store} SET version = %s", (len(MIGRATIONS),))
+
+
+def _check_encoding(connection: Connection, place: str) -> None:
+    """Raise :class:`StoreFormatError` where the database has no room for all characters."""
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding not in _ENCODINGS:
+        raise StoreFormatError(
+            f"{place} has the encoding {encoding}, and the shop needs UTF8: name a database that"
+            " has it, or one that is not there, which is made so"
+        )
 
 
 def schema_version(connection: Connection, names: Names) -> int:
