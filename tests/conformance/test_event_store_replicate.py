@@ -52,7 +52,7 @@ def test_commits_are_told_in_order(store: EventStore) -> None:
     known = [msgspec.structs.replace(commit, replayed=True) for commit in made]
     assert list(store.commits()) == known
     assert list(store.commits(1)) == known[1:]
-    assert list(store.commits(3)) == known[3:]
+    assert list(store.commits(2)) == list(store.commits(3)) == known[3:]
     assert list(store.commits(4)) == []
     assert known == [store.find_commit(commit.id) for commit in made]
 

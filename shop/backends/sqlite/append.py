@@ -27,9 +27,10 @@ FIND_COMMIT = (
 """First and last position and digest of a commit; its id is the parameter, twice."""
 COMMITS = (
     "SELECT commit_id, position - commit_size + 1, position, digest FROM events"
-    " WHERE position > ? AND commit_id IS NOT NULL ORDER BY position LIMIT 1000"
+    " WHERE position > ?1 AND position - commit_size >= ?1 AND commit_id IS NOT NULL"
+    " ORDER BY position LIMIT 1000"
 )
-"""Id, first and last position and digest of the next commits after a position."""
+"""Id, first and last position and digest of the next commits that begin after a position."""
 EMPTY_COMMITS = "SELECT id, head + 1, head, digest FROM empty_commits WHERE head >= ? ORDER BY head"
 """The same of those without events."""
 
