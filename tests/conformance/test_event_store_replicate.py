@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import msgspec
 import pytest
@@ -60,7 +60,7 @@ def test_commits_are_told_in_order(store: EventStore) -> None:
 def test_commits_without_events_are_told_after_what_they_found(store: EventStore) -> None:
     first = store.append([])
     store.append([noted(note(), 1)])
-    second, third = store.append([]), store.append([])
+    second, third = store.append([], commit_id=UUID(int=0)), store.append([])
     assert next(store.commits()).id == first.id
     assert {commit.id for commit in store.commits(1)} == {second.id, third.id}
 

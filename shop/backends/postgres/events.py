@@ -39,7 +39,7 @@ from shop.eventsourcing.stores.store import Commit, EventStore, NewCommit, Query
 
 T = TypeVar("T")
 
-_NO_ID = UUID(int=0)
+_LEAST_ID = UUID(int=0)
 _COMMITS = """
     (SELECT commit_id, position - commit_size + 1, position, digest, 0 AS empty
     FROM {events} WHERE commit_id IS NOT NULL
@@ -47,10 +47,13 @@ _COMMITS = """
     ORDER BY position LIMIT 1000)
     UNION ALL
     (SELECT id, head + 1, head, digest, 1 FROM {empty_commits}
-    WHERE (head, id) > (%(last)s, %(id)s::uuid) ORDER BY head, id LIMIT 1000)
+    WHERE (head, id) {beyond} (%(last)s, %(id)s::uuid) ORDER BY head, id LIMIT 1000)
     ORDER BY 3, 5, 1 LIMIT 1000
 """
-"""The next commits after one of either kind, those without events after the others."""
+"""The next commits after one of either kind, those without events after the others.
+
+``beyond`` is ``>`` after one without events, and else ``>=`` with the least id that there may be.
+"""
 
 
 class PostgresEventStore(EventStore):
@@ -139,15 +142,17 @@ class PostgresEventStore(EventStore):
         return known and msgspec.structs.replace(known, replayed=True)
 
     def commits(self, after: int = 0) -> Iterator[Commit]:
-        sql = _COMMITS.format(
-            events=self._names.events, empty_commits=self._names.table("empty_commits")
-        )
-        key = {"after": after, "last": after, "id": _NO_ID}
-        while rows := self._read(sql, key):
+        tables = {
+            "events": self._names.events,
+            "empty_commits": self._names.table("empty_commits"),
+        }
+        key, beyond = {"after": after, "last": after, "id": _LEAST_ID}, ">="
+        while rows := self._read(_COMMITS.format(**tables, beyond=beyond), key):
             for id, first, last, digest, _ in rows:
                 yield Commit(id, first, last, digest, replayed=True)
             id, _, last, _, empty = rows[-1]
-            key |= {"last": last, "id": id if empty else _NO_ID}
+            key |= {"last": last, "id": id if empty else _LEAST_ID}
+            beyond = ">" if empty else ">="
 
     def replicate(self, commits: Sequence[tuple[Commit, Sequence[Event[EventData]]]]) -> None:
         """Store another store's commits, all in one transaction."""
