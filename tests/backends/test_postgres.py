@@ -163,6 +163,25 @@ class TestSettingUp:
         with open_event_store(url, registry()) as store:
             assert store.head() == 6
 
+    def test_stores_of_one_schema_may_be_made_at_once(self, url: str) -> None:
+        start = threading.Barrier(6)
+
+        def open_it(number: int) -> int:
+            start.wait()
+            own = with_parameter(url, f"prefix=p{number}_")
+            with open_event_store(own, registry()) as store:
+                return store.append([noted(note(), 1)]).first
+
+        with ThreadPoolExecutor(6) as pool:
+            assert set(pool.map(open_it, range(6))) == {1}
+
+    def test_a_schema_may_be_called_as_a_word_of_sql(self, url: str) -> None:
+        own = DatabaseUrl.of(url).schema
+        word = with_parameter(url.replace(own, "user"), f"prefix={own}")
+        with open_event_store(word, registry()) as store:
+            store.append([noted(note(), 1)])
+            assert len(list(store.read(Query(aggregates=["notebook.note"])))) == 1
+
     def test_stores_lie_side_by_side(self, url: str) -> None:
         with (
             open_event_store(with_parameter(url, "prefix=one_"), registry()) as one,

@@ -11,20 +11,25 @@ _LONGEST = 63
 
 
 class Names(msgspec.Struct, frozen=True):
-    """The names of one store. ``schema`` and ``prefix`` need no quoting."""
+    """The names of one store. ``schema`` and ``prefix`` are lower-case letters, digits and _."""
 
     schema: str
     prefix: str
 
     @property
+    def quoted_schema(self) -> str:
+        """The schema in SQL, which may have a word of the same spelling."""
+        return f'"{self.schema}"'
+
+    @property
     def lock(self) -> int:
         """The key of the advisory lock that the order of events is kept by."""
-        return _key(self.table(""))
+        return _key(f"{self.schema}.{self.prefix}")
 
     @property
     def definitions_lock(self) -> int:
         """The key of the advisory lock under which tables of read models are defined."""
-        return _key(self.table("model_"))
+        return _key(f"{self.schema}.{self.prefix}model_")
 
     @property
     def store(self) -> str:
@@ -43,7 +48,7 @@ class Names(msgspec.Struct, frozen=True):
 
     def table(self, name: str) -> str:
         """A table or function of this program."""
-        return f"{self.schema}.{self.prefix}{name}"
+        return f"{self.quoted_schema}.{self.prefix}{name}"
 
     def models(self, collection: str) -> str:
         """The table of a collection of read models."""

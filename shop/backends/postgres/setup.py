@@ -55,8 +55,12 @@ def set_up(connection: Connection, names: Names, place: str) -> None:
     Raises :class:`StoreFormatError` where the tables are not this program's, or from a newer
     version, and psycopg's errors.
     """
-    if schema_version(connection, names) == len(MIGRATIONS):
+    version = schema_version(connection, names)
+    if version == len(MIGRATIONS):
         return
+    if version == 0:
+        _check_encoding(connection, place)
+        _create_schema(connection, names)
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (names.lock,))
         version = schema_version(connection, names)
@@ -67,18 +71,15 @@ def set_up(connection: Connection, names: Names, place: str) -> None:
             )
         try:
             if version == 0:
-                _check_encoding(connection, place)
-                if not connection.execute(
-                    "SELECT FROM pg_namespace WHERE nspname = %s", (names.schema,)
-                ).rowcount:  # to make it takes a right, also where it is there
-                    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {names.schema}")
                 connection.execute(
                     f"CREATE TABLE {names.store} (identity uuid NOT NULL, version integer NOT NULL)"
                 )
                 connection.execute(f"INSERT INTO {names.store} VALUES (%s, 0)", (uuid4(),))
             for migration in MIGRATIONS[version:]:
                 connection.execute(
-                    migration.format(schema=names.schema, prefix=names.prefix, lock=names.lock)
+                    migration.format(
+                        schema=names.quoted_schema, prefix=names.prefix, lock=names.lock
+                    )
                 )
         except (errors.DuplicateTable, errors.DuplicateFunction, errors.DuplicateObject) as error:
             raise StoreFormatError(
@@ -86,6 +87,16 @@ def set_up(connection: Connection, names: Names, place: str) -> None:
                 f" ({str(error).strip()}): name another one by ?schema=… or ?prefix=…"
             ) from error
         connection.execute(f"UPDATE {names.store} SET version = %s", (len(MIGRATIONS),))
+
+
+def _create_schema(connection: Connection, names: Names) -> None:
+    """Make the schema, unless it is there: to make it takes a right, even where it is."""
+    there = "SELECT FROM pg_namespace WHERE nspname = %s"
+    if connection.execute(there, (names.schema,)).rowcount:
+        return
+    # So may others: stores that have other prefixes do not wait for each other.
+    with suppress(errors.DuplicateSchema, errors.UniqueViolation):
+        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {names.quoted_schema}")
 
 
 def _check_encoding(connection: Connection, place: str) -> None:
@@ -103,7 +114,7 @@ def schema_version(connection: Connection, names: Names) -> int:
     # Not by to_regclass(): that may remember a table as missing which has been made meanwhile.
     [(there,)] = connection.execute(
         "SELECT count(*) FROM pg_tables WHERE schemaname = %s AND tablename = %s",
-        tuple(names.store.split(".")),
+        (names.schema, f"{names.prefix}store"),
     )
     if not there:
         return 0
