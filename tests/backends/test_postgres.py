@@ -20,6 +20,7 @@ from shop.backends.postgres import Database, PostgresEventStore, PostgresModelSt
 from shop.bootstrap import open_event_store
 from shop.eventsourcing import (
     Commit,
+    EventIdReusedError,
     EventStore,
     Filter,
     NewCommit,
@@ -236,6 +237,16 @@ class TestSettingUp:
         while error is not None:
             assert "wr0ng" not in str(error)
             error = error.__cause__
+
+
+def test_an_id_that_is_taken_is_told_however_the_server_writes_names(
+    url: str, store: EventStore
+) -> None:
+    event = noted(note(), 1)
+    store.append([event])
+    quoting = with_parameter(url, "options=-c%20quote_all_identifiers%3Don")
+    with open_event_store(quoting, registry()) as other, pytest.raises(EventIdReusedError):
+        other.append([noted(note(), 1, id=event.id)])
 
 
 TAMPERING = [

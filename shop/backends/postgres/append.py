@@ -247,7 +247,7 @@ def _reused(error: errors.UniqueViolation) -> EventIdReusedError:
 
     Raises the error itself where it is about something else.
     """
-    id = re.search(r"Key \(id\)=\(([0-9a-f-]{36})\)", error.diag.message_detail or "")
+    id = re.search(r"\(\"?id\"?\)=\(([0-9a-f-]{36})\)", error.diag.message_detail or "")
     if id is None or not (error.diag.table_name or "").endswith("events"):
         raise error
     return EventIdReusedError(UUID(id[1]))
