@@ -327,6 +327,15 @@ class TestOtherTransactions:
             raw.close()
             assert waiting.result().first == 3
 
+    def test_one_that_takes_longer_than_the_server_allows_is_told_of(self, url: str) -> None:
+        with behind_its_back(url) as raw, open_event_store(url, registry()) as store:
+            store.append([noted(note(), 1)])
+            limited = with_parameter(url, "options=-c%20statement_timeout%3D100")
+            with open_event_store(limited, registry()) as hurried, raw.transaction():
+                raw.execute(f"LOCK TABLE {DatabaseUrl.of(url).schema}.events")
+                with pytest.raises(StoreUnavailableError, match="due to statement timeout"):
+                    hurried.append([noted(note(), 1)])
+
     def test_a_model_being_defined_holds_up_no_append(self, url: str) -> None:
         with (
             Opened(with_parameter(url, "timeout=0.5")) as opened,

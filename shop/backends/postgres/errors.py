@@ -17,7 +17,7 @@ _ADVICE: dict[type[psycopg.Error], str] = {
     errors.DeadlockDetected: "it stood in the way of another session",
     errors.IdleInTransactionSessionTimeout: "this program was silent for over {timeout:g} s in the"
     " middle of a transaction, which the server has undone",
-    errors.QueryCanceled: "somebody cancelled it",
+    errors.QueryCanceled: "it was cancelled: {text}",
 }
 """What passes with time, or when somebody sees to it: worth a retry."""
 _RIGHTS = {
@@ -36,10 +36,11 @@ def translation(error: psycopg.Error, place: str, timeout: float) -> StoreError:
     ``place`` says where the server is, without a password; ``timeout`` is that for locks, in
     seconds.
     """
+    text = " ".join((error.diag.message_primary or str(error)).split())
     for kind, advice in _ADVICE.items():
         if isinstance(error, kind):
-            return StoreUnavailableError(f"cannot use {place}: {advice.format(timeout=timeout)}")
-    text = " ".join((error.diag.message_primary or str(error)).split())
+            told = advice.format(timeout=timeout, text=text)
+            return StoreUnavailableError(f"cannot use {place}: {told}")
     if error.diag.source_function in _EXTENDING:
         return StoreUnavailableError(f"cannot use {place}: its disk takes no more: {text}")
     # Before there is a session, errors have no class of their own.
