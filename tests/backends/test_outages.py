@@ -9,9 +9,11 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
-from uuid import uuid4
+from typing import Self
+from uuid import UUID, uuid4
 
 import msgspec
+import psycopg
 import pytest
 from pymongo.errors import AutoReconnect
 
@@ -22,6 +24,7 @@ from shop.eventsourcing import (
     Aggregates,
     Command,
     Commit,
+    CommitInDoubtError,
     ConcurrencyError,
     NewCommit,
     OutcomeUnknownError,
@@ -273,6 +276,65 @@ def test_appends_that_are_cut_off_hundreds_of_times_are_done_once(server: Databa
         acknowledged = dict(one for client in clients for one in client.acknowledged.items())
         assert positions(store.read()) == list(range(1, store.head() + 1))
         assert {commit.id: commit.first for commit in store.commits()} == acknowledged
+
+
+class Canceller:
+    """An administrator who ends whatever the server is doing for others. Left, he lets it be."""
+
+    def __init__(self, server: DatabaseServer) -> None:
+        self._server = server
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="canceller", daemon=True)
+        self.ended = 0
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _work(self) -> None:
+        if isinstance(self._server, MongoServer):
+            with self._server.client() as client:
+                while not self._done.is_set():
+                    busy = {"appName": "shop", "op": {"$in": ["insert", "query", "update"]}}
+                    for operation in client.admin.aggregate([{"$currentOp": {}}, {"$match": busy}]):
+                        client.admin.command("killOp", op=operation["opid"])
+                        self.ended += 1
+            return
+        with psycopg.connect(self._server.url("shop"), autocommit=True) as connection:
+            while not self._done.is_set():
+                self.ended += connection.execute(
+                    "SELECT pg_cancel_backend(pid) FROM pg_stat_activity"
+                    " WHERE state = 'active' AND pid <> pg_backend_pid()"
+                ).rowcount
+
+
+def test_appends_that_an_administrator_cancels_have_their_true_outcomes(
+    server: DatabaseServer,
+) -> None:
+    outcomes: dict[UUID | None, Commit | Exception] = {}
+    with open_event_store(server.url("shop"), registry()) as store:
+        store.append([noted(note(), 1)])
+
+        def append_until_cancelled(_: int) -> None:
+            while canceller.ended < 300:
+                commits = [NewCommit([noted(note(), 1, "x" * 20_000)], uuid4()) for _ in range(10)]
+                ids = [commit.commit_id for commit in commits]
+                outcomes.update(zip(ids, store.append_each(commits), strict=True))
+
+        with Canceller(server) as canceller, ThreadPoolExecutor(2) as pool:
+            list(pool.map(append_until_cancelled, range(2)))
+        assert positions(store.read()) == list(range(1, store.head() + 1))
+        stored = {commit.id: commit.first for commit in store.commits()}
+    for id, outcome in outcomes.items():
+        if isinstance(outcome, Commit):
+            assert stored[outcome.id] == outcome.first
+        elif not isinstance(outcome, CommitInDoubtError):
+            assert isinstance(outcome, StoreUnavailableError)
+            assert id not in stored
 
 
 def test_a_writer_that_is_killed_or_stopped_keeps_nobody_waiting(

@@ -34,6 +34,9 @@ _NO_ACCESS = {
 _OUT_OF_DISK = 14031
 _NO_SPACE = "No space left on device"
 _INDEX_CONFLICTS = {85, 86}
+# LockTimeout, LockBusy, WriteConflict, ExceededTimeLimit, TemporarilyUnavailable, Interrupted
+_UNFINISHED = {24, 46, 112, 262, 365, 11601}
+"""What the server gives up an operation for, in the middle of it: it may be done in part."""
 
 
 @contextmanager
@@ -84,15 +87,23 @@ def translation(error: PyMongoError, where: str, timeout: float) -> StoreError:
             f"cannot use {where}: it did not confirm that a write is on disk ({error})"
         )
     if isinstance(error, OperationFailure):
-        if error.code in _NO_ACCESS:
-            return StoreError(f"cannot use {where}: {_NO_ACCESS[error.code]}")
-        if error.code == _OUT_OF_DISK or _NO_SPACE in str(error):
-            return StoreUnavailableError(f"cannot use {where}: its disk is full")
-        if error.code in _INDEX_CONFLICTS:
-            return StoreFormatError(
-                f"{where} has an index of the same name that is not this program's:"
-                f" {error.details and error.details.get('errmsg')}"
-            )
+        return _of_operation(error, where)
+    return StoreError(f"{where}: {error}")
+
+
+def _of_operation(error: OperationFailure, where: str) -> StoreError:
+    """The error for what the server said no to."""
+    told = error.details and error.details.get("errmsg")
+    if error.code in _UNFINISHED:
+        return StoreUnavailableError(f"cannot use {where}: it gave up an operation ({told})")
+    if error.code in _NO_ACCESS:
+        return StoreError(f"cannot use {where}: {_NO_ACCESS[error.code]}")
+    if error.code == _OUT_OF_DISK or _NO_SPACE in str(error):
+        return StoreUnavailableError(f"cannot use {where}: its disk is full")
+    if error.code in _INDEX_CONFLICTS:
+        return StoreFormatError(
+            f"{where} has an index of the same name that is not this program's: {told}"
+        )
     return StoreError(f"{where}: {error}")
 
 
