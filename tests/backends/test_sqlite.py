@@ -38,6 +38,7 @@ def test_every_commit_is_on_disk_when_it_returns(database: Database) -> None:
     assert database.read("PRAGMA synchronous") == [(full,)]
 
 
+@pytest.mark.parametrize("part", ["", "-wal", "-shm"])
 @pytest.mark.parametrize("replaced", [False, True])
 def test_a_file_that_goes_away_under_it_takes_nothing_until_it_is_back(
     database: Database,
@@ -45,26 +46,28 @@ def test_a_file_that_goes_away_under_it_takes_nothing_until_it_is_back(
     tmp_path: Path,
     eventually: Eventually,
     monkeypatch: pytest.MonkeyPatch,
+    part: str,
     *,
     replaced: bool,
 ) -> None:
     monkeypatch.setattr("shop.backends.sqlite.database._LOOK", 0.01)
     store.append([noted(note(), 1)])
+    file = Path(f"{database.path}{part}")
     aside = tmp_path / "aside"
-    database.path.rename(aside)
+    file.rename(aside)
     if replaced:
-        database.path.touch()
+        file.touch()
 
     def refused(use: Callable[[], object]) -> bool:
         try:
             use()
         except StoreUnavailableError as error:
-            return f"{database.path} was deleted, moved or replaced while it is" in str(error)
+            return f"{file} was deleted, moved or replaced while it is" in str(error)
         return False
 
     eventually(lambda: refused(store.head))
     assert refused(lambda: store.append([noted(note(), 1)]))
-    aside.replace(database.path)
+    aside.replace(file)
     assert store.append([noted(note(), 1)]).first == store.head() == 2
 
 

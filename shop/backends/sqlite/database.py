@@ -41,7 +41,8 @@ class Database:
     seconds.
 
     A file that is deleted, moved away or replaced while it is open would take everything, and
-    nobody would ever find it again. So reads and writes raise :class:`StoreUnavailableError` from a
+    nobody would ever find it again; so would its write-ahead log, and the index of that is what
+    processes see each other by. So reads and writes raise :class:`StoreUnavailableError` from a
     second later on, until it is back.
     """
 
@@ -58,8 +59,9 @@ class Database:
         self._closed = False
         with translated(path, timeout):
             self._writer = open_file(path, timeout)
-            self._place = path.absolute()  # wherever the process goes
-            self._file = self._place.stat()
+            # Wherever the process goes. SQLite keeps the log where a symbolic link leads to.
+            log = (f"{path.resolve()}{suffix}" for suffix in ("-wal", "-shm"))
+            self._files = {place: place.stat() for place in (path.absolute(), *map(Path, log))}
         self._next_look = 0.0
         self._group = GroupCommit(self._commit)
 
@@ -161,19 +163,20 @@ class Database:
                     group[0].error.__cause__ = error
 
     def _check_there(self) -> None:
-        """Raise :class:`StoreUnavailableError` where the path leads to another file, or to none."""
+        """Raise :class:`StoreUnavailableError` where a path leads to another file, or to none."""
         now = time.monotonic()
         if now < self._next_look:
             return
-        try:
-            there = os.path.samestat(self._place.stat(), self._file)
-        except OSError:
-            there = False
-        if not there:
-            raise StoreUnavailableError(
-                f"{self.path} was deleted, moved or replaced while it is in use: put it back, or"
-                " start the shop again to go on with what is there"
-            )
+        for place, file in self._files.items():
+            try:
+                there = os.path.samestat(place.stat(), file)
+            except OSError:
+                there = False
+            if not there:
+                raise StoreUnavailableError(
+                    f"{place} was deleted, moved or replaced while it is in use: put it back, or"
+                    " start the shop again to go on with what is there"
+                )
         self._next_look = now + _LOOK
 
     def _done_at_once(self, group: Sequence[Entry[_Task]]) -> bool:
