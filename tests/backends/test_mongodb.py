@@ -26,6 +26,7 @@ from pymongo.monitoring import CommandListener, CommandStartedEvent
 
 from shop.backends.mongodb import MongoEventStore, MongoModelStore
 from shop.backends.mongodb.errors import translation
+from shop.backends.mongodb.schema import BY_COMMIT, BY_VERSION
 from shop.bootstrap import Backend, open_backend, open_event_store
 from shop.eventsourcing import (
     Commit,
@@ -73,6 +74,19 @@ def raw(url: str) -> Iterator[Raw]:
 
 def named(url: str, name: str) -> str:
     return DatabaseUrl.of(url).prefix + name
+
+
+@pytest.mark.parametrize("index", [BY_COMMIT, BY_VERSION])
+def test_an_index_that_is_missing_is_made_when_a_store_is_opened(
+    url: str, raw: Raw, index: str
+) -> None:
+    """As after a restore without indexes."""
+    with open_event_store(url, registry()) as store:
+        store.append([noted(note(), 1)])
+    raw[named(url, "commits")].drop_index(index)
+    with open_event_store(url, registry()) as store:
+        assert store.head() == 1
+    assert index in raw[named(url, "commits")].index_information()
 
 
 class TestOpening:

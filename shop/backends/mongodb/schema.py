@@ -124,6 +124,9 @@ def prepare(database: Documents, prefix: str, where: str) -> str:
             f"{where} has schema version {version}, this program knows up to {len(MIGRATIONS)}:"
             " it was written by a newer one"
         )
+    indexes = {index.document["name"] for index in _COMMITS_INDEXES}
+    if not indexes <= database[f"{prefix}commits"].index_information().keys():
+        version = 0  # a restore may leave them out, and without them nothing is refused
     for number, migration in enumerate(MIGRATIONS[version:], version):
         migration(database, prefix)
         # Never back: another process may have gone further meanwhile.
