@@ -30,11 +30,14 @@ from shop.backends.mongodb.schema import BY_COMMIT, BY_VERSION
 from shop.bootstrap import Backend, open_backend, open_event_store
 from shop.eventsourcing import (
     Commit,
+    ConcurrencyError,
     Event,
     EventData,
+    EventIdReusedError,
     EventStore,
     Filter,
     PayloadError,
+    Query,
     Registry,
     Snapshot,
     StoreError,
@@ -45,7 +48,7 @@ from shop.eventsourcing import (
 from shop.eventsourcing.models.model import Collection
 from shop.eventsourcing.models.model_store import Checkpoint, StoredModel
 from shop.urls import DatabaseUrl
-from tests.notebook import note, noted, registry, stream
+from tests.notebook import counted, note, noted, positions, registry, stream
 from tests.stores import NewUrl
 
 Raw = DriverDatabase[dict[str, Any]]
@@ -74,6 +77,66 @@ def raw(url: str) -> Iterator[Raw]:
 
 def named(url: str, name: str) -> str:
     return DatabaseUrl.of(url).prefix + name
+
+
+def cut(raw: Raw, url: str) -> None:
+    """As when an older state is restored, or what was read was not on disk when the server died."""
+    raw[named(url, "commits")].delete_many({"_id": {"$gt": 1}})
+
+
+def drop(raw: Raw, url: str) -> None:
+    raw.drop_collection(named(url, "commits"))
+
+
+def drop_all(raw: Raw, url: str) -> None:
+    """As when the server is started on another directory."""
+    for name in ("store", "commits", "checkpoints", "snapshots"):
+        raw.drop_collection(named(url, name))
+
+
+@pytest.mark.parametrize(("loss", "left"), [(cut, 1), (drop, 0), (drop_all, 0)])
+def test_a_log_that_lost_commits_goes_on_without_a_gap_and_keeps_its_promises(
+    url: str,
+    raw: Raw,
+    monkeypatch: pytest.MonkeyPatch,
+    loss: Callable[[Raw, str], None],
+    left: int,
+) -> None:
+    monkeypatch.setattr("shop.backends.mongodb.log._LOOK", 0)
+    with (
+        open_event_store(url, registry()) as store,
+        open_event_store(url, registry()) as other,
+    ):
+        ref = note()
+        store.append([noted(ref, 1)])
+        store.append([counted(ref, 2)])
+        other.append([noted(ref, 3)])
+        with pytest.raises(ConcurrencyError):
+            store.append([noted(ref, 3)])
+        loss(raw, url)
+        event, commit_id = counted(ref, left + 1), uuid4()
+        assert store.append([event], commit_id=commit_id).first == left + 1
+        assert other.append([event], commit_id=commit_id).replayed
+        with pytest.raises(EventIdReusedError):
+            store.append([noted(note(), 1, id=event.id)])
+        assert store.append([noted(note(), 1)]).first == left + 2
+        whole = list(range(1, left + 3))
+        assert positions(store.read()) == whole
+        assert positions(store.read(Query(aggregates=[ref.name]))) == whole
+        assert store.info() == other.info()
+
+
+def test_kinds_that_were_read_and_then_lost_are_told_again(url: str, raw: Raw) -> None:
+    with (
+        open_event_store(url, registry()) as store,
+        open_event_store(url, registry()) as other,
+    ):
+        ref = note()
+        other.append([noted(ref, 1)])
+        assert store.info().kinds
+        raw[named(url, "commits")].delete_many({})
+        store.append([noted(ref, 1)])
+        assert positions(store.read(Query(aggregates=[ref.name]))) == [1]
 
 
 @pytest.mark.parametrize("index", [BY_COMMIT, BY_VERSION])

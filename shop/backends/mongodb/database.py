@@ -81,10 +81,19 @@ class Database:
         if self._closed:
             raise StoreClosedError(f"{self.where} is closed")
         if self._identity is None:
-            with self._lock, self.translated():
+            with self._lock:
                 if self._identity is None:
-                    self._identity = UUID(prepare(self._database, self.prefix, self.where))
+                    self._prepare()
         return self._database
+
+    def prepare(self) -> None:
+        """Make what is missing once more: another database may have come to this one's place."""
+        with self._lock:
+            self._prepare()
+
+    def _prepare(self) -> None:
+        with self.translated():
+            self._identity = UUID(prepare(self._database, self.prefix, self.where))
 
     def collection(self, name: str) -> Collection[Document]:
         """One of the collections."""

@@ -7,7 +7,7 @@ have milliseconds only. Payloads are the same JSON values as in every other stor
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Set
 from functools import partial
 from struct import Struct
 from typing import Any
@@ -60,21 +60,15 @@ class Append(msgspec.Struct, frozen=True):
     prepared: PreparedAppend
     body: bytes
     """The document's elements that do not depend on where the commit comes to be."""
-    new_kinds: Collection[Kind]
+    kinds: Set[Kind]
 
     @classmethod
-    def of(cls, prepared: PreparedAppend, known_kinds: Collection[Kind]) -> Append:
+    def of(cls, prepared: PreparedAppend) -> Append:
         """Encode an append. Raises :class:`PayloadError` for what BSON does not hold, and
         :class:`StoreError` for more than fits into one document.
         """
-        new_kinds = prepared.kinds.difference(known_kinds)
         rest: Document = {"commit": str(prepared.commit_id), "digest": prepared.digest}
         if prepared.events:
-            if new_kinds:
-                rest["kinds"] = [
-                    {"aggregate": aggregate, "name": name, "schema": schema}
-                    for aggregate, name, schema in sorted(new_kinds)
-                ]
             rest["events"] = [
                 _event(event, payload)
                 for event, payload in zip(prepared.events, prepared.payloads, strict=True)
@@ -84,15 +78,20 @@ class Append(msgspec.Struct, frozen=True):
         except (InvalidDocument, OverflowError) as error:
             raise _unfit(prepared, error) from error
         check_size(f"commit {prepared.commit_id}", len(body))
-        return cls(prepared, body, new_kinds)
+        return cls(prepared, body, prepared.kinds)
 
-    def document(self, commit: Commit) -> RawBSONDocument:
-        """The whole document of the commit that it became."""
+    def document(self, commit: Commit, known_kinds: Set[Kind]) -> RawBSONDocument:
+        """The whole document of the commit that it became, with the kinds that are new with it."""
         if self.prepared.events:
             keys = b"\x12_id\0" + _INT64.pack(commit.first) + b"\x12last\0"
         else:
             keys = bson.encode({"_id": str(commit.id)})[4:-1] + b"\x12head\0"
         elements = keys + _INT64.pack(commit.last) + self.body
+        new_kinds = self.kinds - known_kinds
+        if new_kinds:
+            fields = ("aggregate", "name", "schema")
+            kinds = [dict(zip(fields, kind, strict=True)) for kind in sorted(new_kinds)]
+            elements += bson.encode({"kinds": kinds})[4:-1]
         return RawBSONDocument(_INT32.pack(len(elements) + 5) + elements + b"\0")
 
 

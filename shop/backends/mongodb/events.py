@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, cast
@@ -13,6 +13,7 @@ import msgspec
 from shop.backends.mongodb.database import Database
 from shop.backends.mongodb.documents import (
     Append,
+    Document,
     StoredCommit,
     commit_of,
     event_of,
@@ -64,7 +65,7 @@ class MongoEventStore(EventStore):
 
     def _prepared(self, commit: NewCommit) -> Work:
         prepared = PreparedAppend.of(self._registry, commit)
-        return Work([Append.of(prepared, self._log.kinds)])
+        return Work([Append.of(prepared)])
 
     def read(self, query: Query = Query()) -> Iterator[Event[EventData]]:
         """The matching events. Nothing is held on the server between two pages."""
@@ -243,13 +244,10 @@ class MongoEventStore(EventStore):
             return [commit_of(document) for document in found]
 
     def replicate(self, commits: Sequence[tuple[Commit, Sequence[Event[EventData]]]]) -> None:
-        appends: list[Append] = []
-        kinds = self._log.kinds
+        appends = []
         for commit, events in commits:
             new = NewCommit(events, commit.id, commit.digest)
-            prepared = PreparedAppend.of(self._registry, new)
-            appends.append(Append.of(prepared, kinds))
-            kinds = kinds.union(appends[-1].new_kinds)
+            appends.append(Append.of(PreparedAppend.of(self._registry, new)))
         work = Work(appends, [commit for commit, _ in commits])
         sole(self._append([work]))
 
@@ -260,15 +258,21 @@ class MongoEventStore(EventStore):
     def _kinds(self) -> frozenset[Kind]:
         """All kinds of events in the log: told by the commits that had one for the first time."""
         with self._database.using("commits") as commits:
-            found = commits.find({"kinds.name": {"$gt": ""}}, {"kinds": 1}, hint=BY_KIND)
-            kinds = frozenset(
-                (kind["aggregate"], kind["name"], kind["schema"])
-                for commit in found
-                for kind in commit["kinds"]
-            )
-        self._log.kinds = self._log.kinds.union(kinds)
-        return kinds
+            found = list(commits.find({"kinds.name": {"$gt": ""}}, {"kinds": 1}, hint=BY_KIND))
+        # What is not on disk may be lost, and is then to be told again.
+        on_disk = _kinds_of(commit for commit in found if commit["_id"] <= self._log.durable)
+        self._log.kinds = self._log.kinds.union(on_disk)
+        return _kinds_of(found)
 
     def close(self) -> None:
         if self._owns_database:
             self._database.close()
+
+
+def _kinds_of(commits: Iterable[Document]) -> frozenset[Kind]:
+    """The kinds that commits had for the first time."""
+    return frozenset(
+        (kind["aggregate"], kind["name"], kind["schema"])
+        for commit in commits
+        for kind in commit["kinds"]
+    )

@@ -13,6 +13,7 @@ else has changed anything. So most appends are one round trip, and a group of th
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from uuid import UUID
@@ -42,15 +43,18 @@ _REMEMBERED = 10_000
 _FOLLOWED = 1_000
 """Commits of others that are looked through for remembered aggregates; after more, all of those
 are forgotten."""
+_LOOK = 1.0
+"""Seconds from one look at whether the last commit seen is still there to the next."""
 _ONE_COMMAND = 16 * 1024 * 1024
 """Bytes of documents in one command: the driver takes no more, and a little for the rest of it."""
 COMMIT_FIELDS = {"_id": 1, "last": 1, "head": 1, "commit": 1, "digest": 1}
 """What :func:`commit_of` needs."""
 _VERSION_FIELDS = {
     "last": 1,
+    "commit": 1,
     **{f"events.{name}": 1 for name in ("aggregate", "aggregate_id", "version")},
 }
-"""What :func:`_versions` needs, and the last position."""
+"""What :func:`_versions` needs, and where the commit is."""
 
 
 class Work(msgspec.Struct, frozen=True):
@@ -68,6 +72,9 @@ class Log:
         self._database = database
         self._head: int | None = None
         """The last position seen; those of this process's own commits included."""
+        self._seen: Document | None = None
+        """Where and what the last commit with events is that was seen."""
+        self._next_look = 0.0
         self._versions: OrderedDict[AggregateRef, int] = OrderedDict()
         """Of some aggregates, as they are at that position."""
         self.kinds: frozenset[Kind] = frozenset()
@@ -90,6 +97,7 @@ class Log:
         appends: list[Entry[Work]] = []
         unsettled = list(group)
         try:
+            self._check_there()
             for entry in group:
                 if entry.work.replicas is None:
                     appends.append(entry)
@@ -175,9 +183,10 @@ class Log:
         if not accepted:
             return len(outcomes), None
         documents: list[RawBSONDocument] = []
-        size = 0
+        size, kinds = 0, self.kinds
         for number, commit in accepted:
-            document = appends[number].document(commit)
+            document = appends[number].document(commit, kinds)
+            kinds = kinds.union(appends[number].kinds)
             size += len(document.raw)
             if documents and size > _ONE_COMMAND:
                 break
@@ -223,13 +232,36 @@ class Log:
     def _note(self, append: Append, commit: Commit) -> None:
         """Remember what an append has changed."""
         self._head = commit.last
+        if commit.size:
+            self._seen = {"_id": commit.first, "commit": str(commit.id)}
         for event in append.prepared.events:
             self._versions[event.aggregate] = event.version
             self._versions.move_to_end(event.aggregate)
         while len(self._versions) > _REMEMBERED:
             self._versions.popitem(last=False)
-        self.kinds = self.kinds.union(append.new_kinds)
+        self.kinds = self.kinds.union(append.kinds)
         self.found_durable(commit.last)
+
+    def _check_there(self) -> None:
+        """Begin anew, as a new process does, where the last commit seen is there no longer.
+
+        The log is not the one that it was then: an older state was restored, the server runs on
+        another directory, or it died before it had written what it showed. What is remembered would
+        lead to a gap, and indexes may be missing.
+        """
+        now = time.monotonic()
+        if now < self._next_look:
+            return
+        if self._seen is not None:
+            with self._database.using("commits") as commits:
+                there = commits.find_one(self._seen, {"_id": 1}, hint=BY_POSITION)
+            if there is None:
+                self._database.prepare()
+                self._forget()
+                self._seen, self.kinds = None, frozenset()
+                with self._durable_lock:
+                    self._durable = 0
+        self._next_look = now + _LOOK
 
     def _forget(self) -> None:
         self._head = None
@@ -246,14 +278,21 @@ class Log:
             )
             if len(others) < _FOLLOWED:
                 for commit in others:
-                    self._head = int(commit["last"])
+                    self._see(commit)
                     for ref, version in _versions(commit):
                         if ref in self._versions:
                             self._versions[ref] = version
                 return
-        last = commits.find_one({"_id": {"$gt": 0}}, {"last": 1}, sort={"_id": -1})
-        self._head = int(last["last"]) if last else 0
-        self._versions.clear()
+        self._forget()
+        last = commits.find_one({"_id": {"$gt": 0}}, {"last": 1, "commit": 1}, sort={"_id": -1})
+        self._head = 0
+        if last is not None:
+            self._see(last)
+
+    def _see(self, commit: Document) -> None:
+        """Remember that a commit that was read is the last one."""
+        self._head = int(commit["last"])
+        self._seen = {"_id": commit["_id"], "commit": commit["commit"]}
 
     def _versions_for(
         self, appends: Sequence[PreparedAppend], *, careful: bool
