@@ -34,7 +34,7 @@ from shop.eventsourcing.models.model_store import Checkpoint, StoredModel
 from shop.urls import DatabaseUrl
 from tests.backends.long_log import EVENTS, QUERIES, fill
 from tests.conftest import Eventually
-from tests.notebook import Noted, note, noted, registry, stream
+from tests.notebook import Noted, counted, note, noted, positions, registry, stream
 from tests.stores import NewUrl
 
 
@@ -237,6 +237,25 @@ class TestSettingUp:
         while error is not None:
             assert "wr0ng" not in str(error)
             error = error.__cause__
+
+
+def test_an_older_state_that_is_restored_under_a_running_program_is_gone_on_with(url: str) -> None:
+    name = made_by_somebody(url, "UTF8")
+    with (
+        open_event_store(in_database(url, name), registry()) as store,
+        behind_its_back(in_database(url, "postgres")) as raw,
+    ):
+        ref = note()
+        store.append([noted(ref, 1)])
+        raw.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,)
+        )
+        raw.execute(f"CREATE DATABASE {name}_backup TEMPLATE {name}")
+        store.append([counted(ref, 2)])
+        raw.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        raw.execute(f"ALTER DATABASE {name}_backup RENAME TO {name}")
+        assert store.append([counted(ref, 2)]).first == 2
+        assert positions(store.read(Query(aggregates=[ref.name]))) == [1, 2]
 
 
 def test_an_id_that_is_taken_is_told_however_the_server_writes_names(

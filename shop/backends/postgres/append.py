@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any
 from uuid import UUID
 
@@ -25,10 +25,10 @@ class Append(msgspec.Struct, frozen=True):
 
     prepared: PreparedAppend
     rows: Sequence[Mapping[str, Any]]
-    new_kinds: Collection[Kind]
+    kinds: Set[Kind]
 
     @classmethod
-    def of(cls, prepared: PreparedAppend, known_kinds: Collection[Kind]) -> Append:
+    def of(cls, prepared: PreparedAppend) -> Append:
         """Work out the columns, which needs no database."""
         rows: list[dict[str, Any]] = [
             {
@@ -51,7 +51,7 @@ class Append(msgspec.Struct, frozen=True):
                 "commit_size": len(rows),
                 "digest": prepared.digest.hex(),
             }
-        return cls(prepared, rows, prepared.kinds.difference(known_kinds))
+        return cls(prepared, rows, prepared.kinds)
 
 
 def append_all(
@@ -195,7 +195,8 @@ def _call(
         for ref, version in expected.items()
     ]
     rows = [row for append in appends for row in append.rows]
-    kinds = {kind for append in appends for kind in append.new_kinds}
+    kinds = frozenset[Kind]().union(*(append.kinds for append in appends))
+    new_kinds = kinds - connection.known_kinds
     empty = []
     number = 0
     for append in appends:
@@ -214,11 +215,13 @@ def _call(
             f"{{{','.join(str(append.prepared.commit_id) for append in appends)}}}",
             _encode(rows).decode(),
             _encode(empty).decode() if empty else None,
-            _encode(list(kinds)).decode() if kinds else None,
+            _encode(list(new_kinds)).decode() if new_kinds else None,
             after,
         ),
         binary=True,
     )
+    if head is not None:
+        connection.known_kinds |= new_kinds
     return head
 
 

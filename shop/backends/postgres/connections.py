@@ -21,6 +21,7 @@ from psycopg.types.string import ByteaBinaryLoader
 
 from shop.backends.postgres.errors import translation
 from shop.eventsourcing.errors import StoreClosedError, StoreUnavailableError
+from shop.eventsourcing.stores.append import Kind
 
 Row = tuple[Any, ...]
 
@@ -49,6 +50,8 @@ class Connection(psycopg.Connection[Row]):
 
     answer_timeout: float | None = None
     """Seconds. A server that is silent for longer is taken for lost, and so is the connection."""
+    known_kinds: frozenset[Kind] = frozenset()
+    """Kinds of events that it has stored: behind another one, there may be an older database."""
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
         """As psycopg's, with ``answer_timeout`` unless another one is given."""

@@ -29,7 +29,6 @@ from shop.eventsourcing.events.event import Event, EventData
 from shop.eventsourcing.events.registry import Registry
 from shop.eventsourcing.stores.append import (
     CLOSE_SECONDS,
-    Kind,
     PreparedAppend,
     settle_each,
     until_certain,
@@ -66,7 +65,6 @@ class PostgresEventStore(EventStore):
         self._names = database.names
         self._registry = registry
         self._owns_database = owns_database
-        self._known_kinds: frozenset[Kind] = frozenset()
         self._group = GroupCommit(self._commit)
         database.before_close.callback(self._group.close, CLOSE_SECONDS)
 
@@ -79,14 +77,10 @@ class PostgresEventStore(EventStore):
         return settle_each(commits, self._prepared, self._append)
 
     def _append(self, appends: Sequence[Append]) -> list[Commit | Exception]:
-        outcomes = until_certain(self._group.submit_each, appends, timeout=self._database.timeout)
-        for append, outcome in zip(appends, outcomes, strict=True):
-            if append.new_kinds and isinstance(outcome, Commit) and not outcome.replayed:
-                self._known_kinds = self._known_kinds.union(append.new_kinds)
-        return outcomes
+        return until_certain(self._group.submit_each, appends, timeout=self._database.timeout)
 
     def _prepared(self, commit: NewCommit) -> Append:
-        return Append.of(PreparedAppend.of(self._registry, commit), self._known_kinds)
+        return Append.of(PreparedAppend.of(self._registry, commit))
 
     def _commit(self, group: Sequence[Entry[Append]]) -> None:
         """Commit a group together, or each alone where the server cannot take one of them.
