@@ -278,6 +278,18 @@ def test_appends_that_are_cut_off_hundreds_of_times_are_done_once(server: Databa
         assert {commit.id: commit.first for commit in store.commits()} == acknowledged
 
 
+def test_a_slow_reader_goes_on_after_a_restart_of_the_server(server: DatabaseServer) -> None:
+    with open_event_store(server.url("shop"), registry()) as store:
+        texts = ["x" * 400_000] * 60 + ["x"] * 1000  # more than a page, and more than an answer
+        store.append_each([NewCommit([noted(note(), 1, text)]) for text in texts])
+        reading = store.read()
+        read = [next(reading)]
+        server.kill()
+        server.start()
+        read += reading
+        assert positions(read) == list(range(1, len(texts) + 1))
+
+
 class Canceller:
     """An administrator who ends whatever the server is doing for others. Left, he lets it be."""
 

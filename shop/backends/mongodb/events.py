@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, cast
@@ -130,10 +131,9 @@ class MongoEventStore(EventStore):
         full = True
         while full and low <= high:
             most = min(size, left)  # each commit has something that is wanted, as a rule
-            count = read = 0
             to = min(high, low + most - 1) if by_position else high
-            for commit, length in self._page(made, low, to, most):
-                count, read = count + 1, read + length
+            page, cut = self._page(made, low, to, most)
+            for commit in page:
                 rows = commit.rows()
                 position = commit.first
                 for position, row in reversed(list(rows)) if made.reverse else rows:
@@ -148,17 +148,19 @@ class MongoEventStore(EventStore):
                 else:
                     low = position + 1
             if by_position:
-                full = count > 0
+                full = bool(page)
             else:
-                full = count == most
-                size = next_size(count, read)
+                full = cut or len(page) == most
+                size = next_size(len(page), sum(len(commit.events) for commit in page))
 
-    def _page(
-        self, made: Plan, low: int, high: int, size: int
-    ) -> Iterator[tuple[StoredCommit, int]]:
-        """The next commits, with their lengths in bytes. All of them are on disk."""
+    def _page(self, made: Plan, low: int, high: int, size: int) -> tuple[list[StoredCommit], bool]:
+        """The next commits, at most so many, all of them on disk; and whether there were more.
+
+        There may be if they were too large for one answer of the server. A second one would depend
+        on a cursor, which the server may have lost when a slow reader comes to ask for it.
+        """
         with self._database.using("commits") as commits:
-            batches = commits.find_raw_batches(
+            answers = commits.find_raw_batches(
                 made.find(low, high),
                 {"commit": 1, "events": 1},
                 sort=[("_id", -1 if made.reverse else 1)],
@@ -166,15 +168,16 @@ class MongoEventStore(EventStore):
                 batch_size=size,
                 hint=made.index,
             )
-            for batch in batches:
+            with closing(answers):
                 # The driver's types say what find() gives.
-                page = list(stored_commits(cast("bytes", batch)))
-                latest = page[0 if made.reverse else -1]
-                last = latest.first + latest.size - 1
-                if last > self._log.durable:
-                    self._log.confirm(last, latest.id)
-                for commit in page:
-                    yield commit, len(commit.events)
+                page = list(stored_commits(cast("bytes", next(answers, b""))))
+                cut = answers.alive
+        if page:
+            latest = page[0 if made.reverse else -1]
+            last = latest.first + latest.size - 1
+            if last > self._log.durable:
+                self._log.confirm(last, latest.id)
+        return page, cut
 
     def head(self) -> int:
         with self._database.using("commits") as commits:
