@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
+
+import msgspec
 
 from shop.bootstrap import open_event_store
 from shop.eventsourcing import AggregateRef, ConcurrencyError, EventStore, Query
@@ -28,6 +31,20 @@ def create(*urls: str) -> None:
         with open_event_store(url, registry()) as store:
             store.append([noted(note(), 1)])
             say(store.info().identity)
+
+
+def fork(url: str) -> None:
+    """Append to a store in the process that opened it and in a child, and look at the outcomes."""
+    with open_event_store(url, registry()) as store:
+        store.append([noted(note(), 1)])
+        child = os.fork()
+        commits = [store.append([noted(note(), 1)]) for _ in range(200)]
+        found = [store.find_commit(commit.id) for commit in commits]
+        right = found == [msgspec.structs.replace(commit, replayed=True) for commit in commits]
+        if not child:
+            os._exit(not right)
+        _, status = os.waitpid(child, 0)
+        say(right, status)
 
 
 def write(url: str, threads: str, commits: str, shared: str) -> None:

@@ -32,6 +32,7 @@ from shop.eventsourcing import (
 from shop.eventsourcing.models.model import Collection
 from shop.eventsourcing.models.model_store import Checkpoint, StoredModel
 from shop.urls import DatabaseUrl
+from tests.backends.conftest import Start
 from tests.backends.long_log import EVENTS, QUERIES, fill
 from tests.conftest import Eventually
 from tests.notebook import Noted, counted, note, noted, positions, registry, stream
@@ -237,6 +238,14 @@ class TestSettingUp:
         while error is not None:
             assert "wr0ng" not in str(error)
             error = error.__cause__
+
+
+def test_a_forked_process_does_not_speak_on_the_connections_of_its_parent(
+    url: str, start_on_store: Start
+) -> None:
+    program = start_on_store("fork", url)
+    assert program.hear() == "True 0"
+    assert program.end() == 0
 
 
 def test_an_older_state_that_is_restored_under_a_running_program_is_gone_on_with(url: str) -> None:

@@ -7,6 +7,7 @@ one himself, and is told at once what is wrong.
 
 from __future__ import annotations
 
+import os
 import select
 import threading
 from collections import deque
@@ -76,10 +77,21 @@ class Connections:
         self.timeout = timeout
         self._conninfo = conninfo
         self._size = size
-        self._places = threading.BoundedSemaphore(size)
+        self._closed = False
+        self._beginning = threading.Lock()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._places = threading.BoundedSemaphore(self._size)
         # The one given back last is taken first: few are kept busy. Atomic in CPython.
         self._idle: deque[Connection] = deque()
-        self._closed = False
+        self._process = os.getpid()
+
+    def _begin_anew(self) -> None:
+        """Forget the connections in a process that was forked: its parent speaks on them."""
+        with self._beginning:
+            if os.getpid() != self._process:
+                self._begin()
 
     @contextmanager
     def one(self) -> Iterator[Connection]:
@@ -88,6 +100,8 @@ class Connections:
         psycopg's errors come out as they are; those of getting one are the toolkit's.
         """
         self.check_open()
+        if os.getpid() != self._process:
+            self._begin_anew()
         if not self._places.acquire(timeout=self.timeout):
             raise StoreUnavailableError(
                 f"no connection to {self.place} became free within {self.timeout:g} s:"
