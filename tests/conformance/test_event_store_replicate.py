@@ -153,6 +153,28 @@ def test_the_same_event_in_another_commit_is_refused(source: EventStore, store: 
     assert store.head() == 1
 
 
+def test_the_same_event_in_two_commits_is_refused(store: EventStore) -> None:
+    event = noted(note(), 1)
+    again = msgspec.structs.replace(event, aggregate=note())
+    commits = [Commit(uuid4(), position, position, b"digest") for position in (1, 2)]
+    with pytest.raises(EventIdReusedError):
+        store.replicate([(commits[0], [event]), (commits[1], [again])])
+
+
+@pytest.mark.parametrize(
+    ("version", "id", "told"),
+    [(3, None, "not at the expected 2"), (2, UUID(int=1), "two events .* have the same id")],
+)
+def test_a_commit_that_contradicts_itself_is_refused(
+    store: EventStore, version: int, id: UUID | None, told: str
+) -> None:
+    ref = note()
+    events = [noted(ref, 1, id=UUID(int=1)), noted(ref, version, id=id)]
+    with pytest.raises(ReplicationError, match=told):
+        store.replicate([(Commit(uuid4(), 1, 2, b"digest"), events)])
+    assert store.head() == 0
+
+
 def test_a_commit_that_claims_more_than_its_events_is_refused(store: EventStore) -> None:
     commit = Commit(uuid4(), 1, 2, b"digest")
     with pytest.raises(ReplicationError):

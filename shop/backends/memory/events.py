@@ -140,9 +140,7 @@ class MemoryEventStore(EventStore):
         with self._lock:
             self._check_open()
             for commit, events in commits:
-                append = PreparedAppend.of(
-                    self._registry, NewCommit(events, commit.id, commit.digest)
-                )
+                append = PreparedAppend.of_replica(self._registry, commit, events)
                 known = self._commits.get(commit.id)
                 outcomes = decide(
                     [append],

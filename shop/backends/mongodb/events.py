@@ -247,10 +247,10 @@ class MongoEventStore(EventStore):
             return [commit_of(document) for document in found]
 
     def replicate(self, commits: Sequence[tuple[Commit, Sequence[Event[EventData]]]]) -> None:
-        appends = []
-        for commit, events in commits:
-            new = NewCommit(events, commit.id, commit.digest)
-            appends.append(Append.of(PreparedAppend.of(self._registry, new)))
+        appends = [
+            Append.of(PreparedAppend.of_replica(self._registry, commit, events))
+            for commit, events in commits
+        ]
         work = Work(appends, [commit for commit, _ in commits])
         sole(self._append([work]))
 

@@ -153,7 +153,7 @@ class PostgresEventStore(EventStore):
         if not commits:
             return
         appends = [
-            self._prepared(NewCommit(events, commit.id, commit.digest))
+            Append.of(PreparedAppend.of_replica(self._registry, commit, events))
             for commit, events in commits
         ]
         with self._database.connection() as connection:

@@ -169,10 +169,12 @@ def _insert_events(connection: sqlite3.Connection, rows: Sequence[Row], before: 
             some = rows[start : start + _ROWS_AT_ONCE]
             connection.execute(_insertion(len(some), 0), [value for row in some for value in row])
     except sqlite3.IntegrityError as error:
+        ids = set()
         for id, *_ in rows:
             stored = "SELECT 1 FROM events WHERE id = ? AND position <= ?"
-            if connection.execute(stored, (id, before)).fetchone():
+            if id in ids or connection.execute(stored, (id, before)).fetchone():
                 raise EventIdReusedError(UUID(bytes=id)) from error
+            ids.add(id)
         raise
 
 

@@ -118,7 +118,7 @@ class SqliteEventStore(EventStore):
     def replicate(self, commits: Sequence[tuple[Commit, Sequence[Event[EventData]]]]) -> None:
         """Store another store's commits, all in one transaction."""
         appends = [
-            self._prepared(NewCommit(events, commit.id, commit.digest))
+            Append.of(PreparedAppend.of_replica(self._registry, commit, events), self._known_kinds)
             for commit, events in commits
         ]
 

@@ -92,6 +92,22 @@ class PreparedAppend(msgspec.Struct, frozen=True):
             guarded,
         )
 
+    @classmethod
+    def of_replica(
+        cls,
+        registry: Registry[EventData],
+        commit: Commit,
+        events: Sequence[Event[EventData]],
+    ) -> PreparedAppend:
+        """The append that is to become a commit of another store.
+
+        Raises :class:`ReplicationError` where its events contradict one another.
+        """
+        try:
+            return cls.of(registry, NewCommit(events, commit.id, commit.digest))
+        except (ValueError, ConcurrencyError) as error:
+            raise ReplicationError(commit.id, commit.first, str(error)) from error
+
     @property
     def kinds(self) -> set[Kind]:
         """The kinds of its events."""
