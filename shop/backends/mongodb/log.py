@@ -268,7 +268,15 @@ class Log:
         self._versions.clear()
 
     def _catch_up(self) -> None:
-        """Bring what is remembered to the state of the log."""
+        """Bring what is remembered to the state of the log, all of which is on disk then.
+
+        Otherwise a crash before the next insert could take back what that goes on behind.
+        """
+        self._read_on()
+        if self._head and self._seen is not None:
+            self.confirm(self._head, self._seen["commit"])
+
+    def _read_on(self) -> None:
         commits = self._database.collection("commits")
         if self._head is not None:
             others = list(
