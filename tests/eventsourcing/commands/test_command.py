@@ -3,7 +3,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
-from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -63,48 +62,6 @@ def command_bus(stores: Stores, *modules: Module) -> CommandBus:
 @pytest.fixture
 def commands(stores: Stores) -> CommandBus:
     return command_bus(stores)
-
-
-def test_a_command_must_be_named_after_an_aggregate(memory_stores: Stores) -> None:
-    @command("bank.acount.open", creates=True)
-    class Misnamed(CommandPayload, frozen=True):
-        pass
-
-    module = Module(BANK.aggregates, {Misnamed: open_account})
-    with pytest.raises(ValueError, match=r"^bank\.acount\.open .* \(near: bank\.account\)$"):
-        command_bus(memory_stores, module)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        ({"aggregate_id": str(ADA.id)}, "aggregate_id must be of type UUID"),
-        ({"id": str(ADA.id)}, "id must be of type UUID"),
-        ({"correlation_id": "request-1"}, "correlation_id must be of type UUID"),
-        ({"causation_id": "request-1"}, "causation_id must be of type UUID"),
-        ({"actor": 7}, "actor must be of type str"),
-        ({"expected_version": "1"}, "expected_version must be of type int"),
-        ({"payload": Open}, "is no command payload: an object of a class with @command"),
-        ({"payload": Opened("Ada")}, "is no command payload"),
-        ({"payload": {"owner": "Ada"}}, "is no command payload"),
-        ({"payload": CommandPayload()}, "is no command payload"),
-    ],
-    ids=lambda value: str(*value) if isinstance(value, dict) else "",
-)
-def test_a_command_of_wrong_types_is_refused_where_it_is_made(
-    arguments: dict[str, Any], told: str
-) -> None:
-    """Its sender is told, and not whoever carries it out."""
-    with pytest.raises(TypeError, match=told):
-        Command.new(**{"payload": Open("Ada"), **arguments})
-
-
-def test_the_aggregates_of_a_module_have_names() -> None:
-    class Unnamed(Aggregate):
-        pass
-
-    with pytest.raises(TypeError, match="Unnamed has no name: decorate it with @aggregate"):
-        Module((Unnamed,))
 
 
 def test_a_handler_does_not_commit(memory_stores: Stores) -> None:
@@ -515,19 +472,3 @@ def test_conflicts_without_end_are_given_up_when_the_time_is_over(stores: Stores
 
 def test_the_registry_holds_the_commands_of_all_modules(commands: CommandBus) -> None:
     assert set(commands.registry) == {Open, Deposit, Withdraw, Transfer}
-
-
-def test_an_aggregate_has_a_name_of_its_own(stores: Stores) -> None:
-    with pytest.raises(
-        ValueError, match=r"^bank\.account is the name of Account and of Forgetful$"
-    ):
-        command_bus(stores, BANK, Module((Forgetful,)))
-
-
-def test_a_command_has_one_handler(stores: Stores) -> None:
-    @command("bank.account.open")
-    class OpenOtherwise(CommandPayload, frozen=True):
-        pass
-
-    with pytest.raises(ValueError, match="registered for Open already"):
-        command_bus(stores, BANK, Module(BANK.aggregates, {OpenOtherwise: lambda *_: None}))
