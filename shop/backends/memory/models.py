@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from shop.eventsourcing.errors import CheckpointMovedError
-from shop.eventsourcing.models.model import Collection, IndexValue
+from shop.eventsourcing.models.model import Collection
 from shop.eventsourcing.models.model_store import (
     Checkpoint,
     Filter,
@@ -19,6 +19,7 @@ from shop.eventsourcing.models.model_store import (
     Prepared,
     Reading,
     StoredModel,
+    as_json,
     check_filter,
 )
 
@@ -49,7 +50,7 @@ class _Shelf:
             insort(keys, model.key)
 
     def find(self, filter: Filter) -> list[StoredModel]:
-        wanted = {name: _as_json(value) for name, value in filter.equal.items()}
+        wanted = {name: as_json(value) for name, value in filter.equal.items()}
         listings = [self._keys_by_value.get(pair, []) for pair in wanted.items()]
         if filter.ids is not None:
             listings.append(sorted(self._models[id].key for id in filter.ids if id in self._models))
@@ -163,7 +164,3 @@ class MemoryModelStore(ModelStore):
 
 def _place(checkpoint: Checkpoint | None) -> tuple[int, int] | None:
     return None if checkpoint is None else (checkpoint.generation, checkpoint.position)
-
-
-def _as_json(value: IndexValue) -> Any:
-    return msgspec.to_builtins(value)

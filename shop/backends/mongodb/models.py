@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 import bson
@@ -23,7 +23,7 @@ from shop.backends.mongodb.database import Database
 from shop.backends.mongodb.documents import Document, check_size
 from shop.backends.mongodb.errors import DUPLICATE_KEY
 from shop.eventsourcing.errors import CheckpointMovedError
-from shop.eventsourcing.models.model import Collection, IndexValue
+from shop.eventsourcing.models.model import Collection
 from shop.eventsourcing.models.model_store import (
     Checkpoint,
     Filter,
@@ -31,6 +31,7 @@ from shop.eventsourcing.models.model_store import (
     Prepared,
     Reading,
     StoredModel,
+    as_json,
     check_filter,
 )
 
@@ -100,7 +101,7 @@ class MongoModelStore(ModelStore):
             if not filter.limit:
                 return []
             query: Document = {"generation": live}
-            query |= {f"by.{name}": _as_json(value) for name, value in filter.equal.items()}
+            query |= {f"by.{name}": as_json(value) for name, value in filter.equal.items()}
             # Deleted models have no key.
             query["key"] = {"$gt": {}}
             if filter.after is not None:
@@ -273,7 +274,3 @@ def _model(collection: str, document: Document) -> StoredModel:
         int(document["position"]),
         document["data"],
     )
-
-
-def _as_json(value: IndexValue) -> Any:
-    return msgspec.to_builtins(value)

@@ -11,7 +11,7 @@ import msgspec
 
 from shop.backends.sqlite.database import Database
 from shop.eventsourcing.errors import CheckpointMovedError
-from shop.eventsourcing.models.model import Collection, IndexValue
+from shop.eventsourcing.models.model import Collection
 from shop.eventsourcing.models.model_store import (
     Checkpoint,
     Filter,
@@ -19,6 +19,7 @@ from shop.eventsourcing.models.model_store import (
     Prepared,
     Reading,
     StoredModel,
+    as_json,
     check_filter,
 )
 
@@ -80,7 +81,7 @@ class SqliteModelStore(ModelStore):
         # SQLite uses no index for what a plus stands before: ids are found by their own.
         plus = "" if filter.ids is None else "+"
         conditions = [f"{plus}{_field(name)} IS ?" for name in filter.equal]
-        parameters = [_as_json(value) for value in filter.equal.values()]
+        parameters = [as_json(value) for value in filter.equal.values()]
         if filter.ids is not None:
             conditions.append("m.id IN (SELECT value FROM json_each(?))")
             parameters.append(msgspec.json.encode(filter.ids).decode())
@@ -217,8 +218,3 @@ def _table(collection: str) -> str:
 
 def _field(name: str) -> str:
     return f"json_extract(data, '$.{name}')"
-
-
-def _as_json(value: IndexValue) -> Any:
-    """The value as ``json_extract`` gives it."""
-    return msgspec.to_builtins(value)

@@ -121,8 +121,8 @@ def applies(event_class: type[EventData]) -> Callable[[F], F]:
 def aggregate(name: str) -> Callable[[type[A]], type[A]]:
     """Give an aggregate class its wire name and collect its appliers, inherited ones too.
 
-    Raises ``TypeError`` for a class that is none, or has a field or a method with a name of
-    :class:`Aggregate`'s.
+    Raises ``ValueError`` for a name that is none, and ``TypeError`` for a class that is no
+    :class:`Aggregate`, or has a field or a method with a name of that.
     """
     if not _NAME.fullmatch(str(name)):
         raise ValueError(

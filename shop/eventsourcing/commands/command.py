@@ -78,8 +78,7 @@ class Command(msgspec.Struct, Generic[P_co], frozen=True):
         check_types(int, optional=True, expected_version=self.expected_version)
         check_types(str, optional=True, actor=self.actor)
         if self.aggregate_id is None and not self.payload.creates:
-            name, aggregate = self.payload.wire.name, self.payload.aggregate
-            raise ValueError(f"{name} needs the id of its {aggregate}")
+            raise ValueError(f"{self.name} needs the id of its {self.payload.aggregate}")
 
     @classmethod
     def new(

@@ -248,7 +248,9 @@ class RemoteCommandBus:
         if error is not None:
             raise error
         kind = answer.__struct_config__.tag
-        detail = answer.detail if isinstance(answer, Failed) else f"what it answered is odd: {kind}"
+        detail = f"its answer {kind!r} does not fit the command"
+        if isinstance(answer, Failed):
+            detail = answer.detail
         raise WorkerFailedError(command.id, command.name, detail)
 
     def _recorded(

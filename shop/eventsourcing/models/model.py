@@ -17,14 +17,9 @@ import msgspec
 IndexValue = str | int | bool | UUID
 """What a model can be looked up by."""
 
-
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
-
-
 _LONGEST_NAME = 120
 """Characters of a collection's name: with database and prefix, MongoDB takes 255 bytes."""
-
-
 _LONGEST_FIELD = 60
 """Characters of an indexed field's name: PostgreSQL has 63 bytes for that of a column."""
 

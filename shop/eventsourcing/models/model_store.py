@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -163,6 +163,11 @@ class Prepared:
                     f"the collection {name} was not prepared: run its projection here, or call"
                     " models.prepare(projection.collections) first"
                 )
+
+
+def as_json(value: IndexValue) -> Any:
+    """The value of an indexed field as the JSON of models has it. For backends."""
+    return msgspec.to_builtins(value)
 
 
 def check_filter(collection: Collection, filter: Filter) -> None:

@@ -193,7 +193,7 @@ class TestOutcomes:
         subject = command_subject(memory_stores.events.info().identity, "bank.account.open")
         requests().serve([subject], GROUP, lambda request: request.answer(answer))
         remote = RemoteCommandBus(requests(), memory_stores.events, [BANK])
-        with pytest.raises(WorkerFailedError, match="odd: done"):
+        with pytest.raises(WorkerFailedError, match="its answer 'done' does not fit the command"):
             remote.dispatch(wanted)
 
     def test_the_registry_is_that_of_the_command_bus(
