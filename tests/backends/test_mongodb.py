@@ -14,7 +14,6 @@ import msgspec
 import pytest
 from bson import Int64
 from pymongo import MongoClient
-from pymongo.database import Database as DriverDatabase
 from pymongo.errors import (
     PyMongoError,
     ServerSelectionTimeoutError,
@@ -43,11 +42,9 @@ from shop.eventsourcing import (
 )
 from shop.eventsourcing.models.model import Collection
 from shop.eventsourcing.models.model_store import Checkpoint, StoredModel
-from shop.urls import DatabaseUrl
+from tests.backends.mongodb_raw import Raw, named, raw_database
 from tests.notebook import note, noted, registry, stream
 from tests.stores import NewUrl
-
-Raw = DriverDatabase[dict[str, Any]]
 
 
 @pytest.fixture(params=["mongodb", "mongodb_replica_set"])
@@ -64,15 +61,8 @@ def store(url: str) -> Iterator[EventStore]:
 
 @pytest.fixture
 def raw(url: str) -> Iterator[Raw]:
-    """The database, as any other program sees it."""
-    parts = DatabaseUrl.of(url)
-    client: MongoClient[dict[str, Any]] = MongoClient(parts.driver)
-    with client:
-        yield client[parts.database]
-
-
-def named(url: str, name: str) -> str:
-    return DatabaseUrl.of(url).prefix + name
+    with raw_database(url) as raw:
+        yield raw
 
 
 class TestOpening:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 from uuid import uuid4
 
 import pytest
-from pymongo import MongoClient
-from pymongo.database import Database as DriverDatabase
 
 from shop.backends.mongodb import MongoEventStore
 from shop.backends.mongodb.schema import BY_COMMIT, BY_VERSION
@@ -20,11 +17,9 @@ from shop.eventsourcing import (
     Query,
     StoreUnavailableError,
 )
-from shop.urls import DatabaseUrl
+from tests.backends.mongodb_raw import Raw, named, raw_database
 from tests.notebook import counted, note, noted, positions, registry, stream
 from tests.stores import NewUrl
-
-Raw = DriverDatabase[dict[str, Any]]
 
 
 @pytest.fixture(params=["mongodb", "mongodb_replica_set"])
@@ -41,15 +36,8 @@ def store(url: str) -> Iterator[EventStore]:
 
 @pytest.fixture
 def raw(url: str) -> Iterator[Raw]:
-    """The database, as any other program sees it."""
-    parts = DatabaseUrl.of(url)
-    client: MongoClient[dict[str, Any]] = MongoClient(parts.driver)
-    with client:
-        yield client[parts.database]
-
-
-def named(url: str, name: str) -> str:
-    return DatabaseUrl.of(url).prefix + name
+    with raw_database(url) as raw:
+        yield raw
 
 
 def cut(raw: Raw, url: str) -> None:
