@@ -12,15 +12,18 @@ import pytest
 from shop.backends.memory import MemoryEventBus
 from shop.bootstrap import Backend, open_backend
 from shop.eventsourcing import (
+    Aggregates,
+    CommandBus,
     EventBus,
     EventStore,
     ModelStore,
+    Module,
     Projection,
     ProjectionRunner,
     PublishingStore,
     SnapshotStore,
 )
-from tests.eventsourcing.bank import Balances, registry
+from tests.eventsourcing.bank import BANK, Balances, registry
 from tests.stores import DURABLE, KINDS, storages
 
 
@@ -46,6 +49,11 @@ class Stores:
 
 
 OpenShared = Callable[[], Stores]
+
+
+def command_bus(stores: Stores, *modules: Module) -> CommandBus:
+    """Carries out the commands of modules, by default the bank's."""
+    return CommandBus(stores.events, Aggregates(stores.events), modules or (BANK,))
 
 
 @pytest.fixture(params=KINDS)

@@ -9,7 +9,14 @@ from uuid import UUID
 import msgspec
 
 from shop.eventsourcing.buses.bus import BusStatus
-from shop.eventsourcing.events.event import AggregateRef, Event, EventData, Metadata, new_id
+from shop.eventsourcing.events.event import (
+    AggregateRef,
+    Event,
+    EventData,
+    Metadata,
+    check_metadata,
+    new_id,
+)
 from shop.eventsourcing.events.registry import Payload, Registry, WireFormat, check_payload
 from shop.eventsourcing.events.types import check_types
 
@@ -68,15 +75,9 @@ class Command(msgspec.Struct, Generic[P_co], frozen=True):
                 f"{payload!r} is no command payload: an object of a class with @command"
             )
         check_types(UUID, id=self.id)
-        check_types(
-            UUID,
-            optional=True,
-            aggregate_id=self.aggregate_id,
-            correlation_id=self.correlation_id,
-            causation_id=self.causation_id,
-        )
+        check_types(UUID, optional=True, aggregate_id=self.aggregate_id)
         check_types(int, optional=True, expected_version=self.expected_version)
-        check_types(str, optional=True, actor=self.actor)
+        check_metadata(Metadata(self.id, self.correlation_id, self.causation_id, self.actor))
         if self.aggregate_id is None and not self.payload.creates:
             raise ValueError(f"{self.name} needs the id of its {self.payload.aggregate}")
 

@@ -50,13 +50,9 @@ from tests.eventsourcing.bank import (
     booked,
     open_account,
 )
-from tests.eventsourcing.conftest import OpenShared, Stores
+from tests.eventsourcing.conftest import OpenShared, Stores, command_bus
 
 ADA, BOB = account(), account()
-
-
-def command_bus(stores: Stores, *modules: Module) -> CommandBus:
-    return CommandBus(stores.events, Aggregates(stores.events), modules or (BANK,))
 
 
 @pytest.fixture

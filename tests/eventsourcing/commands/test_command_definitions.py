@@ -8,9 +8,7 @@ import pytest
 
 from shop.eventsourcing import (
     Aggregate,
-    Aggregates,
     Command,
-    CommandBus,
     CommandPayload,
     EventData,
     Module,
@@ -26,13 +24,9 @@ from tests.eventsourcing.bank import (
     account,
     open_account,
 )
-from tests.eventsourcing.conftest import Stores
+from tests.eventsourcing.conftest import Stores, command_bus
 
-ADA, BOB = account(), account()
-
-
-def command_bus(stores: Stores, *modules: Module) -> CommandBus:
-    return CommandBus(stores.events, Aggregates(stores.events), modules or (BANK,))
+ADA = account()
 
 
 def test_a_command_must_be_named_after_an_aggregate(memory_stores: Stores) -> None:
