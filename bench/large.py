@@ -17,11 +17,12 @@ from bench.measure import Bench, Row, Samples
 from bench.sample import adjustments, business, fill, removals
 from bench.servers import serving
 from shop.backends.memory import MemoryEventBus
-from shop.bootstrap import PROJECTIONS, event_registry, open_backend, open_event_store
+from shop.bootstrap import PROJECTIONS, event_registry, open_event_store
 from shop.domain.payment_workflow import PaymentWorkflow
 from shop.eventsourcing import AggregateRef, EventStore, ProjectionRunner, Query
 from shop.eventsourcing.models.model_store import Checkpoint
 from shop.eventsourcing.workflows.reactions import Reactions
+from shop.stores import open_backend
 from tests.real.mongodb import MongoServer
 from tests.real.postgres import PostgresServer
 

@@ -1,14 +1,14 @@
-"""The composition root: from settings to a shop. Stores and buses are made only here."""
+"""The composition root: from settings to a shop, which is put together only here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any, NamedTuple
 
 from prometheus_client import CollectorRegistry
 
+from shop.buses import open_messaging
 from shop.config import Settings
 from shop.domain import customer, email, order, payment_workflow, pricing, product
 from shop.domain.payment_workflow import PaymentWorkflow
@@ -18,7 +18,6 @@ from shop.eventsourcing import (
     CommandWorker,
     EventBus,
     EventData,
-    EventDecodeError,
     EventStore,
     ModelStore,
     ModelWatch,
@@ -26,17 +25,13 @@ from shop.eventsourcing import (
     Projection,
     ProjectionRunner,
     PublishingStore,
-    Query,
     Registry,
     RemoteCommandBus,
     RequestBus,
-    SnapshotStore,
-    StoreFormatError,
     Workflow,
     WorkflowList,
     WorkflowRunner,
 )
-from shop.eventsourcing.events.decoding import EVOLVE
 from shop.metrics import MeteredStore
 from shop.opening import Opening
 from shop.projections.customer_order_history import CustomerOrderHistory
@@ -44,10 +39,17 @@ from shop.projections.order_summary import OrderSummary
 from shop.projections.product_catalog import ProductCatalog
 from shop.projections.shop_stats import ShopStats
 from shop.runtime import Duties, Service, Shop
-from shop.urls import BUSES, STORES, DatabaseUrl, NatsUrl, checked_url, redacted, sqlite_path
+from shop.stores import check_readable, open_backend, open_event_store
 
-if TYPE_CHECKING:
-    from shop.backends.nats import DurableSubscription, NatsConnection
+__all__ = [
+    "MODULES",
+    "PROJECTIONS",
+    "bootstrap",
+    "event_registry",
+    "open_event_bus",
+    "open_event_store",
+    "workflows",
+]
 
 MODULES: tuple[Module, ...] = (
     product.MODULE,
@@ -72,117 +74,18 @@ def workflows(settings: Settings) -> Sequence[Workflow[Any]]:
     return (PaymentWorkflow(deadline=settings.payment_deadline),)
 
 
-class Backend(NamedTuple):
-    """The stores that one URL leads to. They share connections; ``close`` lets go of all."""
-
-    events: Callable[[Registry[EventData]], EventStore]
-    models: ModelStore
-    snapshots: SnapshotStore
-    close: Callable[[], None]
-    exists: Callable[[], bool] = lambda: True
-    """Whether they are there: on a server, the first use of one makes what is missing."""
-
-
 def event_registry() -> Registry[EventData]:
     """All events of the shop."""
     return Registry([event for module in MODULES for event in module.events])
 
 
-def open_event_store(url: str, registry: Registry[EventData]) -> EventStore:
-    """Open the event store of a URL, which is made where it does not exist.
-
-    The caller closes it. Raises ``ValueError`` for a URL that settings refuse, and what the backend
-    raises where the store cannot be opened: :class:`StoreFormatError`,
-    :class:`StoreUnavailableError`.
-    """
-    return open_backend(url).events(registry)
-
-
-def check_readable(store: EventStore, registry: Registry[EventData], url: str) -> None:
-    """Raise :class:`StoreFormatError` where the store of a URL holds kinds of events that this
-    program cannot read, naming them.
-
-    Besides their names and versions, an event or two of each name are looked at.
-    """
-    kinds = store.info().kinds
-    unreadable = registry.unreadable(kinds) or [*_misfits(store, {name for name, _ in kinds})]
-    if unreadable:
-        raise StoreFormatError(
-            f"{redacted(url)} holds events that this program cannot read: "
-            + "; ".join(unreadable)
-            + ". Add the module that has them to MODULES in shop/bootstrap.py again; "
-            + EVOLVE
-        )
-
-
-def _misfits(store: EventStore, names: Iterable[str]) -> Iterator[str]:
-    """What is wrong with the oldest or the newest event of a name, where it cannot be decoded.
-
-    If any does not fit its class it is likely to be one of these: the newest is of the latest
-    version, and the oldest passes through all upcasters. Every store finds both by an index.
-    """
-    for name in sorted(names):
-        try:
-            for newest in (False, True):
-                list(store.read(Query(names=[name], reverse=newest, limit=1)))
-        except EventDecodeError as error:
-            yield f"event {error.event_id} ({name}) at position {error.position}: {error.reason}"
-
-
 def open_event_bus(url: str, registry: Registry[EventData] | None = None) -> EventBus:
-    """Open the event bus of a URL. The caller closes it. Raises ``ValueError`` as above.
+    """Open the event bus of a URL. The caller closes it. Raises ``ValueError`` for a bad URL.
 
     Events of a ``registry``, by default the shop's, are understood when other processes publish
     them. Servers that cannot be reached are no reason to fail.
     """
-    checked_url(url, BUSES)
-    from shop.backends.memory import MemoryEventBus
-
-    if url.startswith("memory:"):
-        return MemoryEventBus()
-    parts = NatsUrl.of(url)
-    from shop.backends.nats import NatsEventBus
-
-    connection = _nats_connection(parts, echo=False)
-    return NatsEventBus(
-        connection, MemoryEventBus(), registry or event_registry(), prefix=parts.prefix
-    )
-
-
-@contextmanager
-def open_durable_subscription(
-    url: str,
-    registry: Registry[EventData],
-    name: str,
-    *names: str,
-    after: int = 0,
-    since: datetime | None = None,
-    store: EventStore | None = None,
-) -> Iterator[DurableSubscription]:
-    """A durable subscription to the stream of a ``nats+jetstream://`` URL, for a ``with`` block.
-
-    See :class:`~shop.backends.nats.DurableSubscription`. Raises ``ValueError`` as above.
-    """
-    checked_url(url, ("nats+jetstream",))
-    from shop.backends.nats import DurableSubscription
-
-    parts = NatsUrl.of(url)
-    assert parts.stream is not None, "the scheme was checked"
-    with (
-        _nats_connection(parts, echo=True) as connection,
-        DurableSubscription(
-            connection,
-            registry,
-            parts.stream.name,
-            name,
-            *names,
-            prefix=parts.prefix,
-            after=after,
-            since=since,
-            store=store,
-        ) as subscription,
-    ):
-        yield subscription
+    return open_messaging(url, registry or event_registry()).events
 
 
 def bootstrap(settings: Settings, *, threads: int = 8) -> Shop:
@@ -212,28 +115,23 @@ def bootstrap(settings: Settings, *, threads: int = 8) -> Shop:
             models.prepare([c for p in PROJECTIONS for c in p.collections])
 
         opening = Opening(open_stores)
-        bus = open_event_bus(settings.event_bus)
+        messaging = open_messaging(settings.event_bus, registry)
+        bus = messaging.events
         opened.callback(bus.close)
         metrics = CollectorRegistry()
         published = PublishingStore(MeteredStore(store, metrics), bus)
-        parts = _Parts(
-            published,
-            models,
-            bus,
-            Aggregates(published, model_backend.snapshots),
-            _requests(settings.event_bus, opened),
-        )
+        aggregates = Aggregates(published, model_backend.snapshots)
+        parts = _Parts(published, models, bus, aggregates, messaging.requests())
         if settings.role == "web":
             duties = _web_duties(settings, parts)
         else:
-            services = _services(settings.event_bus, store, bus, opened)
-            duties = _worker_duties(settings, parts, services, threads)
+            duties = _worker_duties(settings, parts, messaging.services(store), threads)
         return Shop(
             duties,
             store=published,
             models=models,
             bus=bus,
-            aggregates=parts.aggregates,
+            aggregates=aggregates,
             payment_deadline=settings.payment_deadline,
             metrics=metrics,
             opening=opening,
@@ -289,118 +187,3 @@ def _worker_duties(
         else CommandWorker(commands, store, requests, threads=threads),
         services=services,
     )
-
-
-def _requests(url: str, opened: ExitStack) -> RequestBus | None:
-    """What carries commands to other processes; ``None`` in memory."""
-    if url == "memory://":
-        return None
-    from shop.backends.nats import NatsRequests
-
-    at = NatsUrl.of(url)
-    connection = _nats_connection(at, echo=True)
-    opened.callback(connection.close, 0.5)  # nothing is left to be sent, as there may be for a bus
-    return NatsRequests(connection, prefix=f"{at.prefix}.")
-
-
-def open_backend(url: str) -> Backend:
-    """Open the stores of a URL. Raises as :func:`open_event_store`; the caller closes them."""
-    scheme = checked_url(url, STORES).partition(":")[0]
-    return _OPENERS[scheme](url)
-
-
-def _services(url: str, store: EventStore, bus: EventBus, opened: ExitStack) -> list[Service]:
-    """What a bus needs running beside it. ``opened`` gets what is to be closed in the end."""
-    if url == "memory://":
-        return []
-    parts = NatsUrl.of(url)
-    if parts.stream is None:
-        return []
-    from shop.backends.nats import Relay
-
-    connection = _nats_connection(parts, echo=True)
-    opened.callback(connection.close, 0.5)
-    return [
-        Relay(
-            connection,
-            store,
-            bus,
-            parts.stream,
-            href="/events/{id}",
-            prefix=parts.prefix,
-            timeout=parts.timeout,
-        )
-    ]
-
-
-def _nats_connection(url: NatsUrl, *, echo: bool) -> NatsConnection:
-    from shop.backends.nats import NatsConnection
-
-    return NatsConnection(url.access, echo=echo, timeout=url.timeout)
-
-
-def _memory(url: str) -> Backend:
-    from shop.backends.memory import MemoryEventStore, MemoryModelStore, MemorySnapshotStore
-
-    return Backend(MemoryEventStore, MemoryModelStore(), MemorySnapshotStore(), lambda: None)
-
-
-def _sqlite(url: str) -> Backend:
-    from shop.backends import sqlite
-
-    database = sqlite.Database(sqlite_path(url))
-    return Backend(
-        lambda registry: sqlite.SqliteEventStore(database, registry, owns_database=True),
-        sqlite.SqliteModelStore(database),
-        sqlite.SqliteSnapshotStore(database),
-        database.close,
-    )
-
-
-def _postgresql(url: str) -> Backend:
-    from shop.backends import postgres
-
-    parts = DatabaseUrl.of(url)
-    database = postgres.Database(
-        parts.driver,
-        redacted(parts.driver),
-        schema=parts.schema,
-        prefix=parts.prefix,
-        pool_size=parts.pool_size,
-        timeout=parts.timeout,
-    )
-    return Backend(
-        lambda registry: postgres.PostgresEventStore(database, registry, owns_database=True),
-        postgres.PostgresModelStore(database),
-        postgres.PostgresSnapshotStore(database),
-        database.close,
-        database.exists,
-    )
-
-
-def _mongodb(url: str) -> Backend:
-    from shop.backends import mongodb
-
-    parts = DatabaseUrl.of(url)
-    database = mongodb.Database(
-        parts.driver,
-        parts.database,
-        prefix=parts.prefix,
-        pool_size=parts.pool_size,
-        timeout=parts.timeout,
-    )
-    return Backend(
-        lambda registry: mongodb.MongoEventStore(database, registry, owns_database=True),
-        mongodb.MongoModelStore(database),
-        mongodb.MongoSnapshotStore(database),
-        database.close,
-        database.exists,
-    )
-
-
-_OPENERS: Mapping[str, Callable[[str], Backend]] = {
-    "memory": _memory,
-    "sqlite": _sqlite,
-    "postgresql": _postgresql,
-    "mongodb": _mongodb,
-}

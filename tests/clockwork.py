@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from shop.bootstrap import Backend, open_backend
 from shop.eventsourcing import (
     AggregateRef,
     Aggregates,
@@ -38,6 +37,7 @@ from shop.eventsourcing.models.model_store import Checkpoint, Reading, StoredMod
 from shop.eventsourcing.projections.fold import Fold
 from shop.eventsourcing.workflows.reactions import Reactions
 from shop.eventsourcing.workflows.timers import Timers
+from shop.stores import Backend, open_backend
 
 
 class Clock:

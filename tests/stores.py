@@ -12,8 +12,8 @@ from itertools import count
 
 import pytest
 
-from shop.bootstrap import Backend, open_backend
 from shop.eventsourcing import EventData, EventStore, Registry
+from shop.stores import Backend, open_backend
 from tests.notebook import registry as notebook
 
 NewUrl = Callable[[], str]

@@ -17,7 +17,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from shop.bootstrap import event_registry, open_durable_subscription, open_event_store
+from shop.bootstrap import event_registry, open_event_store
+from shop.buses import open_durable_subscription
 from shop.domain.order import OrderCancelled, OrderPaid, OrderPlaced
 from shop.domain.product import ProductCreated, StockAdjusted
 from shop.eventsourcing import AggregateRef, Event, EventData

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from shop.bootstrap import bootstrap, check_readable, open_event_store
+from shop.bootstrap import bootstrap, open_event_store
 from shop.config import Settings
 from shop.domain.customer import RegisterCustomer
 from shop.domain.order import CancelOrder, PayOrder, PlaceOrder, RequestedItem
@@ -27,6 +27,7 @@ from shop.eventsourcing import (
 )
 from shop.projections.shop_stats import STATS_ID, Stats
 from shop.runtime import Shop
+from shop.stores import check_readable
 from tests.notebook import Counted, Noted, note
 from tests.stores import DURABLE, KINDS
 

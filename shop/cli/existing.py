@@ -7,9 +7,9 @@ from contextlib import closing
 
 import msgspec
 
-from shop.bootstrap import open_backend
 from shop.config import Settings
 from shop.process import EXIT_FAILED, EXIT_MISUSED, fail
+from shop.stores import open_backend
 from shop.urls import redacted, sqlite_path
 
 _EXAMPLES = {

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from shop.bootstrap import check_readable, event_registry, open_event_store
+from shop.bootstrap import event_registry
 from shop.cli.arguments import Commands, store_url
 from shop.cli.existing import must_exist
 from shop.cli.progress import progress
@@ -19,6 +19,7 @@ from shop.eventsourcing import EventIdReusedError, EventStore, ReplicationError
 from shop.eventsourcing.stores.archive import Archive, export
 from shop.eventsourcing.stores.replication import HistoryEntry, history, replicate, verify
 from shop.process import EXIT_FAILED, EXIT_MISUSED, fail
+from shop.stores import check_readable, open_event_store
 
 URL_HELP = "URL of %s, or @FILE for a file that holds it: others see command lines, passwords too"
 FITTING = "%s must name a store that is empty or that copies of the same log alone have filled"

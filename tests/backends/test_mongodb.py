@@ -25,7 +25,7 @@ from pymongo.monitoring import CommandListener, CommandStartedEvent
 
 from shop.backends.mongodb import MongoModelStore
 from shop.backends.mongodb.errors import translation
-from shop.bootstrap import Backend, open_backend, open_event_store
+from shop.bootstrap import open_event_store
 from shop.eventsourcing import (
     Commit,
     Event,
@@ -42,6 +42,7 @@ from shop.eventsourcing import (
 )
 from shop.eventsourcing.models.model import Collection
 from shop.eventsourcing.models.model_store import Checkpoint, StoredModel
+from shop.stores import Backend, open_backend
 from tests.backends.mongodb_raw import Raw, named, raw_database
 from tests.notebook import note, noted, registry, stream
 from tests.stores import NewUrl

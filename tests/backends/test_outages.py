@@ -17,7 +17,7 @@ import psycopg
 import pytest
 from pymongo.errors import AutoReconnect
 
-from shop.bootstrap import bootstrap, open_backend, open_event_store
+from shop.bootstrap import bootstrap, open_event_store
 from shop.config import Settings
 from shop.domain.product import CreateProduct
 from shop.eventsourcing import (
@@ -35,6 +35,7 @@ from shop.eventsourcing import (
     StoreUnavailableError,
 )
 from shop.eventsourcing.stores.group_commit import GroupCommit
+from shop.stores import open_backend
 from tests.backends.conftest import Start
 from tests.backends.writers import Writers
 from tests.conftest import Eventually

@@ -12,10 +12,11 @@ from urllib.parse import urlsplit
 import pytest
 
 from shop import __version__
-from shop.bootstrap import bootstrap, open_backend
+from shop.bootstrap import bootstrap
 from shop.cli import main
 from shop.config import Settings
 from shop.runtime import Shop
+from shop.stores import open_backend
 from shop.urls import redacted
 from tests.cli.conftest import Captured
 from tests.servers import PATIENCE, ROOT, environment

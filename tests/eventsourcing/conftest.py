@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from shop.backends.memory import MemoryEventBus
-from shop.bootstrap import Backend, open_backend
 from shop.eventsourcing import (
     Aggregates,
     CommandBus,
@@ -23,6 +22,7 @@ from shop.eventsourcing import (
     PublishingStore,
     SnapshotStore,
 )
+from shop.stores import Backend, open_backend
 from tests.eventsourcing.bank import BANK, Balances, registry
 from tests.stores import DURABLE, KINDS, storages
 

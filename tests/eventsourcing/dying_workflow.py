@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from shop.backends.memory import MemoryEventBus
-from shop.bootstrap import open_backend
 from shop.eventsourcing import (
     Aggregates,
     CommandBus,
@@ -30,6 +29,7 @@ from shop.eventsourcing import (
     WorkflowList,
     WorkflowRunner,
 )
+from shop.stores import open_backend
 from tests.eventsourcing.reminders import MODULES, Reminders
 
 HASTY = Schedule(poll=0.01, pace=0.001)

@@ -144,8 +144,6 @@ class NatsEventBus:
         for queue in queues:
             queue.close()
         self._local.close()
-        if self._groups is not None:
-            self._groups.close(max(0.1, (until - time.monotonic()) / 2))
         self._connection.close(max(0.1, until - time.monotonic()))
 
     def _send(self) -> None:

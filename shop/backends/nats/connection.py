@@ -124,6 +124,7 @@ class NatsConnection:
         self._on_connect: list[Callable[[], None]] = []
         self._keeper: asyncio.Task[None] | None = None
         self._owns_loop = loop is None
+        self._others: list[NatsConnection] = []
         self._loop = loop or EventLoopThread("nats")
         if self._owns_loop:
             self._loop.start()
@@ -145,8 +146,10 @@ class NatsConnection:
         return self._connects
 
     def another(self, *, echo: bool) -> NatsConnection:
-        """A connection of its own to the same servers, on the same loop. Close it before this."""
-        return NatsConnection(self._access, echo=echo, timeout=self._timeout, loop=self._loop)
+        """A connection of its own to the same servers, on the same loop; closed before this."""
+        other = NatsConnection(self._access, echo=echo, timeout=self._timeout, loop=self._loop)
+        self._others.append(other)
+        return other
 
     def on_connect(self, function: Callable[[], None]) -> None:
         """Call a function on the loop whenever a connection was made; it must not block."""
@@ -264,7 +267,7 @@ class NatsConnection:
         return self._client
 
     def close(self, timeout: float = 2.0) -> None:
-        """Send what was published, end the connection and the thread; idempotent.
+        """Send what was published, end the connection, its ``another`` and the thread; idempotent.
 
         Takes at most ``timeout`` seconds for that, also with the server gone or silent.
         """
@@ -272,8 +275,11 @@ class NatsConnection:
             return
         self._closed = True
         until = time.monotonic() + timeout
+        for other in self._others:
+            other.close((until - time.monotonic()) / 2)
+        left = until - time.monotonic()
         with suppress(TimeoutError, BusClosedError):
-            self._loop.run(self._end(timeout / 2), timeout=timeout)
+            self._loop.run(self._end(left / 2), timeout=left)
         if self._owns_loop:
             self._loop.close(max(0.1, until - time.monotonic()))
         with self._changed:

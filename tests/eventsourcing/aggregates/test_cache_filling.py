@@ -11,7 +11,6 @@ from uuid import NAMESPACE_OID, UUID, uuid4, uuid5
 import pytest
 
 from shop.backends.memory import MemoryEventStore
-from shop.bootstrap import open_backend
 from shop.eventsourcing import (
     Aggregate,
     AggregateRef,
@@ -36,6 +35,7 @@ from shop.eventsourcing import (
     new_id,
 )
 from shop.eventsourcing.commands.module import Handler
+from shop.stores import open_backend
 from tests.clockwork import Stage
 from tests.eventsourcing.bank import (
     BANK,
