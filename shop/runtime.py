@@ -20,7 +20,6 @@ from shop.eventsourcing import (
     CommandWorker,
     EventBus,
     EventStore,
-    Filter,
     FollowerState,
     FollowerStatus,
     ModelProgress,
@@ -299,14 +298,8 @@ class Shop:
 
     def list_workflows(self, status: WorkflowStatus | None = None) -> Iterator[WorkflowEntry]:
         """All instances of workflows, oldest first, or those with a status: page by page."""
-        reader = self.reader(WorkflowList.name)
-        filter = Filter(equal={} if status is None else {"status": status}, limit=500)
-        while True:
-            page = reader.find(WorkflowEntry, filter).value
-            yield from (keyed.model for keyed in page)
-            if len(page) < filter.limit:
-                return
-            filter = msgspec.structs.replace(filter, after=page[-1].key)
+        equal = {} if status is None else {"status": status}
+        return self.reader(WorkflowList.name).all(WorkflowEntry, **equal)
 
     def lag_seconds(self, projection: str, position: int) -> float:
         """The age of the oldest event that models at a position lack, 0 without one.

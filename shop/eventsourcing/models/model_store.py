@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
 
@@ -134,6 +134,28 @@ class ModelStore(Protocol):
     def discard(self, collections: Sequence[str], generation: int) -> None:
         """Delete one generation of models; there may be none."""
         ...
+
+
+def read_pages(
+    store: ModelStore,
+    projection: str,
+    collection: Collection,
+    *,
+    equal: Mapping[str, IndexValue] = {},
+    generation: int | None = None,
+) -> Iterator[StoredModel]:
+    """All models whose indexed fields equal the values given, in the order of their keys.
+
+    They are read 500 at a time. Those that change their place meanwhile may be missed or come
+    twice. Raises what :meth:`ModelStore.find` raises.
+    """
+    filter = Filter(equal=equal, limit=500)
+    while True:
+        page = store.find(projection, collection, filter, generation=generation).value
+        yield from page
+        if len(page) < filter.limit:
+            return
+        filter = msgspec.structs.replace(filter, after=page[-1].key)
 
 
 class Prepared:

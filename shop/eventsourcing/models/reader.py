@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Generic, TypeVar
 from uuid import UUID
 
 import msgspec
 
-from shop.eventsourcing.models.model import Collection, M
-from shop.eventsourcing.models.model_store import Filter, ModelStore, Reading, StoredModel
+from shop.eventsourcing.models.model import Collection, IndexValue, M
+from shop.eventsourcing.models.model_store import (
+    Filter,
+    ModelStore,
+    Reading,
+    StoredModel,
+    read_pages,
+)
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -55,6 +62,16 @@ class ModelReader:
         found = self._store.find(self.projection, collection, filter)
         models = [Keyed(stored.key, decode_model(cls, stored)) for stored in found.value]
         return Reading(found.position, models)
+
+    def all(self, cls: type[M], **equal: IndexValue) -> Iterator[M]:
+        """All models whose indexed fields equal the values given, oldest first, page by page.
+
+        One that changes meanwhile is as it was or as it is. Raises ``ValueError`` for a field that
+        is not indexed.
+        """
+        collection = Collection.of(self.projection, cls)
+        for stored in read_pages(self._store, self.projection, collection, equal=equal):
+            yield decode_model(cls, stored)
 
 
 def decode_model(cls: type[M], stored: StoredModel) -> M:

@@ -9,7 +9,7 @@ import msgspec
 
 from shop.eventsourcing.errors import ProjectionError
 from shop.eventsourcing.models.model import Collection, IndexValue, M, ReadModel
-from shop.eventsourcing.models.model_store import Filter, ModelStore, StoredModel
+from shop.eventsourcing.models.model_store import Filter, ModelStore, StoredModel, read_pages
 from shop.eventsourcing.models.reader import decode_model
 
 
@@ -83,24 +83,18 @@ class ModelSession:
         They may be changed while iterating.
         """
         collection = self._collection(cls)
-        filter = Filter(equal=equal, limit=500)
         changed = [key for key in self._changed if key[0] == collection.name]
         seen = set(changed)
-        while True:
-            page = self._store.find(
-                self._projection, collection, filter, generation=self._generation
-            ).value
-            for stored in page:
-                key = (collection.name, stored.id)
-                if key in seen:
-                    continue
-                self._loaded.setdefault(key, stored)
-                model = self._match(cls, stored.id, equal)
-                if model is not None:
-                    yield stored.id, model
-            if len(page) < filter.limit:
-                break
-            filter = msgspec.structs.replace(filter, after=page[-1].key)
+        for stored in read_pages(
+            self._store, self._projection, collection, equal=equal, generation=self._generation
+        ):
+            key = (collection.name, stored.id)
+            if key in seen:
+                continue
+            self._loaded.setdefault(key, stored)
+            model = self._match(cls, stored.id, equal)
+            if model is not None:
+                yield stored.id, model
         for key in changed:
             model = self._match(cls, key[1], equal)
             if model is not None:

@@ -14,7 +14,7 @@ from shop.eventsourcing.following.follower import (
     write_checkpoint,
 )
 from shop.eventsourcing.models.model import Collection
-from shop.eventsourcing.models.model_store import Checkpoint, Filter, ModelStore, StoredModel
+from shop.eventsourcing.models.model_store import Checkpoint, ModelStore, StoredModel, read_pages
 from shop.eventsourcing.projections.fold import Fold
 from shop.eventsourcing.projections.projection import Projection
 from shop.eventsourcing.stores.store import EventStore
@@ -143,15 +143,7 @@ class Shadow:
                 a, b = next(live, None), next(shadow, None)
 
     def _all(self, collection: Collection, generation: int) -> Iterator[StoredModel]:
-        filter = Filter(limit=500)
-        while True:
-            page = self._models.find(
-                self._projection.name, collection, filter, generation=generation
-            ).value
-            yield from page
-            if len(page) < filter.limit:
-                return
-            filter = msgspec.structs.replace(filter, after=page[-1].key)
+        return read_pages(self._models, self._projection.name, collection, generation=generation)
 
     def _settle(self, collection: str, id: str) -> Difference | None:
         """Compare one model at the position of the live models."""

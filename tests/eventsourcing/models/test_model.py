@@ -130,6 +130,16 @@ class TestReader:
         assert reader.get(Parcel, "2") == Reading(1, Parcel("Ada", 2))
         assert reader.get(Parcel, "4") == Reading(1, None)
 
+    def test_it_reads_all_models_however_many(self, store: ModelStore) -> None:
+        owners = ["Ada", "Bob"]
+        fill(store, [stored(str(n), Parcel(owners[n % 2], n), created=n) for n in range(1, 1203)])
+        reader = ModelReader(store, "post")
+
+        assert [parcel.weight for parcel in reader.all(Parcel)] == list(range(1, 1203))
+        assert [parcel.weight for parcel in reader.all(Parcel, owner="Bob")] == [*range(1, 1203, 2)]
+        with pytest.raises(ValueError, match="no index on size"):
+            next(reader.all(Parcel, size=1))
+
     def test_it_knows_the_position(self, store: ModelStore) -> None:
         reader = ModelReader(store, "post")
         assert reader.position() == 0
