@@ -64,11 +64,19 @@ class CommandBus:
             self._handlers |= module.handlers
         self.registry = command_registry(modules)
 
-    def dispatch(self, command: Command[CommandPayload], *, timeout: float = 10.0) -> CommandResult:
+    def dispatch(
+        self,
+        command: Command[CommandPayload],
+        *,
+        timeout: float = 10.0,
+        given_up_before: bool = False,
+    ) -> CommandResult:
         """Carry out a command and return what it did, after that is durable.
 
         A command whose id was dispatched before returns the first result, with ``replayed`` set,
-        whichever process the first was done by. Nothing is written where an error is raised:
+        whichever process the first was done by. ``given_up_before`` says that a process may still
+        be at it, whose answer nobody waits for: a refusal is then final, and takes the id from that
+        process. Otherwise nothing is written where an error is raised:
 
         - :class:`PayloadError`: the payload does not fit its class
         - :class:`CommandRejected`: a business rule says no
@@ -91,19 +99,21 @@ class CommandBus:
             for attempt in retry:
                 with attempt:
                     first = retry.attempts == 1
-                    work = self._decide(command, Loading.CACHED if first else Loading.CURRENT)
-                    commit = work.commit(
-                        commit_id=command.id, digest=digest, metadata=command.metadata
-                    )
-        except (CommandRejected, AggregateNotFoundError, StaleVersionError) as refusal:
-            # A repeat may be refused for what its first time did: then that is the answer.
-            known = self._store.find_commit(command.id)
-            if known is None:
-                raise
-            if known.digest != digest:
-                raise CommandIdReusedError(command.id) from refusal
-            commit = known
+                    try:
+                        work = self._decide(command, Loading.CACHED if first else Loading.CURRENT)
+                        commit = work.commit(
+                            commit_id=command.id, digest=digest, metadata=command.metadata
+                        )
+                    except (CommandRejected, AggregateNotFoundError, StaleVersionError) as refusal:
+                        commit = self._settle_refusal(
+                            command.id, digest, refusal, final=given_up_before
+                        )
         except CommitReusedError as error:
+            known = self._store.find_commit(command.id)
+            if known is not None and known.digest == _refused(digest):
+                raise CommandRejected(
+                    "refused-before", "it was refused under this id: send it under a new one"
+                ) from error
             raise CommandIdReusedError(command.id) from error
         except UnregisteredError as error:
             raise ValueError(
@@ -120,6 +130,26 @@ class CommandBus:
             except StoreError as error:  # which would be taken to mean that nothing was written
                 raise OutcomeUnknownError(command.id, command.name, retry.elapsed) from error
         return _result(command, work, commit)
+
+    def _settle_refusal(
+        self, id: UUID, digest: bytes, refusal: Exception, *, final: bool
+    ) -> Commit:
+        """The commit of a command that was done before, and is refused for what it did perhaps.
+
+        Without one it raises the refusal; if that is ``final``, it remembers it first in an empty
+        commit under the command's id, so that nobody can carry it out any more.
+        """
+        try:
+            if final:
+                self._store.append((), commit_id=id, digest=_refused(digest))
+        except CommitReusedError:
+            pass  # it was done before, or the id was used for something else
+        known = self._store.find_commit(id)
+        if known is None or known.digest == _refused(digest):
+            raise refusal
+        if known.digest != digest:
+            raise CommandIdReusedError(id) from refusal
+        return known
 
     def check(self) -> None:
         """As :meth:`CommandDispatcher.check`: this process carries commands out itself."""
@@ -310,6 +340,11 @@ class CommandBus:
         hasher.update(f"{command.name} {command.aggregate_id} ".encode())
         hasher.update(payload)
         return hasher.digest()
+
+
+def _refused(digest: bytes) -> bytes:
+    """What the commit of a command with this digest has as its digest if it was refused."""
+    return blake2b(digest, digest_size=16, person=b"refused").digest()
 
 
 def _just_made(command: Command[CommandPayload]) -> UUID | None:

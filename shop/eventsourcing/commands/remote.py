@@ -118,7 +118,7 @@ class RemoteCommandBus:
         self._count("sent")
         while True:
             left = max(0.0, until - time.monotonic())
-            message = self._message(command, payload, left)
+            message = self._message(command, payload, left, given_up_before=begun)
             patience = MAX_PATIENCE if begun else PATIENCE
             outcome = self._attempt(command, subject, message, min(patience, left), begun=begun)
             if isinstance(outcome, CommandResult):
@@ -178,12 +178,23 @@ class RemoteCommandBus:
         return command_subject(self._identity, name)
 
     def _message(
-        self, command: Command[CommandPayload], payload: bytes, left: float
+        self,
+        command: Command[CommandPayload],
+        payload: bytes,
+        left: float,
+        *,
+        given_up_before: bool,
     ) -> CommandMessage:
         if time.monotonic() > self._ahead_until:
             self._ahead = timedelta()
         deadline = datetime.now(UTC) + self._ahead + timedelta(seconds=left)
-        return CommandMessage.of(command, payload, timeout=left, deadline=deadline)
+        return CommandMessage.of(
+            command,
+            payload,
+            timeout=left,
+            deadline=deadline,
+            given_up_before=given_up_before,
+        )
 
     def _attempt(
         self,

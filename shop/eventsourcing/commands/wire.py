@@ -45,7 +45,8 @@ class CommandMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     """A command on its way to a worker.
 
     ``timeout`` is how many seconds it was given when it was sent, and ``deadline`` when they are
-    over by the clock of the worker, as far as the sender knows it.
+    over by the clock of the worker, as far as the sender knows it. ``given_up_before`` says that a
+    worker may have begun with it that did not answer in time.
     """
 
     id: UUID
@@ -59,10 +60,17 @@ class CommandMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     correlation_id: UUID | None = None
     causation_id: UUID | None = None
     actor: str | None = None
+    given_up_before: bool = False
 
     @classmethod
     def of(
-        cls, command: Command[CommandPayload], payload: bytes, *, timeout: float, deadline: datetime
+        cls,
+        command: Command[CommandPayload],
+        payload: bytes,
+        *,
+        timeout: float,
+        deadline: datetime,
+        given_up_before: bool = False,
     ) -> CommandMessage:
         """The message for a command whose payload is encoded already."""
         return cls(
@@ -77,6 +85,7 @@ class CommandMessage(msgspec.Struct, frozen=True, omit_defaults=True):
             command.correlation_id,
             command.causation_id,
             command.actor,
+            given_up_before,
         )
 
     def command(self, registry: Registry[CommandPayload]) -> Command[CommandPayload]:

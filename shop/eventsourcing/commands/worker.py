@@ -144,7 +144,11 @@ class CommandWorker:
             return
         try:
             command = message.command(self._commands.registry)
-            done = Done.of(self._commands.dispatch(command, timeout=left))
+            done = Done.of(
+                self._commands.dispatch(
+                    command, timeout=left, given_up_before=message.given_up_before
+                )
+            )
         except StoreClosedError:
             _answer(request, NotTaken("the worker is stopping"))
         except Exception as error:  # the sender is told

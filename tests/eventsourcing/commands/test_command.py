@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -367,6 +368,71 @@ class TestOnce:
 
         with pytest.raises(CommandIdReusedError):
             commands.dispatch(Command.new(Withdraw(1000), ADA.id, id=done.command_id))
+
+
+class TestGivenUp:
+    """A command that is sent again while a process may still be at it, whose answer is lost."""
+
+    @pytest.fixture(autouse=True)
+    def an_account(self, stores: Stores) -> None:
+        stores.events.append(booked(ADA, 10))
+
+    def test_what_is_refused_then_is_not_done_by_the_process_before(
+        self, stores: Stores, commands: CommandBus
+    ) -> None:
+        begun, wakes = threading.Event(), threading.Event()
+
+        def sleep(payload: Withdraw, id: UUID, work: UnitOfWork) -> None:
+            work.get(Account, id).withdraw(payload.amount)
+            begun.set()
+            assert wakes.wait(30)
+
+        before = command_bus(stores, Module(BANK.aggregates, {**BANK.handlers, Withdraw: sleep}))
+        wanted = Command.new(Withdraw(10), ADA.id)
+        with ThreadPoolExecutor(1) as pool:
+            sleeping = pool.submit(before.dispatch, wanted)
+            assert begun.wait(30)
+            commands.dispatch(Command.new(Withdraw(5), ADA.id))
+            with pytest.raises(CommandRejected, match="funds-insufficient"):
+                commands.dispatch(wanted, given_up_before=True)
+            commands.dispatch(Command.new(Deposit(5), ADA.id))
+            wakes.set()
+            with pytest.raises(CommandRejected, match="refused-before"):
+                sleeping.result(30)
+        assert balance(stores) == 10
+
+    def test_its_id_is_used_up(self, stores: Stores, commands: CommandBus) -> None:
+        refused = Command.new(Withdraw(11), ADA.id)
+        with pytest.raises(CommandRejected, match="funds-insufficient"):
+            commands.dispatch(refused, given_up_before=True)
+        assert stores.events.head() == 2
+
+        with pytest.raises(CommandRejected, match="funds-insufficient"):
+            commands.dispatch(refused, given_up_before=True)
+        with pytest.raises(CommandIdReusedError):
+            commands.dispatch(Command.new(Withdraw(12), ADA.id, id=refused.id))
+        commands.dispatch(Command.new(Deposit(1), ADA.id))
+        with pytest.raises(CommandRejected, match="refused-before"):
+            commands.dispatch(refused)
+        [outcome] = commands.dispatch_each([refused])
+        assert isinstance(outcome, CommandRejected)
+        assert outcome.code == "refused-before"
+        assert balance(stores) == 11
+
+    def test_what_was_done_before_is_not_refused(self, commands: CommandBus) -> None:
+        wanted = Command.new(Withdraw(10), ADA.id)
+        first = commands.dispatch(wanted)
+
+        again = commands.dispatch(wanted, given_up_before=True)
+
+        assert again.replayed
+        assert _said(again) == _said(first)
+
+    def test_the_id_is_not_used_for_something_else(self, commands: CommandBus) -> None:
+        done = commands.dispatch(Command.new(Deposit(5), ADA.id))
+        other = Command.new(Withdraw(1000), ADA.id, id=done.command_id)
+        with pytest.raises(CommandIdReusedError):
+            commands.dispatch(other, given_up_before=True)
 
 
 def _said(result: CommandResult) -> tuple[object, ...]:

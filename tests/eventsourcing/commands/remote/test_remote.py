@@ -217,6 +217,7 @@ class TestDoneOnce:
         assert [event.data for event in result.events] == [Deposited(5)]
         assert len(bus.sent) == 3
         assert len({message.id for message in bus.sent}) == 1
+        assert [message.given_up_before for message in bus.sent] == [False, True, True]
         assert memory_stores.events.head() == 3
         assert counted(remote) == {"sent": 1, "unanswered": 2, "retried": 2}
 
