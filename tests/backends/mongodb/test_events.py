@@ -43,7 +43,7 @@ from shop.eventsourcing import (
 from shop.eventsourcing.models.model import Collection
 from shop.eventsourcing.models.model_store import Checkpoint, StoredModel
 from shop.stores import Backend, open_backend
-from tests.backends.mongodb_raw import Raw, named, raw_database
+from tests.backends.mongodb.raw import Raw, named, raw_database
 from tests.notebook import note, noted, registry, stream
 from tests.stores import NewUrl
 

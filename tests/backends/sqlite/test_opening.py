@@ -11,7 +11,7 @@ import pytest
 from shop.backends.sqlite import Database
 from shop.backends.sqlite.schema import MIGRATIONS
 from shop.eventsourcing import StoreFormatError, StoreUnavailableError
-from tests.backends.conftest import OpenStore, behind_its_back
+from tests.backends.sqlite.conftest import OpenStore, behind_its_back
 from tests.notebook import note, stream
 
 

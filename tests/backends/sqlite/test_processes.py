@@ -14,7 +14,8 @@ from uuid import uuid4
 import pytest
 
 from shop.backends.sqlite import Database
-from tests.backends.conftest import OpenStore, Start
+from tests.backends.conftest import Start
+from tests.backends.sqlite.conftest import OpenStore
 from tests.notebook import note, noted, stream
 
 

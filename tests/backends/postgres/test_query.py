@@ -18,7 +18,7 @@ from shop.eventsourcing import (
 from shop.eventsourcing.models.model import Collection
 from shop.eventsourcing.models.model_store import Checkpoint, StoredModel
 from tests.backends.long_log import EVENTS, QUERIES, fill
-from tests.backends.postgres_stores import Opened
+from tests.backends.postgres.opened import Opened
 from tests.stores import NewUrl
 
 

@@ -26,7 +26,7 @@ from shop.eventsourcing import (
 )
 from shop.urls import DatabaseUrl
 from tests.backends.conftest import Start
-from tests.backends.postgres_stores import Opened
+from tests.backends.postgres.opened import Opened
 from tests.conftest import Eventually
 from tests.notebook import Noted, counted, note, noted, positions, registry, stream
 from tests.stores import NewUrl

@@ -11,7 +11,7 @@ import pytest
 
 from shop.backends.sqlite import SqliteEventStore
 from shop.eventsourcing import EventDecodeError
-from tests.backends.conftest import behind_its_back
+from tests.backends.sqlite.conftest import behind_its_back
 from tests.notebook import note, stream
 
 EMPTY = "(SELECT id FROM empty_commits)"

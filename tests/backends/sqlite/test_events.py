@@ -26,7 +26,7 @@ from shop.eventsourcing import (
     StoreError,
     StoreUnavailableError,
 )
-from tests.backends.conftest import OpenStore, behind_its_back
+from tests.backends.sqlite.conftest import OpenStore, behind_its_back
 from tests.conftest import Eventually
 from tests.notebook import counted, note, noted, positions, registry, stream
 

@@ -15,7 +15,7 @@ from nats.aio.client import Client
 from shop.backends.memory import MemoryEventStore
 from shop.backends.nats import DurableSubscription, NatsConnection
 from shop.eventsourcing import Event, Query
-from tests.backends.test_nats_relay import Node, as_anybody
+from tests.backends.nats.test_relay import Node, as_anybody
 from tests.conftest import Eventually
 from tests.notebook import Noted, counted, note, noted, registry
 from tests.real.nats import NatsServer, malformed, send

@@ -17,7 +17,7 @@ from shop.eventsourcing import (
     Query,
     StoreUnavailableError,
 )
-from tests.backends.mongodb_raw import Raw, named, raw_database
+from tests.backends.mongodb.raw import Raw, named, raw_database
 from tests.notebook import counted, note, noted, positions, registry, stream
 from tests.stores import NewUrl
 
