@@ -16,6 +16,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from enum import Enum, auto
 from uuid import UUID
 
 import msgspec
@@ -63,6 +64,17 @@ class Work(msgspec.Struct, frozen=True):
     appends: Sequence[Append]
     replicas: Sequence[Commit] | None = None
     """What the appends must become, where they are copies."""
+
+
+class _Basis(Enum):
+    """What appends are decided by."""
+
+    REMEMBERED = auto()
+    """What this process remembers."""
+    CAUGHT_UP = auto()
+    """The same, once what others have written meanwhile is read."""
+    STORED = auto()
+    """What is in the store."""
 
 
 class Log:
@@ -115,14 +127,15 @@ class Log:
     def _append(self, entries: Sequence[Entry[Work]], unsettled: list[Entry[Work]]) -> None:
         """Do appends one after the other, each with its own outcome."""
         left = list(entries)
-        behind = careful = False
+        basis = _Basis.REMEMBERED
         while left:
             appends = [entry.work.appends[0] for entry in left]
             # Empty commits take no position, so that nothing tells whether another was faster.
-            careful = careful or any(not append.prepared.events for append in appends)
-            outcomes = self._decided(appends, careful=careful, behind=behind)
-            if not careful and any(isinstance(outcome, Exception) for outcome in outcomes):
-                careful = True  # what is remembered may be old
+            if any(not append.prepared.events for append in appends):
+                basis = _Basis.STORED
+            outcomes = self._decided(appends, basis)
+            if basis is not _Basis.STORED and any(isinstance(o, Exception) for o in outcomes):
+                basis = _Basis.STORED  # what is remembered may be old
                 continue
             done, refusal = self._write(appends, outcomes)
             if refusal is not None and refusal.error is not None:
@@ -135,14 +148,13 @@ class Log:
                     entry.result = outcome
                 unsettled.remove(entry)
             left = left[done:]
-            behind = refusal is not None and refusal.behind
-            careful = refusal is not None and not refusal.behind and refusal.error is None
+            basis = refusal.basis if refusal is not None else _Basis.REMEMBERED
 
     def _replicate(self, entry: Entry[Work], replicas: Sequence[Commit]) -> None:
         appends, replicas = list(entry.work.appends), list(replicas)
         try:
             while appends:
-                outcomes = self._decided(appends, careful=True)
+                outcomes = self._decided(appends, _Basis.STORED)
                 check_replicas(replicas, outcomes)
                 done, refusal = self._write(appends, outcomes)
                 if refusal is not None and refusal.error is not None:
@@ -152,20 +164,16 @@ class Log:
         except ReplicationError as error:
             entry.error = error
 
-    def _decided(
-        self, appends: Sequence[Append], *, careful: bool, behind: bool = False
-    ) -> list[Commit | Exception]:
-        """The outcomes of appends, by what is remembered or, if ``careful``, by what is there.
-
-        What others have written meanwhile is read first where this process is ``behind``.
-        """
+    def _decided(self, appends: Sequence[Append], basis: _Basis) -> list[Commit | Exception]:
+        """The outcomes of appends."""
         prepared = [append.prepared for append in appends]
+        stored = basis is _Basis.STORED
         with self._database.translated():
-            if careful or behind or self._head is None:
+            if basis is not _Basis.REMEMBERED or self._head is None:
                 self._catch_up()
             assert self._head is not None
-            versions = self._versions_for(prepared, careful=careful)
-            commits = self._known(prepared) if careful else {}
+            versions = self._versions_for(prepared, stored=stored)
+            commits = self._known(prepared) if stored else {}
         return decide(prepared, self._head, versions, commits)
 
     def _write(
@@ -303,13 +311,13 @@ class Log:
         self._seen = {"_id": commit["_id"], "commit": commit["commit"]}
 
     def _versions_for(
-        self, appends: Sequence[PreparedAppend], *, careful: bool
+        self, appends: Sequence[PreparedAppend], *, stored: bool
     ) -> dict[AggregateRef, int]:
         """The versions of the aggregates that the appends concern.
 
-        A new aggregate is taken to be one, unless ``careful``: its first version is refused by
-        the index where it is not. Of the others that are not remembered, it is looked up whether
-        they stand where they are expected.
+        One that is expected to be new is taken to be, unless what is ``stored`` is asked for: the
+        index refuses its first version where it is not. Of the others that are not remembered, it
+        is looked up whether they stand where they are expected.
         """
         versions: dict[AggregateRef, int] = {}
         least: dict[AggregateRef, int] = {}
@@ -317,7 +325,7 @@ class Log:
             for ref, version in append.expected.items():
                 if ref in self._versions:
                     versions[ref] = self._versions[ref]
-                elif careful or version or ref in append.guarded:
+                elif stored or version or ref in append.guarded:
                     least[ref] = min(version, least.get(ref, version))
         if not least:
             return versions
@@ -392,13 +400,13 @@ class Log:
 
 
 class _Refusal(msgspec.Struct, frozen=True):
-    """Why a document was not inserted: an ``error`` of its own, or what is to be looked at again.
+    """Why a document was not inserted: an ``error`` of its own, or its append is decided again.
 
-    ``behind`` tells that somebody else was faster.
+    ``basis`` is what the next appends are decided by.
     """
 
     error: Exception | None
-    behind: bool = False
+    basis: _Basis = _Basis.REMEMBERED
 
     @classmethod
     def of(cls, failure: Document, where: str) -> _Refusal:
@@ -406,8 +414,10 @@ class _Refusal(msgspec.Struct, frozen=True):
             return cls(refusal(str(failure.get("errmsg")), where))
         if "events.id" in failure["keyPattern"]:
             return cls(EventIdReusedError(UUID(failure["keyValue"]["events.id"])))
-        # The _id of a commit without events is its commit id: then that is known, not a position.
-        return cls(None, behind=isinstance(failure["keyValue"].get("_id"), int))
+        # The _id of a commit without events is its commit id: then that is known. Otherwise it is
+        # a position, and another process was faster.
+        faster = isinstance(failure["keyValue"].get("_id"), int)
+        return cls(None, _Basis.CAUGHT_UP if faster else _Basis.STORED)
 
 
 def _versions(commit: Document) -> Iterator[tuple[AggregateRef, int]]:
