@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 LISTEN ?= 127.0.0.1:8080
 THREADS ?= 8
-# shop/server.py says why; `python -m shop serve` takes the same.
+# shop/serving/server.py says why; `python -m shop serve` takes the same.
 SERVER := --ident= --asyncore-use-poll --connection-limit=900 --channel-timeout=60 \
 	--max-request-body-size=1073741824
 

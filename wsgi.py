@@ -2,6 +2,6 @@
 
 import os
 
-from shop.server import start_app
+from shop.serving import start_app
 
 app = start_app(os.environ)

@@ -1,4 +1,4 @@
-"""A WSGI app whose requests take as long as a test wants, and that stops as the shop does.
+"""A WSGI app whose requests take as long as a test wants; it sends and stops as the shop does.
 
 With ``ECHO`` in the environment, a second SIGTERM follows right after the first.
 """
@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shop.draining import stop_on_signals
+from shop.serving.channel import use_channel
+from shop.serving.draining import stop_on_signals
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -26,7 +27,7 @@ def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[byt
         Path(os.environ["GATE"]).open().close()
     answer = body or b"x" * (1024 * int(environ["QUERY_STRING"] or 1))
     start_response("200 OK", [("Content-Length", str(len(answer)))])
-    return [answer]
+    return (answer[start : start + 65536] for start in range(0, len(answer), 65536))
 
 
 def on_stop() -> None:
@@ -35,4 +36,5 @@ def on_stop() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
+use_channel()
 stop_on_signals(on_stop)

@@ -79,7 +79,7 @@ def run(program: str, directory: Path, **variables: str) -> str:
 
 def test_importing_any_module_does_nothing(tmp_path: Path) -> None:
     report = json.loads(run(WATCH, tmp_path, SHOP_EVENT_STORE="sqlite:///imported.db"))
-    assert {"shop.bootstrap", "shop.server", "shop.cli.events"} < set(report["modules"])
+    assert {"shop.bootstrap", "shop.serving.server", "shop.cli.events"} < set(report["modules"])
     assert report["done"] == []
     assert list(tmp_path.iterdir()) == []
 

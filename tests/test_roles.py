@@ -363,7 +363,7 @@ def test_a_process_stops_cleanly_when_nats_is_gone(
         asked.close()
         assert node.await_exit() == 0
         assert time.monotonic() - began < 10
-        assert "shop.server: stopped" in node.log
+        assert "shop.serving.server: stopped" in node.log
         assert "Traceback" not in node.log
     if how == "paused":
         server.resume()
@@ -381,5 +381,5 @@ def test_it_stops_in_time_though_nobody_lets_it(server: NatsServer, tmp_path: Pa
             node.signal(signal.SIGTERM)
             assert node.await_exit() == 0
             assert time.monotonic() - began < 10
-        assert "shop.server: stopped" in node.log
+        assert "shop.serving.server: stopped" in node.log
     server.resume()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 
-from shop import server
 from shop.cli.arguments import Commands, address, positive
+from shop.serving import serve
 
 
 def add_to(commands: Commands) -> None:
@@ -38,5 +38,5 @@ def add_to(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Carry out the command."""
-    server.serve(environ, listen=arguments.listen, threads=arguments.threads)
+    serve(environ, listen=arguments.listen, threads=arguments.threads)
     return 0

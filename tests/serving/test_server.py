@@ -30,6 +30,7 @@ from tests.servers import (
     by_waitress,
     environment,
     receive,
+    run,
 )
 from tests.waiting import await_true
 
@@ -88,7 +89,7 @@ def test_a_signal_lets_requests_finish_and_ends_the_process_cleanly(
             answers = [json.loads(line) for line in receive(uploading).body.splitlines()]
         code = server.await_exit()
         assert time.monotonic() - began < 10
-        assert "shop.server: stopped" in server.log
+        assert "shop.serving.server: stopped" in server.log
         assert "Traceback" not in server.log
     # make itself dies of the signal, once the server has ended.
     assert code == (-number if way is WAYS["make run"] else 0)
@@ -159,7 +160,7 @@ def test_make_passes_a_signal_on(tmp_path: Path) -> None:
         server.await_ready()
         server.process.terminate()
         server.await_exit()
-        assert "shop.server: stopped" in server.log
+        assert "shop.serving.server: stopped" in server.log
 
 
 def test_what_was_acknowledged_under_load_is_there_after_a_stop(tmp_path: Path) -> None:
@@ -267,7 +268,7 @@ def test_an_address_that_is_none_is_told_as_bad_configuration(listen: str, tmp_p
     with start(lambda _: by_waitress(listen), tmp_path) as server:
         assert server.await_exit() == 2
         assert f"cannot listen on {listen}: {NO_ADDRESS}" in server.log.splitlines()
-        assert "shop.server: stopped" in server.log
+        assert "shop.serving.server: stopped" in server.log
         assert "Traceback" not in server.log
 
 
@@ -328,7 +329,7 @@ def test_a_program_that_imports_the_app_ends_when_it_is_done(
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "shop.server: stopped" in done.stderr
+    assert "shop.serving.server: stopped" in done.stderr
 
 
 def test_log_records_are_lines_with_time_level_thread_and_logger(tmp_path: Path) -> None:
@@ -338,7 +339,7 @@ def test_log_records_are_lines_with_time_level_thread_and_logger(tmp_path: Path)
         lines = [line.split(maxsplit=4) for line in server.log.splitlines()]
         assert all(time.endswith("Z") for time, *_ in lines)
         assert [tuple(line[1:4]) for line in lines] == [
-            ("INFO", "MainThread", "shop.server:"),
+            ("INFO", "MainThread", "shop.serving.server:"),
             ("INFO", "MainThread", "shop.runtime:"),
             ("INFO", "MainThread", "waitress:"),
         ]
@@ -348,8 +349,14 @@ def test_log_records_are_lines_with_time_level_thread_and_logger(tmp_path: Path)
         assert serving == f"Serving on http://127.0.0.1:{server.port}"
 
 
+def test_the_connections_are_the_shops_own(tmp_path: Path) -> None:
+    look = "import wsgi; from waitress.server import BaseWSGIServer as s; print(s.channel_class)"
+    told = run(sys.executable, "-c", look, directory=tmp_path, SHOP_EVENT_STORE="memory://")
+    assert told == "<class 'shop.serving.channel.Channel'>\n"
+
+
 def test_every_way_to_serve_tells_waitress_the_same() -> None:
-    from shop.server import ADJUSTMENTS
+    from shop.serving.server import ADJUSTMENTS
 
     recipe = (ROOT / "Makefile").read_text()
     unit = (ROOT / "docs" / "shop.service").read_text()

@@ -18,9 +18,10 @@ from flask import Flask
 
 from shop.bootstrap import bootstrap
 from shop.config import ConfigurationError, Settings
-from shop.draining import stop_on_signals
 from shop.process import EXIT_MISUSED, clear_failures, fail, log_to_stderr
 from shop.runtime import Shop
+from shop.serving.channel import use_channel
+from shop.serving.draining import stop_on_signals
 from shop.web import create_app
 
 logger = logging.getLogger(__name__)
@@ -73,6 +74,7 @@ def serve(environ: Mapping[str, str], *, listen: str, threads: int) -> None:
 
 
 def _start_app(settings: Settings, threads: int) -> Flask:
+    use_channel()
     return create_app(_start(settings, threads), long_waits=max(1, threads // 4))
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from shop.draining import MIN_DRAIN_SECONDS
+from shop.serving.draining import MIN_DRAIN_SECONDS
 from tests.real.process import free_port
 from tests.servers import (
     ServerProcess,
@@ -252,7 +252,7 @@ def test_clients_who_keep_coming_are_answered_or_refused_never_cut_off(
 def test_outside_a_server_the_signal_is_an_orderly_exit(number: signal.Signals) -> None:
     program = """
 import atexit, time
-from shop.draining import stop_on_signals
+from shop.serving.draining import stop_on_signals
 atexit.register(print, "cleaned up")
 stop_on_signals(lambda: None)
 print("ready", flush=True)

@@ -4,7 +4,7 @@ Left to itself, waitress dies of SIGTERM on the spot, and on ``SystemExit`` drop
 wait for a thread. Here a signal only puts one more object into waitress's own loop. The loop goes
 on serving, and that object ends it when no client is waiting for an answer any more.
 
-What this relies on in waitress 3.0, and what ``tests/test_serving.py`` would notice:
+What this relies on in waitress 3.0, and what ``tests/serving`` would notice:
 
 - The main thread runs ``wasyncore.loop``. Its local ``map`` holds the listening servers and the
   connections, and gains and loses members at any time.
