@@ -14,7 +14,8 @@ from functools import partial
 from nats.aio.client import Client
 
 from shop.backends.nats.client import Message, check_size
-from shop.backends.nats.connection import Listening, NatsConnection
+from shop.backends.nats.connection import NatsConnection
+from shop.backends.nats.listening import Listening
 from shop.eventsourcing.buses.bus import BusStatus, LocalBus, NamePatterns, Subscription
 from shop.eventsourcing.buses.event_queue import EventQueue
 from shop.eventsourcing.errors import BusClosedError, EventDecodeError, MessageTooLargeError

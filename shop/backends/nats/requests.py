@@ -7,7 +7,8 @@ import threading
 from collections.abc import Callable, Sequence
 
 from shop.backends.nats.client import Message
-from shop.backends.nats.connection import Listening, NatsConnection
+from shop.backends.nats.connection import NatsConnection
+from shop.backends.nats.listening import Listening
 from shop.eventsourcing.buses.requests import Request
 
 

@@ -16,7 +16,7 @@ from nats.aio.client import Client
 
 from shop.backends.nats import Access, NatsConnection, NatsRequests
 from shop.backends.nats.client import Message, StrictClient
-from shop.backends.nats.connection import Listening
+from shop.backends.nats.listening import Listening
 from shop.eventsourcing import (
     BusClosedError,
     BusUnavailableError,
@@ -216,7 +216,7 @@ def test_a_server_that_is_killed_with_something_unsent_to_it_is_told_in_a_line(
     eventually(lambda: not connection.connected)
     connection.close()
     gc.collect()  # a task of nats-py that failed is told then
-    assert {record.name for record in caplog.records} == {"shop.backends.nats.connection"}
+    assert {record.name for record in caplog.records} == {"shop.backends.nats.link"}
     assert not any(record.exc_info for record in caplog.records)
 
 
