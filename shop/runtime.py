@@ -264,7 +264,7 @@ class Shop:
             projections = [progress.status() for progress in self.progress.values()]
             parked = self._parked()
         except StoreError as error:
-            problems.append(f"event store: {error}")
+            problems.append(f"stores: {error}")
         else:
             degraded += self._left_undone(projections, parked)
         if self.ending:

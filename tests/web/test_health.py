@@ -104,6 +104,21 @@ def test_a_shop_that_is_stopping_is_not_ready(memory_shop: Shop, client: Shopper
     assert answered(answer)["problems"] == ["the shop is stopping"]
 
 
+def test_lost_read_models_are_not_told_as_the_event_store(
+    tmp_path: Path, eventually: Eventually
+) -> None:
+    models = tmp_path / "models.db"
+    settings = Settings(
+        event_store=f"sqlite:///{tmp_path / 'events.db'}", model_store=f"sqlite:///{models}"
+    )
+    with running(settings) as shop:
+        client = Shopper(create_app(shop))
+        eventually(lambda: client.get("/readyz").status_code == 200)
+        models.unlink()
+        eventually(lambda: f"stores: {models} was deleted" in client.get("/readyz").text)
+        assert answered(client.get("/readyz"))["head"] == 0
+
+
 def test_requests_are_counted_by_method_route_and_status(client: Shopper) -> None:
     mouse = client.product()
     client.product()
