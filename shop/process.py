@@ -66,3 +66,27 @@ def log_to_stderr(level: int) -> None:
     logging.basicConfig(level=level, handlers=[handler])
     # It logs a line for almost every request while all threads are busy.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+    logging.getLogger("waitress").addFilter(OncePerSecond("server accept() threw an exception"))
+
+
+class OncePerSecond(logging.Filter):
+    """Lets a message pass once a second at most, and all other messages always.
+
+    Where no file can be opened any more, waitress fails to accept a connection, logs that with its
+    traceback, and tries again at once, until one is closed.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__()
+        self._message = message
+        self._next = 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a record is to be logged."""
+        if record.msg != self._message:
+            return True
+        now = time.monotonic()
+        passes = now >= self._next
+        if passes:
+            self._next = now + 1
+        return passes

@@ -5,10 +5,11 @@ from __future__ import annotations
 import atexit
 import errno
 import logging
+import resource
 import sys
 import threading
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -30,7 +31,7 @@ ADJUSTMENTS: Mapping[str, Any] = {
     # The Makefile and docs/shop.service tell waitress-serve the same.
     "ident": None,  # no Server header
     "asyncore_use_poll": True,  # select() cannot take file descriptors from 1024 on
-    "connection_limit": 900,  # below the usual limit of 1024 open files
+    "connection_limit": 900,  # below 1024 open files, of which many systems allow no more
     "channel_timeout": 60,  # seconds for which an idle connection stays open
     "max_request_body_size": 1 << 30,  # for bulk imports; the shop has lower limits for the rest
 }
@@ -81,6 +82,7 @@ def _start_app(settings: Settings, threads: int) -> Flask:
 def _start(settings: Settings, threads: int) -> Shop:
     log_to_stderr(logging.INFO)
     sys.excepthook = _tell_address_errors
+    _allow_open_files()
     at_stop = ExitStack()
     if threading.current_thread() is threading.main_thread():
         stop_on_signals(at_stop.close)  # before all that takes time: signals may come already
@@ -91,6 +93,13 @@ def _start(settings: Settings, threads: int) -> Shop:
     atexit.register(_close, shop)
     shop.start()
     return shop
+
+
+def _allow_open_files() -> None:
+    """Take as many files as this process may have open: the usual limit is a lower one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError):  # the whole system may allow fewer
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _close(shop: Shop) -> None:

@@ -232,6 +232,31 @@ def test_after_a_kill_everything_acknowledged_is_there(tmp_path: Path) -> None:
         assert [product["id"] for product in listed["items"]] == ids
 
 
+def with_open_files(limits: str) -> Way:
+    """A way to serve with so many open files, ``SOFT:HARD``."""
+    return lambda listen: ["prlimit", f"--nofile={limits}", *by_module(listen)]
+
+
+def test_a_low_limit_of_open_files_is_raised_as_far_as_it_may_be(tmp_path: Path) -> None:
+    with start(with_open_files("64:256"), tmp_path) as server, ExitStack() as clients:
+        server.await_ready()
+        connections = [clients.enter_context(server.connect()) for _ in range(100)]
+        for connection in connections:
+            connection.sendall(b"GET /stats HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert [receive(connection).status for connection in connections] == [200] * 100
+
+
+def test_files_that_run_out_do_not_flood_the_log(tmp_path: Path) -> None:
+    with start(with_open_files("64:64"), tmp_path) as server:
+        server.await_ready()
+        with ExitStack() as clients:
+            for _ in range(64):
+                clients.enter_context(server.connect())
+            await_true(lambda: server.log.count("Too many open files") >= 3)
+            assert server.log.count("Too many open files") < 10
+        assert server.request("GET", "/stats").status == 200
+
+
 def test_a_port_that_is_taken_is_said_in_one_line(way: Way, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
