@@ -10,7 +10,10 @@ from pathlib import Path
 
 from shop.eventsourcing.errors import StoreError, StoreFormatError, StoreUnavailableError
 
-READ_ONLY = "it is read-only: give this user the right to write to the file and its directory"
+READ_ONLY = (
+    "it is read-only: give this user the right to write to the file and its directory, or mount"
+    " the file system for writing"
+)
 
 
 @contextmanager
