@@ -93,7 +93,8 @@ class Database:
 
     def _prepare(self) -> None:
         with self.translated():
-            self._identity = UUID(prepare(self._database, self.prefix, self.where))
+            ours = self._identity is not None
+            self._identity = UUID(prepare(self._database, self.prefix, self.where, ours=ours))
 
     def collection(self, name: str) -> Collection[Document]:
         """One of the collections."""

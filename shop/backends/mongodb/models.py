@@ -50,9 +50,11 @@ class MongoModelStore(ModelStore):
         self._prepared = Prepared()
 
     def prepare(self, collections: Sequence[Collection]) -> None:
+        self._make([c for c in collections if c not in self._prepared])
+
+    def _make(self, collections: Sequence[Collection]) -> None:
+        """Make what is missing of collections and their indexes."""
         for collection in collections:
-            if collection in self._prepared:
-                continue
             indexes = [IndexModel([("generation", 1), ("key", 1)], name=IN_ORDER)]
             indexes += [
                 IndexModel([("generation", 1), (f"by.{field}", 1), ("key", 1)], name=f"by_{field}")
@@ -148,6 +150,9 @@ class MongoModelStore(ModelStore):
         Returns which commit of the checkpoint it is: they are numbered from 1.
         """
         if expected is None:
+            # The database may have been dropped under this process, and be made anew by writing.
+            self._database.prepare()
+            self._make(list(self._prepared))
             with self._database.using("checkpoints") as checkpoints:
                 try:
                     checkpoints.insert_one({"_id": projection, "number": 1, **document})

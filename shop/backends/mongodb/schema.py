@@ -108,14 +108,16 @@ _COMMITS_INDEXES = (
 Migration = Callable[[Documents, str], None]
 
 
-def prepare(database: Documents, prefix: str, where: str) -> str:
+def prepare(database: Documents, prefix: str, where: str, *, ours: bool) -> str:
     """Make the collections or bring them up to date; return the store's identity.
+
+    ``ours`` says that this process has done so before: what is there without a mark is its own.
 
     Safe in several processes at once: every step may be done twice. Raises
     :class:`StoreFormatError` where a newer program or another one has been here.
     """
     store = database[f"{prefix}store"]
-    marker = store.find_one({"_id": MARKER}) or _mark(database, prefix, where)
+    marker = store.find_one({"_id": MARKER}) or _mark(database, prefix, where, ours=ours)
     version = marker.get("version")
     if not isinstance(version, int) or not isinstance(marker.get("identity"), str):
         raise StoreFormatError(f"{where} has a collection {prefix}store of some other program")
@@ -134,7 +136,7 @@ def prepare(database: Documents, prefix: str, where: str) -> str:
     return str(marker["identity"])
 
 
-def _mark(database: Documents, prefix: str, where: str) -> Document:
+def _mark(database: Documents, prefix: str, where: str, *, ours: bool) -> Document:
     """Mark the collections as this program's, before the first of them is made."""
     store = database[f"{prefix}store"]
     names = set(database.list_collection_names())
@@ -142,7 +144,7 @@ def _mark(database: Documents, prefix: str, where: str) -> Document:
     found = store.find_one({"_id": MARKER})  # looked at again: another process may be at it
     if found is not None:
         return found
-    if taken or store.find_one({"_id": {"$ne": MARKER}}) is not None:
+    if not ours and (taken or store.find_one({"_id": {"$ne": MARKER}}) is not None):
         name = taken[0] if taken else f"{prefix}store"
         raise StoreFormatError(
             f"{where} has a collection {name} of some other program: choose another database, or a"

@@ -168,6 +168,9 @@ class Prepared:
         """Note that these are made."""
         self._indexes |= {collection.name: collection.indexes for collection in collections}
 
+    def __iter__(self) -> Iterator[Collection]:
+        return (Collection(name, indexes) for name, indexes in list(self._indexes.items()))
+
     def __contains__(self, collection: Collection) -> bool:
         """Whether a collection is made, with just these indexes."""
         return self._indexes.get(collection.name) == collection.indexes

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from uuid import uuid4
 
 import pytest
 
 from shop.backends.mongodb import MongoEventStore
 from shop.backends.mongodb.schema import BY_COMMIT, BY_VERSION
-from shop.bootstrap import open_event_store
+from shop.bootstrap import open_backend, open_event_store
 from shop.eventsourcing import (
+    CheckpointMovedError,
     ConcurrencyError,
     EventIdReusedError,
     EventStore,
+    Filter,
     Query,
+    Snapshot,
     StoreUnavailableError,
 )
+from shop.eventsourcing.models.model import Collection
+from shop.eventsourcing.models.model_store import Checkpoint, StoredModel
 from tests.backends.mongodb.raw import Raw, named, raw_database
 from tests.notebook import counted, note, noted, positions, registry, stream
 from tests.stores import NewUrl
@@ -49,9 +55,12 @@ def drop(raw: Raw, url: str) -> None:
     raw.drop_collection(named(url, "commits"))
 
 
+DROPPED = ("store", "commits", "checkpoints", "snapshots")
+
+
 def drop_all(raw: Raw, url: str) -> None:
     """As when the server is started on another directory."""
-    for name in ("store", "commits", "checkpoints", "snapshots"):
+    for name in DROPPED:
         raw.drop_collection(named(url, name))
 
 
@@ -137,3 +146,23 @@ def test_what_was_read_and_then_lost_is_told_and_not_gone_on_behind(
             use(reader)
         reader._log.confirm = confirm  # type: ignore[method-assign]  # as it was
         assert reader.append([noted(note(), 1)]).first == 1
+
+
+def test_read_models_that_were_dropped_begin_anew(url: str, raw: Raw) -> None:
+    parcels = Collection("post_parcel", ("owner",))
+    ada = StoredModel(parcels.name, "1", 1, 1, '{"owner":"Ada"}')
+    begun, moved = (Checkpoint("post", 1, position, "", uuid4()) for position in (1, 2))
+    with closing(open_backend(url)) as backend:
+        models = backend.models
+        models.prepare([parcels])
+        models.commit(None, begun, [ada])
+        for name in (*DROPPED, "model_post_parcel"):
+            raw.drop_collection(named(url, name))
+        backend.snapshots.save(Snapshot(note(), 1, uuid4(), "", b"state"))
+        with pytest.raises(CheckpointMovedError):
+            models.commit(begun, moved)
+        assert models.checkpoint("post") is None
+        models.commit(None, begun, [ada])
+        assert models.find("post", parcels, Filter(equal={"owner": "Ada"})).value == [ada]
+    with closing(open_backend(url)) as opened_later:
+        assert opened_later.models.checkpoint("post") == begun
