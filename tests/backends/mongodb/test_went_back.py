@@ -10,7 +10,7 @@ import pytest
 
 from shop.backends.mongodb import MongoEventStore
 from shop.backends.mongodb.schema import BY_COMMIT, BY_VERSION
-from shop.bootstrap import open_backend, open_event_store
+from shop.bootstrap import open_event_store
 from shop.eventsourcing import (
     CheckpointMovedError,
     ConcurrencyError,
@@ -23,6 +23,7 @@ from shop.eventsourcing import (
 )
 from shop.eventsourcing.models.model import Collection
 from shop.eventsourcing.models.model_store import Checkpoint, StoredModel
+from shop.stores import open_backend
 from tests.backends.mongodb.raw import Raw, named, raw_database
 from tests.notebook import counted, note, noted, positions, registry, stream
 from tests.stores import NewUrl
