@@ -6,7 +6,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 from shop.config import ConfigurationError
@@ -31,8 +31,12 @@ def clear_failures() -> Iterator[None]:
 
 
 def fail(message: str, code: int) -> NoReturn:
-    """End the process with a message, in which passwords of URLs are blotted out."""
-    print(redacted(message), file=sys.stderr)  # noqa: T201 - it is for people, also without a log
+    """End the process with a message, in which passwords of URLs are blotted out.
+
+    The exit code is the same where nobody reads the message any more.
+    """
+    with suppress(BrokenPipeError):
+        print(redacted(message), file=sys.stderr)  # noqa: T201 - for people, also without a log
     raise SystemExit(code) from None
 
 

@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from shop import __version__
 from shop.cli import events, models, serve, transfer, workflows
+from shop.cli.output import drop
 from shop.config import Settings
 from shop.process import EXIT_FAILED, clear_failures, fail, log_to_stderr
 from shop.urls import redacted, sqlite_path
@@ -41,21 +42,16 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
             sys.stdout.flush()
     except BrokenPipeError:
         # The reader, such as `head`, has closed the pipe.
-        _drop_output()
+        drop(sys.stdout)
         return 0
     except OSError as error:
         if error.errno not in _UNWRITABLE or error.filename is not None:
             raise
-        _drop_output()
+        drop(sys.stdout)
         fail(f"cannot write to standard output: {error.strerror}", EXIT_FAILED)
 
 
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
-
-
-def _drop_output() -> None:
-    """Have Python, which writes what is left at its exit, not complain then."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Parser(argparse.ArgumentParser):

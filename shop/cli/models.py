@@ -9,6 +9,7 @@ from contextlib import closing
 from shop.bootstrap import bootstrap
 from shop.cli.arguments import Commands
 from shop.cli.existing import settings_of
+from shop.cli.output import tell
 from shop.cli.progress import progress
 from shop.eventsourcing import CheckpointMovedError, Difference, ProjectionError, Query, Shadow
 from shop.process import EXIT_FAILED, EXIT_MISUSED, fail
@@ -50,8 +51,8 @@ def _rebuild(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
             shadow.catch_up(shop.store.head(), show)
             shadow.promote()
             position = shadow.position
-        print(f"{name}: built anew, up to position {position}", flush=True)
-        _print(differences)
+        tell(f"{name}: built anew, up to position {position}")
+        _tell(differences)
         return True
 
     return _each(arguments.names, environ, rebuild)
@@ -64,8 +65,8 @@ def _verify(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
             differences = shadow.differences(show)
             position = shadow.position
         behind = _behind(shop, name, position, head)
-        print(f"{name}: {_verdict(differences)}, up to position {position}{behind}", flush=True)
-        _print(differences)
+        tell(f"{name}: {_verdict(differences)}, up to position {position}{behind}")
+        _tell(differences)
         return not differences
 
     return _each(arguments.names, environ, verify)
@@ -124,8 +125,8 @@ def _verdict(differences: Sequence[Difference]) -> str:
     return f"differs from the log in {count} {'model' if count == 1 else 'models'}"
 
 
-def _print(differences: Sequence[Difference]) -> None:
+def _tell(differences: Sequence[Difference]) -> None:
     for difference in differences:
-        print(f"  {difference.collection} {difference.id}")
-        print(f"    in use:       {difference.live or 'none'}")
-        print(f"    from the log: {difference.rebuilt or 'none'}")
+        tell(f"  {difference.collection} {difference.id}")
+        tell(f"    in use:       {difference.live or 'none'}")
+        tell(f"    from the log: {difference.rebuilt or 'none'}")

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from shop.cli.output import tell
+
 
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int], None]]:
@@ -41,4 +43,4 @@ class _Tenths:
         tenths = 10 * position // max(to, 1)
         if tenths > self._shown:
             self._shown = tenths
-            print(f"{self._what}: {position} of {to} events", file=sys.stderr, flush=True)
+            tell(f"{self._what}: {position} of {to} events", sys.stderr)

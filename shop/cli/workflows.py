@@ -13,6 +13,7 @@ import msgspec
 from shop.bootstrap import bootstrap
 from shop.cli.arguments import Commands
 from shop.cli.existing import settings_of
+from shop.cli.output import tell
 from shop.eventsourcing import AggregateNotFoundError, CommandRejected, WorkflowStatus
 from shop.process import EXIT_FAILED
 
@@ -65,11 +66,11 @@ def _retry(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
             for name in names:
                 try:
                     shop.workflows[name].retry(id)
-                    print(f"{name}/{id}: is tried again", flush=True)
+                    tell(f"{name}/{id}: is tried again")
                 except CommandRejected as refusal:
-                    print(refusal.detail, file=sys.stderr, flush=True)
+                    tell(refusal.detail, sys.stderr)
                     code = EXIT_FAILED
                 except AggregateNotFoundError as missing:
-                    print(missing, file=sys.stderr, flush=True)
+                    tell(str(missing), sys.stderr)
                     code = EXIT_FAILED
     return code

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 from uuid import UUID
 
 import pytest
@@ -30,6 +32,15 @@ def shop(environ: dict[str, str]) -> Iterator[Shop]:
         for name in ("Mouse", "Keyboard", "Screen"):
             create(shop, name)
         yield shop
+
+
+@pytest.fixture
+def unread() -> Iterator[BinaryIO]:
+    """The writing end of a pipe whose reader, such as ``head``, has had enough."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as pipe:
+        yield pipe
 
 
 def create(shop: Shop, name: str) -> UUID:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import urlsplit
 
 import pytest
@@ -209,6 +210,17 @@ class TestFailures:
         assert done.returncode == 1
         told = [text for text in done.stderr.splitlines() if " of 6 events" not in text]
         assert told == ["cannot write to standard output: No space left on device"]
+
+    @pytest.mark.parametrize("line", ["sell", *LOOKING])
+    def test_a_failure_whose_message_nobody_reads_is_one_all_the_same(
+        self, line: str, tmp_path: Path, unread: BinaryIO
+    ) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "shop", *line.split()],
+            cwd=tmp_path, env=environment(), stdout=unread, stderr=unread, timeout=PATIENCE,
+            check=False,
+        )  # fmt: skip
+        assert done.returncode == 2
 
     def test_ctrl_c_before_the_program_is_there_ends_it_quietly_too(self) -> None:
         done = subprocess.run(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from contextlib import closing
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 import pytest
@@ -17,6 +19,7 @@ from shop.projections.shop_stats import ShopStats, Stats
 from shop.runtime import Shop
 from tests.cli.conftest import Captured, create, tamper, total_products
 from tests.conftest import Eventually
+from tests.servers import PATIENCE, environment
 
 
 class TestVerify:
@@ -65,6 +68,17 @@ class TestVerify:
     ) -> None:
         main(["verify", "shop_stats"], environ)
         assert capsys.readouterr().err == "shop_stats: 6 of 6 events\n"
+
+    def test_what_nobody_reads_does_not_hide_a_difference(
+        self, shop: Shop, environ: dict[str, str], unread: BinaryIO
+    ) -> None:
+        tamper(shop)
+        done = subprocess.run(
+            [sys.executable, "-m", "shop", "verify"],
+            env=environment(**environ), stdout=unread, stderr=unread, timeout=PATIENCE,
+            check=False,
+        )  # fmt: skip
+        assert done.returncode == 1
 
     def test_a_running_shop_goes_on_meanwhile(
         self, shop: Shop, environ: dict[str, str], capsys: Captured

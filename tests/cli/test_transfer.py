@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sqlite3
 import subprocess
@@ -11,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import BinaryIO
 from uuid import UUID, uuid4
 
 import pytest
@@ -273,19 +273,28 @@ class TestExportAndImport:
         assert not (tmp_path / "-").exists()
 
     def test_an_import_whose_reader_has_had_enough_is_done_and_verified_all_the_same(
-        self, source: str, target: str, tmp_path: Path
+        self, source: str, target: str, tmp_path: Path, unread: BinaryIO
     ) -> None:
         run("export", "--from", source, f"{tmp_path}/a.jsonl")
-        reader, writer = os.pipe()
-        os.close(reader)
-        with os.fdopen(writer, "wb") as closed:
-            done = subprocess.run(
-                [sys.executable, "-m", "shop", "import", "--to", target, f"{tmp_path}/a.jsonl"],
-                env=environment(), stdout=closed, stderr=subprocess.PIPE, timeout=PATIENCE,
-                check=False,
-            )  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-m", "shop", "import", "--to", target, f"{tmp_path}/a.jsonl"],
+            env=environment(), stdout=unread, stderr=subprocess.PIPE, timeout=PATIENCE,
+            check=False,
+        )  # fmt: skip
         assert done.returncode == 0
         assert done.stderr.splitlines()[-1] == b"verify: 2997 of 2997 events"
+        assert everything(target) == everything(source)
+
+    def test_an_export_whose_progress_nobody_reads_is_whole(
+        self, source: str, target: str, tmp_path: Path, unread: BinaryIO
+    ) -> None:
+        file = f"{tmp_path}/a.jsonl"
+        done = subprocess.run(
+            [sys.executable, "-m", "shop", "export", "--from", source, file],
+            env=environment(), stderr=unread, timeout=PATIENCE, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0
+        assert run("import", "--to", target, file) == 0
         assert everything(target) == everything(source)
 
     def test_a_file_that_is_there_is_not_written_over(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from typing import BinaryIO
 from uuid import UUID, uuid4
 
 import pytest
@@ -16,6 +19,7 @@ from shop.runtime import Shop
 from shop.web import create_app
 from tests.cli.conftest import Captured, create
 from tests.conftest import Eventually
+from tests.servers import PATIENCE, environment
 
 
 @pytest.fixture
@@ -87,6 +91,22 @@ def test_it_may_be_retried_with_the_settings_of_any_process(
 ) -> None:
     settings = {**environ, "SHOP_ROLE": role, "SHOP_EVENT_BUS": f"nats://{nats}?prefix=cli"}
     assert main(["workflows", "retry", str(orders[0])], settings) == 0
+
+
+def test_it_retries_all_where_nobody_reads_what_it_tells(
+    orders: list[UUID],
+    environ: dict[str, str],
+    capsys: Captured,
+    eventually: Eventually,
+    unread: BinaryIO,
+) -> None:
+    parked = str(orders[0])
+    done = subprocess.run(
+        [sys.executable, "-m", "shop", "workflows", "retry", str(uuid4()), parked],
+        env=environment(**environ), stdout=unread, stderr=unread, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    eventually(lambda: listed(environ, capsys)[parked] == "running")
 
 
 def test_those_that_cannot_be_retried_are_told_and_the_others_are_retried(
