@@ -222,6 +222,36 @@ class TestFailures:
         )  # fmt: skip
         assert done.returncode == 2
 
+    @pytest.mark.parametrize(
+        ("line", "code", "told"),
+        [
+            ("events >&-", 1, "cannot write to standard output: Bad file descriptor\n"),
+            ("import <&-", 1, "line 1: the file was cut off here: its end is missing\n"),
+            ("verify profits >&- 2>&-", 2, ""),
+        ],
+    )
+    def test_a_closed_standard_stream_is_told_like_any_other_that_cannot_be_used(
+        self, line: str, code: int, told: str, shop: Shop, environ: dict[str, str]
+    ) -> None:
+        done = subprocess.run(
+            ["sh", "-c", f"exec {sys.executable} -m shop {line}"],
+            env=environment(**environ), capture_output=True, timeout=PATIENCE, text=True,
+            check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stdout, done.stderr) == (code, "", told)
+
+    def test_what_is_for_a_closed_stderr_does_not_go_to_stdout(
+        self, shop: Shop, environ: dict[str, str]
+    ) -> None:
+        exported = [
+            subprocess.run(
+                ["sh", "-c", f"exec {sys.executable} -m shop export {closing}"],
+                env=environment(**environ), capture_output=True, timeout=PATIENCE, check=True,
+            ).stdout
+            for closing in ("", "2>&-")
+        ]  # fmt: skip
+        assert exported[1] == exported[0]
+
     def test_ctrl_c_before_the_program_is_there_ends_it_quietly_too(self) -> None:
         done = subprocess.run(
             [sys.executable, "-c", INTERRUPTED_IMPORT],
