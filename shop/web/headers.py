@@ -15,7 +15,7 @@ from werkzeug.http import parse_list_header, unquote_header_value
 from shop.web.errors import Problem
 
 Environ = Mapping[str, Any]
-_SECONDS = re.compile(r"\d{1,9}(\.\d{1,9})?")
+_SECONDS = re.compile(r"\d+(\.\d+)?")
 _NUMBER = re.compile(r"\d{1,18}")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
