@@ -108,7 +108,7 @@ def _value_errors(wanted: Any, value: Any, at: str, *, strict: bool) -> Iterator
     except msgspec.ValidationError as error:
         if not bad_parts:
             bad = payload_error("", error)
-            yield FieldError(_told(bad.reason, wanted), pointer=at + bad.path)
+            yield FieldError(_told(bad.reason, wanted, strict=strict), pointer=at + bad.path)
 
 
 def _part_errors(wanted: Any, value: Any, at: str, *, strict: bool) -> Iterator[FieldError]:
@@ -123,16 +123,19 @@ def _part_errors(wanted: Any, value: Any, at: str, *, strict: bool) -> Iterator[
             yield from _value_errors(item, part, f"{at}/{number}", strict=strict)
 
 
-def _told(reason: str, wanted: Any) -> str:
+def _told(reason: str, wanted: Any, *, strict: bool) -> str:
     """A reason of msgspec's in words for people, where its own are for programmers.
 
-    ``wanted`` is the type of the field in or under which something is wrong.
+    ``wanted`` is the type of the field in or under which something is wrong. A value that is not
+    ``strict`` is a text, whatever it stands for.
     """
     choices = ", ".join(map(str, _choices(wanted)))
     if choices and reason.startswith("Invalid enum value"):
         return f"Expected one of: {choices}"
     if reason.startswith("Expected `int") and reason.endswith("got `float`"):
         return "Expected a whole number, written without a decimal point"
+    if reason == "Expected `int`, got `str`" and not strict:
+        return "Expected a whole number"
     return _PATTERNS.get(reason, reason)
 
 

@@ -65,7 +65,8 @@ def min_position(environ: Environ) -> int:
     """The position that the answer to a read must have reached; 0 without the header."""
     text = environ.get("HTTP_SHOP_MIN_POSITION", "0")
     if not _NUMBER.fullmatch(text):
-        raise Problem(400, "header-invalid", f"Shop-Min-Position must be a number, not {text!r}")
+        detail = f"Shop-Min-Position must be a number of at most 18 digits, not {text!r}"
+        raise Problem(400, "header-invalid", detail)
     return int(text)
 
 

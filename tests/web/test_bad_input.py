@@ -305,6 +305,13 @@ def test_bad_query_parameters_are_400_and_named(
     assert [error["parameter"] for error in answered(answer)["errors"]] == parameters
 
 
+@pytest.mark.parametrize("limit", ["x", "", "1.5", "05"])
+def test_a_text_is_told_that_it_is_no_number(client: Shopper, limit: str) -> None:
+    """A query has nothing but texts, so that it is one tells nothing."""
+    errors = answered(client.get(f"/products?limit={limit}"))["errors"]
+    assert errors == [{"parameter": "limit", "detail": "Expected a whole number"}]
+
+
 @pytest.mark.parametrize("path", ["/products?x=1", "/stats?x=1", f"/products/{uuid4()}?x=1"])
 def test_unknown_query_parameters_are_refused_everywhere(client: Shopper, path: str) -> None:
     assert problem(client.get(path)) == (400, "query-invalid")
@@ -314,6 +321,7 @@ def test_unknown_query_parameters_are_refused_everywhere(client: Shopper, path: 
 def test_a_position_that_is_no_number_is_400(client: Shopper, position: str) -> None:
     answer = client.get("/stats", shop_min_position=position)
     assert problem(answer) == (400, "header-invalid")
+    assert f"must be a number of at most 18 digits, not {position!r}" in answered(answer)["detail"]
 
 
 def test_what_goes_wrong_here_is_500_logged_and_not_told(
