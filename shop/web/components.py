@@ -45,6 +45,7 @@ HEADERS: Document = {
     "Retry-After": _header("Seconds to wait before trying again"),
     "Allow": _header("The methods that may be used"),
     "Accept-Post": _header("The media type that is understood"),
+    "Accept-Encoding": _header("`identity`: what is compressed is not understood"),
 }
 
 
@@ -97,7 +98,7 @@ _PROBLEMS: Mapping[str, str] = {
     "409": "A business rule says no; `type` says which",
     "412": "The aggregate is not at the expected version; `version` is where it is",
     "413": "The body is too large",
-    "415": "The body is not of the media type that is understood",
+    "415": "The body is not of the media type that is understood, or compressed",
     "422": "The payload does not fit the schema, or the key was used for something else",
     "500": "Something went wrong in the shop",
     "503": "Not now; `type` says why. `unavailable`, `busy`, `no-worker`, `position-not-reached`:"
@@ -108,7 +109,7 @@ _PROBLEM_HEADERS: Mapping[str, Sequence[str]] = {
     "404": ["Shop-Position"],
     "405": ["Allow"],
     "412": ["ETag"],
-    "415": ["Accept-Post"],
+    "415": ["Accept-Post", "Accept-Encoding"],
     "503": ["Retry-After"],
 }
 

@@ -156,3 +156,22 @@ def test_every_header_of_an_answer_is_documented(client: Shopper, document: dict
     ):
         documented = operation["responses"][str(answer.status_code)]["headers"]
         assert set(documented) == set(answer.headers.keys()) - everywhere
+
+
+def test_every_header_of_a_problem_is_documented(client: Shopper, document: dict[str, Any]) -> None:
+    path = "/commands/shop.product.rename"
+    id = client.product()
+    answers = (
+        client.get(path + f"/{id}"),
+        client.get(f"/products/{uuid4()}"),
+        client.command("shop.product.rename", {"name": "Rat"}, id, if_match='"7"'),
+        client.post(f"{path}/{id}", "{}", "text/plain"),
+        client.post(f"{path}/{id}", "{}", "application/json", content_encoding="gzip"),
+        client.get("/stats", shop_min_position="99"),
+    )
+    everywhere = {"Content-Type", "Content-Length", "X-Content-Type-Options"}
+    for answer in answers:
+        documented = document["components"]["responses"][f"Problem{answer.status_code}"]["headers"]
+        told = set(answer.headers.keys()) - everywhere
+        assert told
+        assert told <= set(documented)
