@@ -35,8 +35,9 @@ JSON = "application/json"
 _INTRODUCTION = """\
 Commands are sent with POST, what came of them is read with GET.
 
-Every error of the shop is a problem document (RFC 9457) whose `type` is stable. What is no HTTP, or
-too large for the HTTP server, is refused by that in plain text (400, 413, 431).
+Every error of the shop is a problem document (RFC 9457) whose `type` is stable. What is no HTTP,
+too large for the HTTP server, or sent in a way that it does not know, is refused by that in plain
+text (400, 413, 431, 501).
 
 A command with an `Idempotency-Key` may be sent again until it was answered: it is done once. The
 answer to a command that was done, and to every read, tells its `Shop-Position`; a read with
