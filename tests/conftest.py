@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -24,6 +25,14 @@ Eventually = Callable[[Callable[[], object]], None]
 def eventually() -> Eventually:
     """Waits until a condition holds; the test fails when it does not within ten seconds."""
     return partial(await_true, within=10)
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Has SIGINT raise also where the tests were started in the background, which ignores it."""
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, usual)
 
 
 @pytest.fixture(params=["memory", "sqlite"])

@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
@@ -124,6 +123,11 @@ class GroupCommit(Generic[T]):
 
     ``commit`` is called with one group at a time, by one of the callers' threads, and sets
     ``result`` or ``error`` of every entry. What it raises becomes the error of all.
+
+    A caller may be interrupted anywhere, as by Ctrl-C: the others go on. Python raises such an
+    exception only in or after a call, or when a loop goes round. So what must change together is
+    assigned by one statement, and a leader remains one until nothing is left to do: then
+    :meth:`_leave` does it.
     """
 
     def __init__(
@@ -133,13 +137,13 @@ class GroupCommit(Generic[T]):
         self._largest_group = largest_group
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
-        self._queue: deque[Entry[T]] = deque()
+        self._queue: list[Entry[T]] = []
         self._queued_callers = 0
         self._company = _Company()
-        self._busy = False
-        """Whether a leader is appointed or committing."""
-        self._appointed: Entry[T] | None = None
-        """The entry whose caller is to lead the next group and has not begun."""
+        self._leader: Entry[T] | None = None
+        """The entry whose caller is appointed or committing."""
+        self._group: list[Entry[T]] = []
+        """What it commits, empty before it has begun."""
         self._closed = False
 
     def submit(self, work: T) -> Any:
@@ -159,12 +163,13 @@ class GroupCommit(Generic[T]):
         As :meth:`submit` otherwise.
         """
         entries = [Entry(work, is_last=n == len(works)) for n, work in enumerate(works, 1)]
-        with self._lock:
-            if self._closed:
-                return [StoreClosedError("the store is closed")] * len(entries)
-            self._queue.extend(entries)
-            self._queued_callers += bool(entries)
+        callers = min(1, len(entries))
         try:
+            with self._lock:
+                if self._closed:
+                    return [StoreClosedError("the store is closed")] * len(entries)
+                self._queue += entries
+                self._queued_callers += callers
             for entry in entries:
                 while not entry.done:
                     leads, seconds = self._turn(entry)
@@ -174,8 +179,7 @@ class GroupCommit(Generic[T]):
                         entry.wait(seconds)
                 entry.call_next()
         except BaseException:  # such as Ctrl-C: nobody is to wait for a leader who has gone
-            for entry in entries:
-                self._abandon(entry)
+            self._leave(entries)
             raise
         return [entry.result if entry.error is None else entry.error for entry in entries]
 
@@ -184,78 +188,78 @@ class GroupCommit(Generic[T]):
 
         At most ``timeout`` seconds, if given; returns whether it is done.
         """
-        with self._idle:
+        with self._lock:
             self._closed = True
-            return self._idle.wait_for(lambda: not self._busy and not self._queue, timeout)
+            return self._idle.wait_for(lambda: not self._leader and not self._queue, timeout)
 
     def _turn(self, entry: Entry[T]) -> tuple[bool, float | None]:
         """Whether the entry's caller is to lead now, and otherwise for how long it is to wait."""
         with self._lock:
-            if self._appointed is entry:
+            if self._leader is entry:
                 return True, None
-            if self._busy or entry.done:
+            if self._leader is not None or entry.done:
                 return False, None
             seconds = self._company.seconds_left(self._queued_callers)
             if seconds > 0:
                 return False, seconds if self._queue[0] is entry else None
             self._company.gathered(self._queued_callers)
-            self._busy, self._appointed = True, entry
+            self._leader = entry
             return True, None
 
     def _lead(self) -> None:
         """Commit one group; then let others lead."""
         began = time.monotonic()
         with self._lock:
-            self._appointed = None
-            size = min(len(self._queue), self._largest_group)
-            group = [self._queue.popleft() for _ in range(size)]
+            group, left = self._queue[: self._largest_group], self._queue[self._largest_group :]
             callers = sum(entry.is_last for entry in group)
+            self._group, self._queue = group, left
             self._queued_callers -= callers
         try:
             self._commit(group)
         except Exception as error:  # noqa: BLE001 - every caller must get an outcome
             for entry in group:
                 entry.error = error
-        except BaseException:  # such as Ctrl-C, which is the leader's alone
-            for entry in group:
-                entry.error = CommitInDoubtError("the commit was interrupted")
-            raise
-        finally:
-            following = None
-            for entry in reversed(group):  # an entry that is done has only such after it
-                entry.next, entry.done, following = following, True, entry
-            self._hand_over(callers, commit_seconds=time.monotonic() - began)
-            group[0].call()
-            if group[0].abandoned:
-                group[0].call_next()
-
-    def _hand_over(self, callers: int, *, commit_seconds: float) -> None:
-        """After a group of so many callers, let others lead."""
         with self._lock:
-            self._busy = False
+            self._end_group()
             expected = callers + self._queued_callers
-            if not self._company.expect(expected, commit_seconds=commit_seconds):
-                self._appoint()
+            seconds = time.monotonic() - began
+            waits = self._company.expect(expected, commit_seconds=seconds)
+            appointed = None if waits or not self._queue else self._queue[0]
+            self._leader, self._group = appointed, []
             self._call_first()
 
-    def _appoint(self) -> None:
-        """With the lock held, have the first in the queue lead, and nobody else before it does."""
-        self._appointed = self._queue[0] if self._queue else None
-        self._busy = self._appointed is not None
+    def _end_group(self) -> None:
+        """With the lock held, tell those in the group that they are done."""
+        following = None
+        for entry in reversed(self._group):  # an entry that is done has only such after it
+            entry.next, entry.done, following = following, True, entry
+        if following is not None:
+            following.call()
+            if following.abandoned:
+                following.call_next()
 
-    def _abandon(self, entry: Entry[T]) -> None:
-        """Take an entry back if it is not being committed yet, and else let nobody wait for it."""
-        with self._lock:
-            if entry in self._queue:
-                self._queue.remove(entry)
-                self._queued_callers -= entry.is_last
-                if self._appointed is entry:
-                    self._appoint()
+    def _leave(self, entries: Sequence[Entry[T]]) -> None:
+        """Take entries back that are not being committed yet, and else let nobody wait for them."""
+        try:
+            with self._lock:
+                left = [entry for entry in self._queue if entry not in entries]
+                callers = sum(entry.is_last for entry in left)
+                self._queue, self._queued_callers = left, callers
+                for entry in entries:
+                    entry.abandoned = True
+                if self._leader in entries:
+                    for entry in self._group:
+                        if not entry.done:
+                            entry.error = CommitInDoubtError("the commit was interrupted")
+                    self._end_group()
+                    self._leader, self._group = None, []
                 self._call_first()
-                return
-        entry.abandoned = True
-        if entry.done:
-            entry.call_next()
+            for entry in entries:
+                if entry.done:
+                    entry.call_next()
+        except BaseException:  # interrupted once more: to do it twice does no harm
+            self._leave(entries)
+            raise
 
     def _call_first(self) -> None:
         """With the lock held, have the first in the queue see to the next group."""

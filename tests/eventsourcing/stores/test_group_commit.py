@@ -6,13 +6,18 @@ import os
 import signal
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from itertools import count
 
 import pytest
 
 from shop.eventsourcing import CommitInDoubtError, StoreClosedError
 from shop.eventsourcing.stores.group_commit import Entry, GroupCommit
+from shop.eventsourcing.threads import BackgroundThread
+from tests.interrupting import press_ctrl_c_during
 
 
 class Gate:
@@ -193,14 +198,6 @@ def test_many_threads_lose_nothing_and_never_commit_at_once(
     assert sorted(work for works in gate.groups for work in works) == list(works)
 
 
-@pytest.fixture
-def ctrl_c() -> Iterator[None]:
-    """Has SIGINT raise also where the tests were started in the background, which ignores it."""
-    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, usual)
-
-
 def test_who_is_interrupted_while_waiting_holds_nobody_up(
     gate: Gate, pool: ThreadPoolExecutor, eventually: Callable[..., None], ctrl_c: None
 ) -> None:
@@ -277,6 +274,41 @@ def test_an_interrupted_leader_leaves_the_others_in_doubt_but_not_waiting(
     assert isinstance(follower.exception(10), CommitInDoubtError)
     assert group.submit(4) == 40
     group.close()
+
+
+def test_who_is_interrupted_at_any_moment_holds_nobody_up(
+    eventually: Callable[..., None], restless: None, ctrl_c: None
+) -> None:
+    alone = threading.Lock()
+    committed: list[int] = []
+
+    def commit(entries: Sequence[Entry[int]]) -> None:
+        assert not alone.locked(), "two groups at once"
+        with alone:
+            committed.extend(entry.work for entry in entries)
+            for entry in entries:
+                entry.result = entry.work * 10
+
+    group = GroupCommit(commit, largest_group=3)
+    numbers, done = count(), Counter[str]()
+
+    def submit_more(stopping: threading.Event) -> None:
+        while not stopping.is_set():
+            number = next(numbers)
+            with suppress(CommitInDoubtError):
+                assert group.submit(number) == number * 10
+            done[threading.current_thread().name] += 1
+
+    others = [BackgroundThread(name, submit_more) for name in "abc"]
+    for other in others:
+        other.start()
+    for _ in range(300):
+        press_ctrl_c_during(lambda: group.submit_each([next(numbers) for _ in range(2)]))
+        before = done.copy()
+        eventually(lambda before=before: all(done[name] > before[name] for name in "abc"))
+    assert all(other.close(10) for other in others)
+    assert group.close(10)
+    assert len(set(committed)) == len(committed)
 
 
 def test_closing_waits_for_what_was_submitted_and_refuses_the_rest(
