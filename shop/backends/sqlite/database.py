@@ -145,6 +145,7 @@ class Database:
         Raises where no transaction can be begun, which is nobody's fault and fails for all.
         """
         self._check_there()
+        roll_back(self._writer)  # what a thread has left that was interrupted, as by Ctrl-C
         try:
             if self._done_at_once(group):
                 return

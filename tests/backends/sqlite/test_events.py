@@ -388,3 +388,34 @@ def test_what_cannot_be_found_out_is_told_to_be_in_doubt(doubtful: SqliteEventSt
         doubtful.append(events, commit_id=commit_id)
     Doubtful.unreadable = False
     assert doubtful.append(events, commit_id=commit_id).replayed
+
+
+# A writer that is interrupted.
+
+
+class Interrupted(sqlite3.Connection):
+    """Ctrl-C comes right after a statement that begins so, once."""
+
+    after = ""
+
+    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+        cursor = super().execute(sql, parameters)
+        if Interrupted.after and sql.startswith(Interrupted.after):
+            Interrupted.after = ""
+            raise KeyboardInterrupt
+        return cursor
+
+
+@pytest.mark.parametrize("statement", ["BEGIN", "INSERT", "COMMIT"])
+def test_what_follows_an_interrupted_write_is_on_disk(
+    path: Path, open_store: OpenStore, monkeypatch: pytest.MonkeyPatch, statement: str
+) -> None:
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Interrupted))
+    with SqliteEventStore(Database(path), registry(), owns_database=True) as store:
+        store.append([noted(note(), 1)])
+        Interrupted.after = statement
+        with pytest.raises(KeyboardInterrupt):
+            store.append([counted(note(), 1)])  # of a new kind: several statements
+        known, new = store.append([noted(note(), 1)]), store.append([counted(note(), 1)])
+        assert (known.first, new.first) in ({(2, 3)} if statement != "COMMIT" else {(3, 4)})
+    assert open_store(path).head() == new.last
