@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import time
@@ -29,9 +30,14 @@ def eventually() -> Eventually:
 
 @pytest.fixture
 def ctrl_c() -> Iterator[None]:
-    """Has SIGINT raise also where the tests were started in the background, which ignores it."""
+    """Has SIGINT raise also where the tests were started in the background, which ignores it.
+
+    And not in the garbage collection, whose callbacks would swallow it.
+    """
     usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    gc.disable()
     yield
+    gc.enable()
     signal.signal(signal.SIGINT, usual)
 
 

@@ -7,7 +7,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 
 
 def press_ctrl_c_during(work: Callable[[], object], *, within: float = 0.005) -> None:
@@ -15,13 +14,19 @@ def press_ctrl_c_during(work: Callable[[], object], *, within: float = 0.005) ->
 
     For the main thread, and a test that has the fixture ``ctrl_c``.
     """
+    main, interrupted = threading.get_ident(), threading.Event()
 
     def press() -> None:
         time.sleep(random.uniform(0, within))
         signal.pthread_kill(main, signal.SIGINT)
+        while not interrupted.wait(1):  # a destructor has swallowed it
+            signal.pthread_kill(main, signal.SIGINT)
 
-    main = threading.get_ident()
-    with suppress(KeyboardInterrupt):
+    try:
         threading.Thread(target=press).start()
         while True:
             work()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        interrupted.set()

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
 from shop.eventsourcing import (
     Commit,
+    CommitInDoubtError,
     ConcurrencyError,
     EventIdReusedError,
     EventStore,
     Query,
+    Snapshot,
     new_id,
 )
-from tests.notebook import AnyEvent, counted, note, noted, positions, stream
-from tests.stores import Storage
+from shop.eventsourcing.threads import BackgroundThread
+from tests.conftest import Eventually
+from tests.interrupting import press_ctrl_c_during
+from tests.notebook import AnyEvent, counted, note, noted, positions, registry, stream
+from tests.stores import NewStorage, Storage
 
 THREADS = 8
 
@@ -198,3 +204,53 @@ def test_a_reader_never_sees_half_a_commit(store: EventStore) -> None:
         for writer in writers:
             writer.result()
     assert store.head() == 300
+
+
+# A connection that is dropped just when it is opened is closed by its destructor, which warns.
+@pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+def test_ctrl_c_in_one_writer_neither_stops_the_others_nor_tears_or_loses_a_commit(
+    new_storage: NewStorage, eventually: Eventually, ctrl_c: None
+) -> None:
+    storage = new_storage()
+    backend = storage.backend()
+    store = backend.events(registry())
+    snapshot = Snapshot(note(), 1, new_id(), "shape", b"state")
+    acknowledged: list[UUID] = []
+
+    def write() -> None:
+        store.append(stream(note(), 2))
+        backend.snapshots.save(snapshot)
+
+    def go_on_writing(stopping: threading.Event) -> None:
+        while not stopping.is_set():
+            with suppress(CommitInDoubtError):
+                ref = note()
+                for version in (0, 2, 4):
+                    commit = store.append(stream(ref, 2, after=version))
+                    acknowledged.append(commit.id)
+
+    def await_more() -> None:
+        seen = len(acknowledged)
+        eventually(lambda: len(acknowledged) > seen + 10)
+
+    others = [BackgroundThread(name, go_on_writing) for name in "ab"]
+    for other in others:
+        other.start()
+    try:
+        for _ in range(150):
+            press_ctrl_c_during(write)
+            await_more()
+    finally:
+        ended = [other.close(10) for other in others]
+    assert all(ended)
+
+    if storage.url != "memory://":
+        storage.close()
+        store = storage.open()
+    events = list(store.read())
+    assert positions(events) == list(range(1, len(events) + 1))
+    assert sum(commit.size for commit in store.commits()) == len(events)
+    assert not [ref for ref, n in Counter(e.aggregate for e in events).items() if n % 2]
+    assert all(store.find_commit(id) for id in acknowledged)

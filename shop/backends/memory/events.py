@@ -61,18 +61,43 @@ class MemoryEventStore(EventStore):
             if event.id in self._positions_by_id:
                 raise EventIdReusedError(event.id)
         first = len(self._events) + 1
-        for position, event in enumerate(append.events, first):
-            # Not the caller's object: what is kept is what other stores would keep, its JSON.
-            payload, schema = append.payloads[position - first], event.data.wire.version
-            data = self._registry.decode(event.name, schema, payload)
-            self._events.append(msgspec.structs.replace(event, data=data, position=position))
-            self._positions_by_id[event.id] = position
-            self._positions_by_ref[event.aggregate].append(position)
-            self._positions_by_name[event.name].append(position)
-            self._kinds.add((event.name, event.data.wire.version))
-        commit = Commit(append.commit_id, first, len(self._events), append.digest)
-        self._commits[commit.id] = commit
+        # Not the caller's objects: what is kept is what other stores would keep, its JSON.
+        stored = [
+            msgspec.structs.replace(
+                event,
+                data=self._registry.decode(event.name, event.data.wire.version, payload),
+                position=position,
+            )
+            for position, (event, payload) in enumerate(
+                zip(append.events, append.payloads, strict=True), first
+            )
+        ]
+        commit = Commit(append.commit_id, first, first + len(stored) - 1, append.digest)
+        try:
+            for event in stored:
+                self._positions_by_id[event.id] = event.position
+                self._positions_by_ref[event.aggregate].append(event.position)
+                self._positions_by_name[event.name].append(event.position)
+                self._kinds.add((event.name, event.data.wire.version))
+            self._events += stored
+            self._commits[commit.id] = commit
+        except BaseException:  # such as Ctrl-C: a commit is stored whole or not at all
+            self._take_back(commit, stored)
+            raise
         return commit
+
+    def _take_back(self, commit: Commit, stored: Sequence[Event[EventData]]) -> None:
+        """Undo as much of the last commit as has been done."""
+        self._commits.pop(commit.id, None)
+        del self._events[commit.first - 1 :]
+        for event in stored:
+            self._positions_by_id.pop(event.id, None)
+            for positions in (
+                self._positions_by_ref[event.aggregate],
+                self._positions_by_name[event.name],
+            ):
+                while positions and positions[-1] >= commit.first:
+                    positions.pop()
 
     def _versions(self, append: PreparedAppend) -> dict[AggregateRef, int]:
         return {ref: len(self._positions_by_ref.get(ref, ())) for ref in append.expected}
