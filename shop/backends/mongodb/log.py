@@ -119,8 +119,10 @@ class Log:
                 self._replicate(entry, entry.work.replicas)
                 unsettled.remove(entry)
             self._append(appends, unsettled)
-        except StoreError as error:
+        except BaseException as error:  # Ctrl-C among them, in the middle of anything
             self._forget()
+            if not isinstance(error, StoreError):
+                raise
             for entry in unsettled:
                 entry.error = error
 

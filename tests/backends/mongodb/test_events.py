@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -23,10 +24,11 @@ from pymongo.errors import (
 )
 from pymongo.monitoring import CommandListener, CommandStartedEvent
 
-from shop.backends.mongodb import MongoModelStore
+from shop.backends.mongodb import MongoEventStore, MongoModelStore
 from shop.backends.mongodb.errors import translation
 from shop.bootstrap import open_event_store
 from shop.eventsourcing import (
+    AggregateRef,
     Commit,
     Event,
     EventData,
@@ -293,6 +295,29 @@ def test_the_clock_is_the_servers(store: EventStore, raw: Raw) -> None:
 
 
 PARCELS = Collection("post_parcel", ("owner",))
+
+
+class Interrupted(OrderedDict[AggregateRef, int]):
+    """Ctrl-C comes when a version is to be remembered, once it is armed, and once."""
+
+    armed = False
+
+    def __setitem__(self, ref: AggregateRef, version: int) -> None:
+        if self.armed:
+            self.armed = False
+            raise KeyboardInterrupt
+        super().__setitem__(ref, version)
+
+
+def test_an_interrupted_append_leaves_nothing_wrong_in_memory(store: EventStore) -> None:
+    assert isinstance(store, MongoEventStore)
+    ref = note()
+    store.append(stream(ref, 1))
+    store._log._versions = remembered = Interrupted(store._log._versions)
+    remembered.armed = True
+    with pytest.raises(KeyboardInterrupt):
+        store.append(stream(ref, 1, after=1))
+    assert store.append(stream(ref, 1, after=2)).first == 3
 
 
 def parcel(id: str, owner: str | None, position: int) -> StoredModel:
