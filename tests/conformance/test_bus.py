@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,9 @@ import pytest
 from shop.backends.memory import MemoryEventBus, MemoryEventStore
 from shop.backends.nats import Access, NatsConnection, NatsEventBus, Relay, StreamConfig
 from shop.eventsourcing import EventBus, Subscription
+from shop.eventsourcing.threads import BackgroundThread
 from tests.conftest import Eventually
+from tests.interrupting import press_ctrl_c_during
 from tests.notebook import AnyEvent, counted, note, noted, positions, registry, stored, stream
 
 
@@ -385,3 +388,26 @@ def test_a_closed_bus_publishes_nothing_and_gives_closed_subscriptions(bus: Even
 
     assert late.closed
     assert late.take() == []
+
+
+def test_a_publisher_who_is_interrupted_keeps_no_subscriber_waiting(
+    bus: EventBus, eventually: Eventually, ctrl_c: None
+) -> None:
+    published, taken = events(1), list[AnyEvent]()
+    with bus.subscribe(capacity=10**6) as subscription:
+
+        def take_all(stopping: threading.Event) -> None:
+            for event in subscription:
+                taken.append(event)
+
+        def publish_and_await() -> None:
+            seen = len(taken)
+            bus.publish(published)
+            eventually(lambda: len(taken) > seen)
+
+        taker = BackgroundThread("taker", take_all)
+        taker.start()
+        for _ in range(100):
+            press_ctrl_c_during(lambda: bus.publish(published), within=0.002)
+            publish_and_await()
+    assert taker.close(10)

@@ -137,7 +137,7 @@ class NatsEventBus:
     def close(self, timeout: float = 1.5) -> None:
         """As :meth:`EventBus.close`; what was published is sent first, if ``timeout`` allows."""
         until = time.monotonic() + timeout
-        with self._emptied:
+        with self._lock:
             self._closed = True
             queues = tuple(self._group_queues)
             if self._connection.connected or not self._connection.connects:
@@ -168,7 +168,7 @@ class NatsEventBus:
                         logger.warning("NATS: %s; other processes will find it in the store", error)
                 await asyncio.sleep(0)  # nats-py lets nobody else run as long as it has room
         finally:
-            with self._emptied:
+            with self._lock:
                 self._sending = False
                 self._emptied.notify_all()
 

@@ -91,14 +91,12 @@ class NatsConnection:
 
     def wait_connected(self, timeout: float) -> bool:
         """Wait until there is a connection, at most ``timeout`` seconds; whether there is one."""
-        with self._link.changed:
-            self._link.changed.wait_for(lambda: self.connected or self._closed, timeout)
-            return self.connected
+        self._link.wait_for(lambda: self.connected or self._closed, timeout)
+        return self.connected
 
     def pause(self, seconds: float) -> None:
         """Wait, but not any longer than until the connection is closed."""
-        with self._link.changed:
-            self._link.changed.wait_for(lambda: self._closed, seconds)
+        self._link.wait_for(lambda: self._closed, seconds)
 
     def request(self, subject: str, data: bytes, *, timeout: float) -> Message:
         """Send a message and return the answer to it.
@@ -219,9 +217,7 @@ class NatsConnection:
             self._loop.run(self._link.end(left / 2), timeout=left)
         if self._owns_loop:
             self._loop.close(max(0.1, until - time.monotonic()))
-        with self._link.changed:
-            self._link.problem = "closed"
-            self._link.changed.notify_all()
+        self._link.tell("closed")
 
     def __enter__(self) -> Self:
         return self

@@ -31,8 +31,8 @@ _TOLD = 100
 class Link:
     """Keeps up a connection to one of several servers.
 
-    Any thread may read ``client``, ``problem`` and ``connects``, and wait for ``changed``; all else
-    is for the loop alone.
+    Any thread may read ``client``, ``problem`` and ``connects``, and call :meth:`tell` and
+    :meth:`wait_for`; all else is for the loop alone.
     """
 
     def __init__(
@@ -49,8 +49,8 @@ class Link:
         """Why there is no connection; ``None`` while there is one."""
         self.connects = 0
         """How often a connection was made."""
-        self.changed = threading.Condition()
-        """Notified when ``problem`` has changed."""
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)  # entered by its lock, as in EventQueue
         self.listenings: set[Listening] = set()
         """What every new client is to listen to."""
         self.on_connect: list[Callable[[], None]] = []
@@ -58,6 +58,17 @@ class Link:
         self._lost = asyncio.Event()
         self._error: Exception | None = None
         self._keeper: asyncio.Task[None] | None = None
+
+    def tell(self, problem: str | None) -> None:
+        """Say why there is no connection, or that there is one, and wake those who wait."""
+        with self._lock:
+            self.problem = problem
+            self._changed.notify_all()
+
+    def wait_for(self, condition: Callable[[], bool], timeout: float) -> None:
+        """Wait until a condition holds, at most ``timeout`` seconds: what is told may make it."""
+        with self._lock:
+            self._changed.wait_for(condition, timeout)
 
     def begin(self) -> None:
         """Connect soon, and again whenever the connection breaks."""
@@ -150,9 +161,7 @@ class Link:
         self._error = None
         self.client = client
         self.connects += 1
-        with self.changed:
-            self.problem = None
-            self.changed.notify_all()
+        self.tell(None)
         logger.info("connected to NATS at %s", client.connected_url and client.connected_url.netloc)
         for function in self.on_connect:
             function()
@@ -165,5 +174,4 @@ class Link:
         problem = f"no connection to {', '.join(self._access.servers)}: {text}"
         if problem != self.problem:
             logger.warning("NATS: %s; trying again until there is one", problem)
-        with self.changed:
-            self.problem = problem
+        self.tell(problem)

@@ -22,7 +22,10 @@ class EventQueue:
             raise ValueError(f"capacity must be at least 1, it is {capacity}")
         self._capacity = capacity
         self._on_close = on_close
-        self._filled = threading.Condition()
+        self._lock = threading.RLock()
+        # Entered by its lock: Ctrl-C in the method by which a condition is entered would leave it
+        # locked for ever.
+        self._filled = threading.Condition(self._lock)
         self._queue: deque[Event[EventData]] = deque()
         self._woken = False
         self._closed = False
@@ -52,7 +55,7 @@ class EventQueue:
 
     def put(self, events: Sequence[Event[EventData]], *, remote: bool = False) -> None:
         """Queue what there is room for and count the rest as lost. Never waits."""
-        with self._filled:
+        with self._lock:
             if remote:
                 self._remote += len(events)
             room = self.room
@@ -62,7 +65,7 @@ class EventQueue:
 
     def take(self, timeout: float | None = None) -> list[Event[EventData]]:
         """As :meth:`Subscription.take`."""
-        with self._filled:
+        with self._lock:
             self._filled.wait_for(lambda: self._queue or self._woken or self._closed, timeout)
             self._woken = False
             self._remote_taken = self._remote
@@ -72,7 +75,7 @@ class EventQueue:
 
     def wake(self) -> None:
         """As :meth:`Subscription.wake`."""
-        with self._filled:
+        with self._lock:
             self._woken = True
             self._filled.notify()
 
@@ -85,7 +88,7 @@ class EventQueue:
 
     def close(self) -> None:
         """As :meth:`Subscription.close`."""
-        with self._filled:
+        with self._lock:
             self._closed = True
             self._filled.notify_all()
         self._on_close(self)

@@ -92,7 +92,8 @@ class LogRunner:
         self._models = models
         self._schedule = schedule
         self._progress: Progress | None = None
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)  # entered by its lock, as in EventQueue
         self._position = 0
         self._current = False
         self._paused = False
@@ -126,7 +127,7 @@ class LogRunner:
 
     def status(self) -> FollowerStatus:
         """How the follower is doing."""
-        with self._changed:
+        with self._lock:
             failure = self._failures.current
             if not self._thread.alive:
                 state = FollowerState.STOPPED
@@ -155,12 +156,12 @@ class LogRunner:
 
     def pause(self) -> None:
         """Stand still until :meth:`resume`; a batch under way is finished."""
-        with self._changed:
+        with self._lock:
             self._paused = True
 
     def resume(self) -> None:
         """Go on after a pause; after a failure, try again at once."""
-        with self._changed:
+        with self._lock:
             self._paused = False
         self._announcements.request()
 
@@ -173,13 +174,13 @@ class LogRunner:
             return True
         if self._failures.current is None:  # else the backoff decides when it runs again
             self._announcements.request()
-        with self._changed:
+        with self._lock:
             self._changed.wait_for(lambda: self._waits_ended or self._position >= position, timeout)
             return self._position >= position
 
     def end_waits(self) -> None:
         """End every :meth:`wait_for` that is under way, and let none wait any more."""
-        with self._changed:
+        with self._lock:
             self._waits_ended = True
             self._changed.notify_all()
 
@@ -264,12 +265,12 @@ class LogRunner:
     def _disown(self) -> None:
         """Forget the position: the models that are read now were made by another program."""
         self._progress = None
-        with self._changed:
+        with self._lock:
             self._position = 0
 
     def _note(self, progress: Progress) -> None:
         self._progress = progress
-        with self._changed:
+        with self._lock:
             self._position = progress.position
             self._changed.notify_all()
 
