@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -26,6 +27,15 @@ Eventually = Callable[[Callable[[], object]], None]
 def eventually() -> Eventually:
     """Waits until a condition holds; the test fails when it does not within ten seconds."""
     return partial(await_true, within=10)
+
+
+@pytest.fixture
+def restless() -> Iterator[None]:
+    """Has threads take turns as often as can be."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(usual)
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import heapq
 import threading
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 
 from shop.eventsourcing.buses.bus import EventBus
 from shop.eventsourcing.events.event import Event, EventData
@@ -33,21 +33,39 @@ class PublishingStore(DelegatingStore):
 
     def append_each(self, commits: Sequence[NewCommit]) -> list[Commit | Exception]:
         """Do the appends, then publish those that were not known already."""
-        with self._lock:
-            self._ticket += 1
-            ticket = self._ticket
-            self._under_way.add(ticket)
+        ticket = 0
         outcomes: list[Commit | Exception] = []
         try:
-            outcomes = super().append_each(commits)
-            return outcomes
-        finally:
             with self._lock:
-                self._under_way.discard(ticket)
-                for new, outcome in zip(commits, outcomes, strict=False):
-                    if isinstance(outcome, Commit) and not outcome.replayed and new.events:
-                        heapq.heappush(self._waiting, (outcome.first, self._ticket, new.events))
+                ticket = self._ticket = self._ticket + 1
+                self._under_way.add(ticket)
+            outcomes = super().append_each(commits)
+        finally:
+            self._end(ticket, commits, outcomes)
+        return outcomes
+
+    def _end(
+        self, ticket: int, commits: Sequence[NewCommit], outcomes: Sequence[Commit | Exception]
+    ) -> None:
+        """Note that an append has ended, whatever interrupts it: others would wait for it."""
+        try:
+            with self._lock:
+                if ticket in self._under_way:
+                    waiting = [
+                        (outcome.first, self._ticket, new.events)
+                        for new, outcome in zip(commits, outcomes, strict=False)
+                        if isinstance(outcome, Commit) and not outcome.replayed and new.events
+                    ]
+                    waiting = sorted([*self._waiting, *waiting], key=itemgetter(0, 1))
+                    under_way = self._under_way - {ticket}
+                    # In one statement: Ctrl-C comes before it or after it.
+                    self._waiting, self._under_way = waiting, under_way
                 self._publish_what_is_in_order()
+        except Exception:
+            raise
+        except BaseException:
+            self._end(ticket, commits, outcomes)
+            raise
 
     def read(self, query: Query = Query()) -> Iterator[Event[EventData]]:
         newest = self._tail.find(query)
@@ -68,7 +86,7 @@ class PublishingStore(DelegatingStore):
             first, latest_ticket, events = self._waiting[0]
             if first != self._published + 1 and any(t <= latest_ticket for t in self._under_way):
                 return
-            heapq.heappop(self._waiting)
+            del self._waiting[0]
             stored = [event.at(first + i) for i, event in enumerate(events)]
             self._tail.extend(stored)
             self._bus.publish(stored)

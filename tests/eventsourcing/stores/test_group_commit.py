@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -178,15 +177,6 @@ def test_what_the_commit_itself_raises_is_raised_to_all_and_the_next_group_goes_
         with pytest.raises(OSError, match="no disk"):
             future.result(10)
     assert group.submit(5) == 50
-
-
-@pytest.fixture
-def restless() -> Iterator[None]:
-    """Has threads take turns as often as can be."""
-    usual = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    yield
-    sys.setswitchinterval(usual)
 
 
 def test_many_threads_lose_nothing_and_never_commit_at_once(

@@ -20,7 +20,9 @@ from shop.eventsourcing import (
     StoreClosedError,
     Subscription,
 )
+from shop.eventsourcing.threads import BackgroundThread
 from tests.eventsourcing.counting import CountingStore
+from tests.interrupting import press_ctrl_c_during
 from tests.notebook import Noted, note, noted, positions, registry, stored, stream
 
 
@@ -215,3 +217,21 @@ def test_many_threads_publish_in_order_and_leave_nothing_out(
         for work in works:
             work.result(30)
         assert published.take(0) == list(store.read())
+
+
+def test_an_interrupted_append_keeps_nothing_from_being_published(
+    bus: MemoryEventBus, store: PublishingStore, restless: None, ctrl_c: None
+) -> None:
+    def append_more(stopping: threading.Event) -> None:
+        while not stopping.is_set():
+            store.append([noted(note(), 1)])
+
+    others = [BackgroundThread(name, append_more) for name in "abc"]
+    for other in others:
+        other.start()
+    for _ in range(200):
+        press_ctrl_c_during(lambda: store.append([noted(note(), 1)]))
+    assert all(other.close(10) for other in others)
+    published = bus.subscribe()
+    commit = store.append([noted(note(), 1)])
+    assert positions(published.take(0)) == [commit.last]
