@@ -67,8 +67,13 @@ class StrictClient(Client):
         # Who finds the loop woken already is in time: it looks only later what there is to send.
         if not self._woken:
             self._woken = True
-            with suppress(RuntimeError):  # the loop has ended
+            try:
                 self._loop.call_soon_threadsafe(self._begin_sending)
+            except RuntimeError:
+                pass  # the loop has ended
+            except BaseException:  # such as Ctrl-C: the next one is to wake it
+                self._woken = False
+                raise
 
     async def hear(
         self, subject: str, group: str, deliver: Callable[[Message], None]

@@ -25,6 +25,7 @@ from shop.eventsourcing import (
     NoResponderError,
 )
 from tests.conftest import Eventually
+from tests.interrupting import press_ctrl_c_during
 from tests.real.nats import NatsServer, malformed, publish, send
 from tests.real.proxy import CuttingProxy
 
@@ -318,3 +319,17 @@ def test_it_ends_at_once_at_any_moment_of_its_beginning(server: NatsServer) -> N
         began = time.monotonic()
         connection.close()
         assert time.monotonic() - began < 1
+
+
+def test_who_is_interrupted_while_he_sends_keeps_nothing_from_being_sent(
+    connection: NatsConnection, restless: None, ctrl_c: None
+) -> None:
+    client = connection.client
+    assert client is not None
+    heard = SimpleQueue[bytes]()
+    connection.listen("marks", lambda message: heard.put(message.data))
+    for n in range(300):
+        press_ctrl_c_during(lambda: client.post("elsewhere", b""), within=0.002)
+        mark = str(n).encode()
+        client.post("marks", mark)
+        assert heard.get(timeout=10) == mark
