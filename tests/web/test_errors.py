@@ -59,7 +59,7 @@ MOUSE = AggregateRef("shop.product", uuid4())
 def test_an_error_is_told_with_its_status_and_type(
     error: Exception, status: int, code: str
 ) -> None:
-    problem = problem_of(error)
+    problem = problem_of(error, "GET /stats")
     assert (problem.status, problem.code) == (status, code)
     assert problem.members()["type"] == f"urn:shop:problem:{code}"
     assert ("Retry-After" in problem.headers) == (status == 503)
@@ -76,7 +76,7 @@ def test_an_error_is_told_with_its_status_and_type(
 def test_what_went_wrong_inside_is_logged_and_not_told(
     error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert b"db-7" not in problem_of(error).response().data
+    assert b"db-7" not in problem_of(error, "GET /stats").response().data
     assert "db-7" in caplog.text
 
 
@@ -85,7 +85,8 @@ def test_every_problem_is_described_with_its_status() -> None:
     rows = re.findall(r"^\| `([a-z-]+)` \| (?:(\d+) \| )?", text, re.MULTILINE)
     assert len(rows) == len(dict(rows))
     described = {(code, int(status or 409)) for code, status in rows}
-    sources = [*(ROOT / "shop/web").glob("*.py"), *(ROOT / "shop/domain").glob("*.py")]
+    packages = ("shop/web", "shop/domain", "shop/eventsourcing/commands")
+    sources = [source for package in packages for source in (ROOT / package).glob("*.py")]
     told = {problem for source in sources for problem in problems_in(source)}
     told |= {(f"order-{status}", 409) for status in get_args(Status) if status != "open"}
     told.add(("method-not-allowed", 405))  # one of Flask's own, as some of the 404 are
