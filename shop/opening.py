@@ -62,16 +62,17 @@ class Opening:
             try:
                 self._open()
                 self._then()
-            except StoreError as error:
-                # No caller is there to take it: it goes to the log and to the shop's health.
+            except Exception as error:  # noqa: BLE001 - no caller is there: the log and the health tell
                 self._note(error)
             else:
                 logger.info("the stores are open now")
                 self.problem = None
                 return
 
-    def _note(self, error: StoreError) -> None:
-        problem = f"not open yet: {error}"
+    def _note(self, error: Exception) -> None:
+        expected = isinstance(error, StoreError)
+        problem = f"not open yet: {error if expected else repr(error)}"
         if problem != self.problem:
-            logger.warning("%s; trying again until it is", problem)
+            trace = None if expected else error
+            logger.warning("%s; trying again until it is", problem, exc_info=trace)
         self.problem = problem

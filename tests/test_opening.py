@@ -61,14 +61,22 @@ def test_stores_that_cannot_be_reached_are_tried_until_they_can(
     opening.close(1.0)
 
 
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (StoreFormatError("of some other program"), "of some other program"),
+        (ZeroDivisionError("a bug"), "ZeroDivisionError('a bug')"),
+    ],
+    ids=["expected", "unexpected"],
+)
 def test_what_is_found_wrong_later_is_told_and_tried_again(
-    opened: threading.Event, eventually: Eventually
+    opened: threading.Event, eventually: Eventually, error: Exception, told: str
 ) -> None:
     door = Door(StoreUnavailableError("nobody answers"))
     opening = Opening(door.open)
     opening.start(opened.set)
-    door.error = StoreFormatError("of some other program")
-    eventually(lambda: opening.problem == "not open yet: of some other program")
+    door.error = error
+    eventually(lambda: opening.problem == f"not open yet: {told}")
     assert not opened.is_set()
     door.error = None
     assert opened.wait(10)

@@ -154,7 +154,7 @@ def _result(command: Command[CommandPayload], outcome: CommandResult | Exception
 
 
 def _failed(id: UUID | None, error: Exception) -> dict[str, Any]:
-    members = problem_of(error).members()
+    members = problem_of(error, f"command {id} of a batch").members()
     return {"status": members["status"], "command_id": id, **members}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from flask import Flask, Response
+from flask import Flask, Response, request
 from msgspec import UNSET, UnsetType
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
@@ -81,17 +81,18 @@ class Problem(Exception):
         return json_response(self.members(), self.status, self.headers, "application/problem+json")
 
 
-def problem_of(error: Exception) -> Problem:
+def problem_of(error: Exception, what: str) -> Problem:
     """The problem that a client is told; logged when the client did not cause it.
 
-    Only errors raised on purpose are quoted: the text of another might hold a secret.
+    Only errors raised on purpose are quoted: the text of another might hold a secret. ``what``
+    names what failed, for the log.
     """
     if isinstance(error, Problem):
         return error
     for kind, translate in _TRANSLATIONS.items():
         if isinstance(error, kind):
             return translate(error)
-    logger.error("a request failed", exc_info=error)
+    logger.error("%s failed", what, exc_info=error)
     return Problem(500, "internal-error", "something went wrong here; the log says what")
 
 
@@ -100,7 +101,7 @@ def register_errors(app: Flask) -> None:
 
     @app.errorhandler(Exception)
     def answer(error: Exception) -> Response:
-        return problem_of(error).response()
+        return problem_of(error, f"{request.method} {request.path}").response()
 
 
 def _stale(error: StaleVersionError) -> Problem:

@@ -335,3 +335,4 @@ def test_what_goes_wrong_here_is_500_logged_and_not_told(
     assert problem(answer) == (500, "internal-error")
     assert "secret" not in answer.text
     assert "RuntimeError: a secret" in caplog.text
+    assert "GET /stats failed" in caplog.text

@@ -138,7 +138,7 @@ class Relay:
     def _run(self, stopping: threading.Event) -> None:
         backoff = Backoff(first=0.1, most=2.0)
         idle = True
-        while not stopping.is_set():
+        while not stopping.is_set() and not self._bell.closed:
             try:
                 self._relay(stopping, look=idle)
             except Exception as error:  # noqa: BLE001 - the thread outlives it, `status` shows it

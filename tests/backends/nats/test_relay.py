@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -146,6 +147,15 @@ def test_every_event_is_in_the_stream_once_in_order_as_json(
         assert envelope["name"] == "notebook.noted"
         assert envelope["aggregate_id"] == str(first.aggregate.id)
         assert envelope["position"] == 1
+
+
+def test_it_ends_with_its_bus(nats: str, eventually: Eventually) -> None:
+    with closing(Node(nats, MemoryEventStore(registry()), f"t{uuid4().hex}")) as node:
+        node.relay.start()
+        node.append(1)
+        eventually(lambda: node.relay.position == 1)
+        node.bus.close()
+        eventually(lambda: "relay" not in {thread.name for thread in threading.enumerate()})
 
 
 def test_an_event_that_is_too_large_goes_without_its_data(
