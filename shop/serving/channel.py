@@ -19,10 +19,13 @@ from __future__ import annotations
 from waitress.channel import HTTPChannel
 from waitress.server import BaseWSGIServer
 
+from shop.serving.task import Task
+
 
 class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
     """A connection that is not to be written to while somebody does."""
 
+    task_class = Task
     _sending = False
 
     def _flush_some(self, do_close: bool = True) -> bool:

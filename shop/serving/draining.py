@@ -34,7 +34,8 @@ from waitress import wasyncore
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
 from waitress.server import BaseWSGIServer
-from waitress.task import WSGITask
+
+from shop.serving.task import Task
 
 logger = logging.getLogger(__name__)
 
@@ -175,9 +176,9 @@ def _make_last(channel: HTTPChannel) -> None:
     channel.task_class = _last_task
 
 
-def _last_task(channel: HTTPChannel, request: HTTPRequestParser) -> WSGITask:
+def _last_task(channel: HTTPChannel, request: HTTPRequestParser) -> Task:
     request.headers["CONNECTION"] = "close"
-    return WSGITask(channel, request)
+    return Task(channel, request)
 
 
 def _hold_off_connections(listening: socket.socket) -> None:

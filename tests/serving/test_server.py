@@ -380,6 +380,22 @@ def test_the_connections_are_the_shops_own(tmp_path: Path) -> None:
     assert told == "<class 'shop.serving.channel.Channel'>\n"
 
 
+@pytest.mark.parametrize(("wanted", "stays"), [("keep-alive", True), ("close", False)])
+def test_a_connection_stays_open_after_304_unless_the_client_wants_it_closed(
+    tmp_path: Path, wanted: str, *, stays: bool
+) -> None:
+    with start(by_waitress, tmp_path, SHOP_EVENT_STORE="memory://") as server:
+        server.await_ready()
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
+        tag = ask(connection, "GET", "/events").headers["Etag"]
+        taken = connection.sock
+        for _ in range(2 if stays else 1):
+            asked = {"If-None-Match": tag, "Connection": wanted}
+            assert ask(connection, "GET", "/events", **asked).status == 304
+            assert (connection.sock is taken) == stays
+        connection.close()
+
+
 def test_every_way_to_serve_tells_waitress_the_same() -> None:
     from shop.serving.server import ADJUSTMENTS
 
