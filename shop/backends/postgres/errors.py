@@ -26,6 +26,7 @@ _RIGHTS = {
     " with all rights on it for the user",
 }
 _USUAL_RIGHTS = "all rights on the schema and on what is in it"
+_DROPPED = (errors.UndefinedTable, errors.UndefinedFunction, errors.InvalidSchemaName)
 _EXTENDING = {"mdextend", "mdzeroextend"}
 """Where PostgreSQL makes a table's file longer. A quota that ends there has no code of its own."""
 
@@ -51,4 +52,9 @@ def translation(error: psycopg.Error, place: str, timeout: float) -> StoreError:
         return StoreError(f"{place} does not let us do that: {text} (the user needs {needed})")
     if isinstance(error, psycopg.OperationalError):
         return StoreUnavailableError(f"cannot reach {place}: {text or type(error).__name__}")
+    if isinstance(error, _DROPPED):
+        return StoreError(
+            f"{place}: {text}: it was dropped while it was in use; start the shop again, which"
+            " makes what is missing"
+        )
     return StoreError(f"{place}: {text}")

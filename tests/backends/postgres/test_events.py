@@ -208,6 +208,20 @@ def test_a_forked_process_does_not_speak_on_the_connections_of_its_parent(
     assert program.end() == 0
 
 
+def test_what_is_dropped_under_a_running_program_is_made_by_the_next(url: str) -> None:
+    told = "dropped while it was in use; start the shop again"
+    with open_event_store(url, registry()) as store:
+        store.append([noted(note(), 1)])
+        with behind_its_back(url) as raw:
+            raw.execute(f"DROP SCHEMA {DatabaseUrl.of(url).schema} CASCADE")
+        with pytest.raises(StoreError, match=told):
+            store.append([noted(note(), 1)])
+        with pytest.raises(StoreError, match=told):
+            list(store.read())
+    with open_event_store(url, registry()) as store:
+        assert store.append([noted(note(), 1)]).last == 1
+
+
 def test_an_older_state_that_is_restored_under_a_running_program_is_gone_on_with(url: str) -> None:
     name = made_by_somebody(url, "UTF8")
     with (
