@@ -60,6 +60,8 @@ def _retry(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     with closing(bootstrap(settings_of(environ, "event_store", "model_store"))) as shop:
         shop.check_open()
         parked = [(e.workflow, e.id) for e in shop.list_workflows(WorkflowStatus.PARKED)]
+        if arguments.all and not parked:
+            tell("no workflow is parked")
         for id in arguments.ids or [id for _, id in parked]:
             # The list may lag: an id that it lacks is tried with every workflow.
             names = [name for name, known in parked if known == id] or list(shop.workflows)

@@ -83,6 +83,8 @@ def test_a_parked_one_is_retried_by_the_running_shop(
     assert main(["workflows", "retry", parked if by_id else "--all"], environ) == 0
     assert f"shop.payment_workflow/{parked}: is tried again" in capsys.readouterr().out
     eventually(lambda: listed(environ, capsys)[parked] == "running")
+    assert main(["workflows", "retry", "--all"], environ) == 0
+    assert capsys.readouterr().out == "no workflow is parked\n"
 
 
 @pytest.mark.parametrize("role", ["web", "worker"])
