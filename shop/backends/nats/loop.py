@@ -3,15 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future, InvalidStateError
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from shop.eventsourcing.errors import BusClosedError
 from shop.eventsourcing.threads import BackgroundThread
 
 T = TypeVar("T")
+
+
+class _EventLoop(asyncio.SelectorEventLoop):
+    """Looks names of hosts up in daemon threads.
+
+    asyncio does so in threads that Python waits for at its end: a name server that is silent would
+    hold up the end of the process, for half a minute and more.
+    """
+
+    async def getaddrinfo(self, host: Any, port: Any, **hints: int) -> list[Any]:
+        """As :func:`socket.getaddrinfo`."""
+        found: Future[list[Any]] = Future()
+
+        def look_up() -> None:
+            with suppress(InvalidStateError):  # nobody waits any more
+                try:
+                    found.set_result(socket.getaddrinfo(host, port, **hints))
+                except (OSError, UnicodeError) as error:
+                    found.set_exception(error)
+
+        threading.Thread(target=look_up, name="nats-lookup", daemon=True).start()
+        return await asyncio.wrap_future(found)
 
 
 class EventLoopThread:
@@ -22,7 +46,7 @@ class EventLoopThread:
     """
 
     def __init__(self, name: str) -> None:
-        self._loop = asyncio.new_event_loop()
+        self._loop = _EventLoop()
         self._thread = BackgroundThread(name, self._run, on_stop=self._stop)
         self._started = False
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from queue import SimpleQueue
 
 import pytest
@@ -28,6 +30,7 @@ from tests.conftest import Eventually
 from tests.interrupting import press_ctrl_c_during
 from tests.real.nats import NatsServer, malformed, publish, send
 from tests.real.proxy import CuttingProxy
+from tests.servers import run
 
 
 @pytest.fixture
@@ -333,3 +336,31 @@ def test_who_is_interrupted_while_he_sends_keeps_nothing_from_being_sent(
         mark = str(n).encode()
         client.post("marks", mark)
         assert heard.get(timeout=10) == mark
+
+
+_SILENT_NAME_SERVER = """
+import socket, threading
+begun = threading.Event()
+def never(*arguments, **hints):
+    begun.set()
+    threading.Event().wait()
+socket.getaddrinfo = never
+from shop.backends.nats import Access, NatsConnection
+connection = NatsConnection(Access(servers=["nats.example:4222"]))
+assert begun.wait(10)
+connection.close()
+"""
+
+
+def test_a_process_ends_although_a_name_server_is_silent(tmp_path: Path) -> None:
+    run(sys.executable, "-c", _SILENT_NAME_SERVER, directory=tmp_path)  # in a minute at most
+
+
+@pytest.mark.parametrize(
+    ("host", "told"),
+    [("no-such-host.invalid", "no connection to"), ("a" * 70 + ".invalid", "label")],
+    ids=["unknown", "impossible"],
+)
+def test_a_name_that_leads_nowhere_is_told(host: str, told: str, eventually: Eventually) -> None:
+    with NatsConnection(Access(servers=[f"{host}:4222"])) as connection:
+        eventually(lambda: told in str(connection.problem))
