@@ -32,14 +32,7 @@ exit codes:
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
     """Run a command line, by default that of the process; return the exit code."""
     try:
-        try:
-            arguments = parser().parse_args(argv)
-            with clear_failures():
-                log_to_stderr(logging.INFO if arguments.run is serve.run else logging.WARNING)
-                code: int = arguments.run(arguments, os.environ if environ is None else environ)
-                return code
-        finally:
-            sys.stdout.flush()
+        return _run(argv, os.environ if environ is None else environ)
     except BrokenPipeError:
         # The reader, such as `head`, has closed the pipe.
         drop(sys.stdout)
@@ -52,6 +45,17 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
 
 
 _UNWRITABLE = {errno.EBADF, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+
+
+def _run(argv: Sequence[str] | None, environ: Mapping[str, str]) -> int:
+    try:
+        arguments = parser().parse_args(argv)
+        with clear_failures():
+            log_to_stderr(logging.INFO if arguments.run is serve.run else logging.WARNING)
+            code: int = arguments.run(arguments, environ)
+            return code
+    finally:
+        sys.stdout.flush()  # not left to the end of Python, which would only complain
 
 
 class _Parser(argparse.ArgumentParser):
