@@ -1,4 +1,4 @@
-"""``python -m shop events``."""
+"""``python -m shop events`` and ``python -m shop schemas``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ POLL = 0.5
 
 
 def add_to(commands: Commands) -> None:
-    """Add the command to a parser."""
+    """Add both commands to a parser."""
     parser = commands.add_parser(
         "events",
         help="print the log, as JSON lines",
@@ -62,14 +62,14 @@ def add_to(commands: Commands) -> None:
     parser.add_argument(
         "--follow", action="store_true", help="wait for further events, until Ctrl-C"
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=_print_events)
     schemas = commands.add_parser(
         "schemas",
         help="print the JSON Schema of all events",
         description="Print the JSON Schema (2020-12) of the messages that tell other programs of"
         " events; under $defs is that of each event's data. docs/events.md says more.",
     )
-    schemas.set_defaults(run=print_schemas)
+    schemas.set_defaults(run=_print_schemas)
 
 
 def _event_name(text: str) -> str:
@@ -88,15 +88,13 @@ def _one_of(what: str, names: Sequence[str], text: str) -> str:
     return text
 
 
-def print_schemas(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    """Carry out ``python -m shop schemas``."""
+def _print_schemas(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     document = msgspec.json.encode(event_schemas(event_registry()))
     sys.stdout.buffer.write(msgspec.json.format(document) + b"\n")
     return 0
 
 
-def run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    """Carry out the command."""
+def _print_events(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     settings = settings_of(environ, "event_store")
     after: int = arguments.after
     left: int | None = arguments.limit
