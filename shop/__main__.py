@@ -16,9 +16,11 @@ def run() -> int:
 
 
 def _replace_closed_streams() -> None:
-    """Have a standard stream that was closed (``>&-``) be empty, unwritable, or go nowhere.
+    """Put ``/dev/null`` in the place of standard streams that were closed (``>&-``).
 
-    Else the next file to be opened takes its place, and what is for stderr goes to stdout.
+    Otherwise the next file that is opened gets the number of one, and what is meant for stderr
+    comes into that file. Stdin is empty then. Stdout cannot be written to, so that a command whose
+    output would be lost fails. What is written to stderr is discarded.
     """
     for name, access, mode in (
         ("stdin", os.O_RDONLY, "r"),

@@ -52,7 +52,7 @@ def _rebuild(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
             shadow.promote()
             position = shadow.position
         tell(f"{name}: built anew, up to position {position}")
-        _tell(differences)
+        _tell_differences(differences)
         return True
 
     return _each(arguments.names, environ, rebuild)
@@ -66,31 +66,32 @@ def _verify(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
             position = shadow.position
         behind = _behind(shop, name, position, head)
         tell(f"{name}: {_verdict(differences)}, up to position {position}{behind}")
-        _tell(differences)
+        _tell_differences(differences)
         return not differences
 
     return _each(arguments.names, environ, verify)
 
 
 def _each(
-    names: Sequence[str], environ: Mapping[str, str], see_to: Callable[[Shop, str], bool]
+    names: Sequence[str], environ: Mapping[str, str], handle: Callable[[Shop, str], bool]
 ) -> int:
-    """See to each of the projections; what hinders one hinders no other, and is told at the end.
+    """Call ``handle`` with each projection that is named, or with all; return the exit code.
 
-    ``see_to`` tells whether all was well.
+    ``handle`` returns whether the read models are right. An error about one projection keeps no
+    other from its turn, and is told at the end.
     """
     right = True
-    hindrances = []
+    errors = []
     with closing(bootstrap(settings_of(environ, "event_store", "model_store"))) as shop:
         for name in _chosen(shop, names):
             try:
-                right = see_to(shop, name) and right
+                right = handle(shop, name) and right
             except CheckpointMovedError:
-                hindrances.append(f"{name}: another rebuild or verify of it began meanwhile")
+                errors.append(f"{name}: another rebuild or verify of it began meanwhile")
             except ProjectionError as error:
-                hindrances.append(str(error))
-    if hindrances:
-        fail("\n".join(hindrances), EXIT_FAILED)
+                errors.append(str(error))
+    if errors:
+        fail("\n".join(errors), EXIT_FAILED)
     return 0 if right else EXIT_FAILED
 
 
@@ -125,7 +126,7 @@ def _verdict(differences: Sequence[Difference]) -> str:
     return f"differs from the log in {count} {'model' if count == 1 else 'models'}"
 
 
-def _tell(differences: Sequence[Difference]) -> None:
+def _tell_differences(differences: Sequence[Difference]) -> None:
     for difference in differences:
         tell(f"  {difference.collection} {difference.id}")
         tell(f"    in use:       {difference.live or 'none'}")

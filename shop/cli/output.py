@@ -1,4 +1,4 @@
-"""What a command tells about its work, while it goes on."""
+"""Writing to a stream that the reader may have closed, such as a pipe to ``head``."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ from typing import TextIO
 
 
 def tell(line: str, stream: TextIO | None = None) -> None:
-    """Print a line at once, by default on stdout.
-
-    A reader that has closed the pipe, such as ``head``, does not end the work.
-    """
+    """Print a line at once, by default on stdout. The work goes on when the pipe is closed."""
     stream = stream or sys.stdout
     try:
         print(line, file=stream, flush=True)
@@ -20,5 +17,5 @@ def tell(line: str, stream: TextIO | None = None) -> None:
 
 
 def drop(stream: TextIO) -> None:
-    """Send what is still to be written nowhere, so that Python does not complain at its exit."""
+    """Discard what is still to be written, so that Python does not complain at its exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

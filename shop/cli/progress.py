@@ -16,7 +16,7 @@ from shop.cli.output import tell
 def progress(what: str) -> Iterator[Callable[[int, int], None]]:
     """Show progress: a bar on a terminal, a line for each tenth elsewhere.
 
-    Yields what is to be told the position reached, and the one to reach.
+    Yields a function to call with the position reached and the one to reach.
     """
     console = Console(stderr=True)
     if not console.is_terminal:
