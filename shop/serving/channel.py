@@ -23,7 +23,7 @@ from shop.serving.task import Task
 
 
 class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
-    """A connection that is not to be written to while somebody does."""
+    """A connection that the main thread leaves alone while another thread sends on it."""
 
     task_class = Task
     _sending = False
@@ -37,12 +37,12 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
             self._sending = False
 
     def writable(self) -> bool:
-        """Whether the main thread is to send, as soon as the socket takes something."""
+        """Whether the main thread is to send as soon as the socket is ready for it."""
         return not self._sending and bool(super().writable())
 
 
 def use_channel() -> None:
-    """Have all waitress servers of this process make their connections so.
+    """Have all waitress servers of this process make connections of this class.
 
     ``waitress-serve`` makes its server itself, after it has imported the application.
     """

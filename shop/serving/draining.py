@@ -51,11 +51,13 @@ LOOK_INTERVAL = 0.01
 def stop_on_signals(on_stop: Callable[[], None]) -> None:
     """Have the first SIGINT, SIGTERM or SIGHUP stop this process cleanly, and a second at once.
 
-    In a waitress server ``on_stop`` is then called, connections are refused from then on, and the
+    While a waitress server runs, the signal calls ``on_stop`` and has connections refused; the
     requests under way are answered before the server's ``run`` returns, within about
-    ``MAX_DRAIN_SECONDS``. Outside a server the signal raises ``SystemExit(0)``. Call it in the main
-    thread; it works where the signals were inherited ignored, too, but for SIGHUP: ``nohup`` means
-    it. Of a terminal that is closed several may come: further ones count for nothing.
+    ``MAX_DRAIN_SECONDS``. Without a server the signal raises ``SystemExit(0)``.
+
+    A SIGHUP never counts as the second signal: a terminal that is closed may send several. Signals
+    that the process inherited as ignored stop it as well, except for SIGHUP, which ``nohup`` has it
+    ignore. Call this in the main thread.
     """
 
     def stop(signum: int, frame: FrameType | None) -> None:
@@ -67,7 +69,7 @@ def stop_on_signals(on_stop: Callable[[], None]) -> None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         if not servers:
             raise SystemExit(0)
-        # No more than this: the signal may have come in the middle of anything.
+        # The signal may have come in the middle of anything, so the rest is left to the loop.
         sockets[_Drain.KEY] = _Drain(sockets, servers, on_stop, signal.Signals(signum).name)
         signal.signal(signal.SIGALRM, lambda *_: servers[0].pull_trigger())
         signal.setitimer(signal.ITIMER_REAL, LOOK_INTERVAL, LOOK_INTERVAL)
@@ -137,7 +139,7 @@ class _Drain:
         return (c for c in list(self._sockets.values()) if isinstance(c, HTTPChannel))
 
     def _stop_listening(self) -> None:
-        """Accept who is waiting, then close the sockets."""
+        """Accept the connections that wait to be accepted, then close the listening sockets."""
         for server in self._servers:
             # select() cannot take file descriptors from 1024 on.
             max_sockets = sys.maxsize if server.adj.asyncore_use_poll else 1000
@@ -154,7 +156,7 @@ class _Drain:
             bool(channel.requests or channel.request is not None or channel.total_outbufs_len)
             for channel in self._channels()
         )
-        # Threads may be busy for clients who have gone.
+        # A thread may be busy for a client that has gone.
         tasks: int = len(dispatcher.queue) + dispatcher.active_count
         return max(connections, tasks)
 
@@ -186,7 +188,7 @@ def _hold_off_connections(listening: socket.socket) -> None:
 
     Closing a listening socket resets connections that were opened but not accepted yet, and between
     the last accept and the close there could always be one more. Held off by this filter, a client
-    tries again, and is refused, a moment after the close. Elsewhere than on Linux nothing happens.
+    tries again a moment later, and is then refused. On systems other than Linux this does nothing.
     """
     if sys.platform != "linux":
         return

@@ -41,11 +41,12 @@ ADJUSTMENTS: Mapping[str, Any] = {
 def start_app(environ: Mapping[str, str], *, threads: int = 8) -> Flask:
     """Start the shop that the environment describes, and make the web application for it.
 
-    A quarter of the server's ``threads`` may be taken by long waits for read models.
+    ``threads`` is how many the server has; a quarter of them may be taken by long waits for read
+    models.
 
-    It belongs to the process: it has the log, the signals and the uncaught errors, and is closed
-    when the process ends. Bad configuration and stores that cannot be used end the process, with a
-    message on stderr and the exit codes of :mod:`shop.process`.
+    The shop belongs to the process: it sets up the log, takes the signals and the uncaught errors,
+    and is closed when the process ends. Bad configuration and stores that cannot be used end the
+    process, with a message on stderr and the exit codes of :mod:`shop.process`.
     """
     with clear_failures():
         settings = Settings.from_env(environ)
@@ -59,7 +60,8 @@ def start_app(environ: Mapping[str, str], *, threads: int = 8) -> Flask:
 def serve(environ: Mapping[str, str], *, listen: str, threads: int) -> None:
     """Serve the shop that the environment describes until a signal says stop.
 
-    A worker serves commands only, with so many threads, and listens nowhere.
+    ``threads`` is how many requests are handled at the same time. A worker listens nowhere: its
+    threads carry out the commands of other processes.
     """
     with clear_failures():
         settings = Settings.from_env(environ)
@@ -96,7 +98,7 @@ def _start(settings: Settings, threads: int) -> Shop:
 
 
 def _allow_open_files() -> None:
-    """Take as many files as this process may have open: the usual limit is a lower one."""
+    """Raise the limit of open files to the highest that is allowed: the usual one is lower."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError):  # the whole system may allow fewer
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
@@ -135,7 +137,7 @@ def _address(traceback: TracebackType | None) -> str:
 
 
 def _innermost(name: str, traceback: TracebackType | None) -> object:
-    """A local variable of the innermost call: what waitress's errors do not say, it has."""
+    """A local variable of the innermost call: it has what waitress's errors do not say."""
     value = None
     while traceback is not None:
         value = traceback.tb_frame.f_locals.get(name)
