@@ -131,19 +131,17 @@ def _missing(headers: dict[str, str] | None = None) -> Problem:
 
 def _query(cls: type[msgspec.Struct]) -> msgspec.Struct:
     """The query parameters, each at most once unless its type is a list."""
-    given = request.args
+    parameters = dict(request.args.lists())
     fields = {field.name: field for field in msgspec.structs.fields(cls)}
     lists = {name for name, field in fields.items() if isinstance(field.default_factory, type)}
-    values = {
-        name: texts if name in lists else texts[0] for name, texts in given.lists() if name in given
-    }
+    values = {name: texts if name in lists else texts[0] for name, texts in parameters.items()}
     errors = [
         FieldError(error.detail, parameter=first_step(str(error.pointer)))
         for error in field_errors(cls, values, strict=False)
     ]
     errors += [
         FieldError("This may be given once only", parameter=name)
-        for name, texts in given.lists()
+        for name, texts in parameters.items()
         if name in fields and name not in lists and len(texts) > 1
     ]
     if errors:
