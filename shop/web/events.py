@@ -13,8 +13,7 @@ from shop.eventsourcing import AggregateRef, Event, EventData, Query
 from shop.eventsourcing.events.ordinal import GREATEST
 from shop.runtime import Shop
 from shop.web.fields import WIRE_NAME
-from shop.web.queries import PageQuery
-from shop.web.reading import Answer, Listing, NoQuery, Read
+from shop.web.reading import Answer, Listing, NoQuery, PageQuery, Read
 from shop.web.shapes import Page, StoredEvent
 
 WireName = Annotated[str, Meta(max_length=200, pattern=WIRE_NAME)]

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Annotated
 from uuid import UUID
 
-import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from shop.domain.customer import Customer
@@ -18,20 +17,8 @@ from shop.projections.order_summary import CustomerName, OrderEntry, OrderSummar
 from shop.projections.product_catalog import CatalogProduct, ProductCatalog
 from shop.projections.shop_stats import STATS_ID, ShopStats, Stats
 from shop.runtime import Shop
-from shop.web.reading import Answer, Listing, NoQuery, Read, given
+from shop.web.reading import Answer, Listing, NoQuery, PageQuery, Read, given
 from shop.web.shapes import CustomerDetails, Order, OrderHistory, Page
-
-Limit = Annotated[int, Meta(ge=1, le=500, description="How many items to answer with, at most")]
-Cursor = Annotated[
-    str, Meta(max_length=2000, description="`next` of the page before; without it, the first page")
-]
-
-
-class PageQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """Which page of a listing."""
-
-    cursor: Cursor = ""
-    limit: Limit = 50
 
 
 class OrdersQuery(PageQuery, frozen=True, kw_only=True):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
 from flask import Flask, Response, request
-from msgspec import UNSET
+from msgspec import UNSET, Meta
 
 from shop.runtime import Shop
 from shop.web.cursors import Key, decode_cursor, encode_cursor
@@ -23,6 +23,18 @@ T = TypeVar("T")
 
 class NoQuery(msgspec.Struct, frozen=True):
     """A read that takes no query parameters."""
+
+
+class PageQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which page of a listing."""
+
+    cursor: Annotated[
+        str,
+        Meta(max_length=2000, description="`next` of the page before; without it, the first page"),
+    ] = ""
+    limit: Annotated[
+        int, Meta(ge=1, le=500, description="How many items to answer with, at most")
+    ] = 50
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -58,9 +70,12 @@ class Read(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Listing:
-    """One listing, as a request asks for a page of it."""
+    """One listing, as the present request asks for a page of it.
 
-    def __init__(self, query: Any) -> None:
+    A listing is the path of the request with all that restricts its items.
+    """
+
+    def __init__(self, query: PageQuery) -> None:
         fields = {
             name: str(getattr(query, name))
             for name in query.__struct_fields__
