@@ -38,12 +38,9 @@ class WorkflowsQuery(PageQuery, frozen=True, kw_only=True):
 
 def list_products(shop: Shop, query: PageQuery) -> Answer:
     """The catalog: all products, oldest first."""
-    listing = Listing(query)
-    found = shop.reader(ProductCatalog.name).find(
-        CatalogProduct, Filter(after=listing.after, limit=listing.fetch)
-    )
-    shown, next = listing.page(found.value, lambda keyed: keyed.key)
-    return Answer(Page([keyed.model for keyed in shown], next), found.position)
+    reader = shop.reader(ProductCatalog.name)
+    position, products, next = Listing(query).models(reader, CatalogProduct)
+    return Answer(Page(products, next), position)
 
 
 def get_product(shop: Shop, query: NoQuery, id: UUID) -> Answer:
@@ -92,18 +89,12 @@ def list_customer_orders(shop: Shop, query: PageQuery, id: UUID) -> Answer:
 
 def list_workflows(shop: Shop, query: WorkflowsQuery) -> Answer:
     """Workflows, newest first: how far each is, its pending timers, and why it is parked."""
-    listing = Listing(query)
-    found = shop.reader(WorkflowList.name).find(
-        WorkflowEntry,
-        Filter(
-            equal=given(status=query.status),
-            after=listing.after,
-            limit=listing.fetch,
-            reverse=True,
-        ),
+    reader = shop.reader(WorkflowList.name)
+    equal = given(status=query.status)
+    position, entries, next = Listing(query).models(
+        reader, WorkflowEntry, equal=equal, reverse=True
     )
-    shown, next = listing.page(found.value, lambda keyed: keyed.key)
-    return Answer(Page([keyed.model for keyed in shown], next), found.position)
+    return Answer(Page(entries, next), position)
 
 
 def get_stats(shop: Shop, query: NoQuery) -> Answer:
@@ -117,18 +108,15 @@ def _orders(
 ) -> tuple[int, list[Order], str | None]:
     """The position read at, a page of orders, and the cursor of the next one."""
     reader = shop.reader(projection)
-    found = reader.find(
-        OrderEntry, Filter(equal=equal, after=listing.after, limit=listing.fetch, reverse=True)
-    )
-    shown, next = listing.page(found.value, lambda keyed: keyed.key)
-    ids = frozenset(str(keyed.model.customer_id) for keyed in shown)
+    position, entries, next = listing.models(reader, OrderEntry, equal=equal, reverse=True)
+    ids = frozenset(str(entry.customer_id) for entry in entries)
     customers = reader.find(CustomerName, Filter(ids=ids, limit=len(ids))).value
     names = {customer.key[1]: customer.model.name for customer in customers}
     orders = [
-        Order.of(keyed.model, names.get(str(keyed.model.customer_id), ""), shop.payment_deadline)
-        for keyed in shown
+        Order.of(entry, names.get(str(entry.customer_id), ""), shop.payment_deadline)
+        for entry in entries
     ]
-    return found.position, orders, next
+    return position, orders, next
 
 
 READS = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlencode
@@ -11,6 +11,8 @@ import msgspec
 from flask import Flask, Response, request
 from msgspec import UNSET, Meta
 
+from shop.eventsourcing import Filter, ModelReader
+from shop.eventsourcing.models.model import IndexValue, M
 from shop.runtime import Shop
 from shop.web.cursors import Key, decode_cursor, encode_cursor
 from shop.web.errors import RETRY_AFTER, FieldError, Problem
@@ -89,6 +91,23 @@ class Listing:
     def fetch(self) -> int:
         """How many items to get: one more than are shown, which tells whether there are more."""
         return self._limit + 1
+
+    def models(
+        self,
+        reader: ModelReader,
+        cls: type[M],
+        *,
+        equal: Mapping[str, IndexValue] = {},
+        reverse: bool = False,
+    ) -> tuple[int, list[M], str | None]:
+        """The position read at, the models to show, and the cursor that continues the listing.
+
+        They are those whose indexed fields equal the values given, oldest first unless reversed.
+        """
+        filter = Filter(equal=equal, after=self.after, limit=self.fetch, reverse=reverse)
+        found = reader.find(cls, filter)
+        shown, next = self.page(found.value, lambda keyed: keyed.key)
+        return found.position, [keyed.model for keyed in shown], next
 
     def page(self, items: Sequence[T], key: Callable[[T], Key]) -> tuple[Sequence[T], str | None]:
         """The items to show, and the cursor that continues the listing."""
