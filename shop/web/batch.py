@@ -30,6 +30,7 @@ from shop.web.shapes import Result
 
 NDJSON = "application/x-ndjson"
 _CHUNK = 64 * 1024
+"""Bytes of the body that are read at once."""
 _TOGETHER = 100
 """Lines whose commands are dispatched together."""
 _HINT = "; a line holds one JSON object (curl: --data-binary keeps line ends, -d does not)"
@@ -52,7 +53,7 @@ _decode_line = msgspec.json.Decoder(Line).decode
 
 
 def register_batch(app: Flask, shop: Shop, *, max_batches: int) -> None:
-    """Serve batches of commands, at most so many at a time."""
+    """Serve batches of commands, at most ``max_batches`` at a time."""
     endpoint = BatchEndpoint(shop, max_batches)
     app.add_url_rule("/commands", "batch", endpoint.answer, methods=["POST"])
 

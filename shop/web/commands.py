@@ -17,6 +17,7 @@ from shop.web.shapes import Result
 from shop.web.waits import Waits
 
 LARGEST_BODY = 1024 * 1024
+"""Bytes of the body of a request with one command, at most; also of a line of a batch."""
 
 # Where to read what a command created. Of other aggregates, the events can be read.
 RESOURCES: Mapping[str, str] = {
@@ -94,7 +95,7 @@ def location(aggregate: AggregateRef) -> str:
 
 
 def has_created(cls: type[CommandPayload], result: CommandResult) -> bool:
-    """Whether there is an aggregate now: a creating command may have had nothing to record."""
+    """Whether the command is a creating one and its aggregate exists: it may record nothing."""
     return cls.creates and result.version > 0
 
 
@@ -106,7 +107,7 @@ def check_no_query(environ: Environ) -> None:
 
 
 def check_content_type(environ: Environ, wanted: str) -> None:
-    """Raise :class:`Problem` unless the body is declared to be of that media type, as it is."""
+    """Raise :class:`Problem` unless the body is declared as that media type, uncompressed."""
     if environ.get("HTTP_CONTENT_ENCODING", "identity").strip().lower() != "identity":
         raise Problem(
             415,

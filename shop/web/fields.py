@@ -18,7 +18,7 @@ from shop.web.errors import FieldError, Problem
 WIRE_NAME = r"^[a-z0-9_.]+$(?!\n)"
 """A pattern for the names of events and aggregates; it takes others as well."""
 _PARTS = 100
-"""How far a list is looked into."""
+"""How many items of a list are looked into, from the first on."""
 _PATTERNS = {
     f"Expected `str` matching regex {pattern!r}": told
     for pattern, told in {

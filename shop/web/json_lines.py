@@ -21,5 +21,5 @@ def json_response(
     headers: Mapping[str, str],
     content_type: str = "application/json",
 ) -> Response:
-    """An answer that is such a line."""
+    """The value as an answer of one :func:`json_line`."""
     return Response(json_line(value), status, headers, content_type=content_type)

@@ -6,14 +6,15 @@ import threading
 from collections.abc import Callable
 
 MAX_SECONDS = 30.0
+"""How long a long wait lasts at most, whatever was asked for."""
 SHORT_SECONDS = 0.1
-"""How long everybody may wait."""
+"""How long any request may wait."""
 
 
 class Waits:
     """Bounds how many requests wait for long. Thread-safe. Times are in seconds.
 
-    Everybody may wait a short time, which is usually enough: read models follow within
+    Any request may wait a short time, which is usually enough: read models follow within
     milliseconds. At most ``max_long`` requests wait longer than that at any time.
     """
 
@@ -21,10 +22,10 @@ class Waits:
         self._long = threading.BoundedSemaphore(max_long) if max_long else None
 
     def wait(self, wait_for: Callable[[float], bool], seconds: float) -> bool:
-        """Call ``wait_for`` with at most ``seconds``, and return what it does.
+        """Have ``wait_for`` wait, for at most ``seconds`` in all; return whether it had success.
 
-        They are capped at 30, or at 0.1 while too many long waits run. ``wait_for`` is given the
-        seconds to wait, and returns whether what it waits for came; it may be called twice.
+        ``seconds`` count up to 30, or up to 0.1 while too many long waits run. ``wait_for`` is
+        called once or twice, with the seconds to wait.
         """
         if wait_for(min(seconds, SHORT_SECONDS)):
             return True
