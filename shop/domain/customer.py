@@ -66,7 +66,7 @@ class AddressRemoved(EventData, frozen=True):
 
 @aggregate("shop.customer")
 class Customer(Aggregate):
-    """A customer, with any number of addresses."""
+    """A customer, with at most :data:`MOST_ADDRESSES` addresses."""
 
     name: str = ""
     email: str = ""

@@ -58,7 +58,7 @@ def discounted(price: int, discounts: Iterable[Discount]) -> int:
 
 @aggregate("shop.pricing")
 class Pricing(Aggregate):
-    """The price of a product, and the discounts on it."""
+    """The price of a product, and at most :data:`MOST_DISCOUNTS` discounts on it."""
 
     price: int = 0
     discounts: list[Discount] = []
