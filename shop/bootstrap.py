@@ -111,7 +111,7 @@ def bootstrap(settings: Settings, *, threads: int = 8) -> Shop:
 
         def open_stores() -> None:
             check_readable(store, registry, settings.event_store)
-            # So that reads find them, even before the projections' threads have begun.
+            # Reads may come before the projections' threads have made their collections.
             models.prepare([c for p in PROJECTIONS for c in p.collections])
 
         opening = Opening(open_stores)
@@ -151,7 +151,7 @@ class _Parts(NamedTuple):
 
 
 def _web_duties(settings: Settings, parts: _Parts) -> Duties:
-    """Everything is left to workers, and watched."""
+    """The duties of a process that serves HTTP alone: it watches what workers do."""
     assert parts.requests is not None, "the role was checked"
     return Duties(
         commands=RemoteCommandBus(parts.requests, parts.store, MODULES),
@@ -163,7 +163,7 @@ def _web_duties(settings: Settings, parts: _Parts) -> Duties:
 def _worker_duties(
     settings: Settings, parts: _Parts, services: Sequence[Service], threads: int
 ) -> Duties:
-    """What a process does that carries out commands, with ``threads`` for those of others."""
+    """The duties of a process that carries out commands, with ``threads`` for those of others."""
     store, models, bus, aggregates, requests = parts
     commands = CommandBus(store, aggregates, MODULES)
     projections = {p.name: ProjectionRunner(p, store, models, bus) for p in PROJECTIONS}

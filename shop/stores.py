@@ -27,11 +27,11 @@ class Backend(NamedTuple):
     snapshots: SnapshotStore
     close: Callable[[], None]
     exists: Callable[[], bool] = lambda: True
-    """Whether they are there: on a server, the first use of one makes what is missing."""
+    """Whether there is a store on the server already: any other use of these would make it."""
 
 
 def open_backend(url: str) -> Backend:
-    """Open the stores of a URL. Raises as :func:`open_event_store`; the caller closes them."""
+    """Open the stores of a URL. The caller closes them. Raises as :func:`open_event_store`."""
     scheme = checked_url(url, STORES).partition(":")[0]
     return _OPENERS[scheme](url)
 
@@ -47,10 +47,10 @@ def open_event_store(url: str, registry: Registry[EventData]) -> EventStore:
 
 
 def check_readable(store: EventStore, registry: Registry[EventData], url: str) -> None:
-    """Raise :class:`StoreFormatError` where the store of a URL holds kinds of events that this
-    program cannot read, naming them.
+    """Raise :class:`StoreFormatError` where a store holds events that this program cannot read.
 
-    Besides their names and versions, an event or two of each name are looked at.
+    The error names them and ``url``, that of the store. The names and schema versions of all events
+    are checked, and the oldest and the newest event of each name are decoded.
     """
     kinds = store.info().kinds
     unreadable = registry.unreadable(kinds) or [*_misfits(store, {name for name, _ in kinds})]

@@ -48,7 +48,10 @@ def check_postgresql(url: str) -> None:
 
 
 def check_mongodb(url: str) -> None:
-    """The same for pymongo. Raises ``ValueError`` for weaker promises than the shop's, too."""
+    """Raise ``ValueError`` where pymongo will not take a URL, with what is wrong.
+
+    Also for a write concern that is weaker than what the shop promises.
+    """
     from pymongo.errors import PyMongoError
     from pymongo.uri_parser import parse_uri
 
@@ -61,5 +64,5 @@ def check_mongodb(url: str) -> None:
 
 
 def is_port(text: str) -> bool:
-    """Whether this is the number of a port."""
+    """Whether a text is the number of a port, from 1 to 65535."""
     return text.isdecimal() and 1 <= int(text) <= 65535
