@@ -71,13 +71,17 @@ class Database:
 
     @property
     def identity(self) -> UUID:
-        """The store's identity, made with it."""
+        """The store's identity, made with the store. Raises as :meth:`open`."""
         self.open()
         assert self._identity is not None
         return self._identity
 
     def open(self) -> Documents:
-        """The driver's database, set up. Raises as :func:`prepare`, and what tells why not."""
+        """The driver's database, set up.
+
+        Raises :class:`StoreFormatError` where its collections are not this program's, and
+        :class:`StoreUnavailableError` where the server cannot be reached.
+        """
         if self._closed:
             raise StoreClosedError(f"{self.where} is closed")
         if self._identity is None:
@@ -87,7 +91,10 @@ class Database:
         return self._database
 
     def prepare(self) -> None:
-        """Make what is missing once more: another database may have come to this one's place."""
+        """Set up once more, since another database may be in the place of the one set up before.
+
+        Raises as :meth:`open`.
+        """
         with self._lock:
             self._prepare()
 
@@ -97,7 +104,7 @@ class Database:
             self._identity = UUID(prepare(self._database, self.prefix, self.where, ours=ours))
 
     def collection(self, name: str) -> Collection[Document]:
-        """One of the collections."""
+        """One of the collections. Raises as :meth:`open`."""
         return self.open()[self.prefix + name]
 
     @contextmanager
@@ -108,11 +115,11 @@ class Database:
             yield collection
 
     def translated(self) -> AbstractContextManager[None]:
-        """Raises the toolkit's errors for the driver's."""
+        """Raise the toolkit's errors for the driver's that are raised in the block."""
         return translated(self.where, self.timeout)
 
     def exists(self) -> bool:
-        """Whether there is a store, which any other use makes."""
+        """Whether there is a store. Makes none, as all other uses do; raises as they do."""
         with self.translated():
             return self._database[f"{self.prefix}store"].find_one({"_id": MARKER}) is not None
 

@@ -1,10 +1,10 @@
 """The model store on MongoDB: a collection of documents for each collection of models.
 
 Models and checkpoint change together without a transaction, so that a standalone server will do. A
-commit is one write to one document: the checkpoint moves, and takes up what is to be written to the
-models. That is written then, and the checkpoint is rid of it. Whoever finds it there, after a crash
-or because he was in between, writes it before he reads or commits: to do it twice changes nothing,
-since a model's position never goes back.
+commit is one write to one document, the checkpoint: it moves, and takes up the changes of the
+models. Then these are written to the models and removed from the checkpoint. A process that finds
+changes there, after a crash or before the writer is done, writes them before it reads or commits.
+To write them twice does no harm, since a model's position never goes back.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ class MongoModelStore(ModelStore):
                 raise CheckpointMovedError(projection)
 
     def _settled(self, projection: str) -> Document | None:
-        """The checkpoint's document, once everything that it held for the models is written."""
+        """The checkpoint's document, once the changes that it held are written to the models."""
         while True:
             with self._database.using("checkpoints") as checkpoints:
                 found = checkpoints.find_one({"_id": projection})
@@ -188,7 +188,7 @@ class MongoModelStore(ModelStore):
             self._write(projection, found)
 
     def _write(self, projection: str, checkpoint: Document) -> None:
-        """Write to the models what the checkpoint holds for them, and rid it of that."""
+        """Write the changes that the checkpoint holds to the models, and remove them from it."""
         changes: dict[str, list[UpdateOne]] = {}
         for change in checkpoint["pending"]:
             fields = {name: change[name] for name in change if name not in {"in", "_id"}}

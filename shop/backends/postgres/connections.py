@@ -1,8 +1,8 @@
 """Connections to one database, shared by all threads.
 
-psycopg_pool connects in the background, so that a caller learns of a server that is down by
-waiting until his time is over, and never learns why. Here whoever finds no idle connection opens
-one himself, and is told at once what is wrong.
+psycopg_pool connects in the background: a caller learns that a server is down when its time is
+over, and never learns why. Here a caller that finds no idle connection opens one itself, and learns
+at once what is wrong.
 """
 
 from __future__ import annotations

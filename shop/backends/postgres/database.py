@@ -99,7 +99,7 @@ class Database:
         return translation(error, self.place, self.timeout)
 
     def exists(self) -> bool:
-        """Whether there is a store, which any other use makes. Raises as these."""
+        """Whether there is a store. Makes none, as all other methods do; raises as they do."""
         try:
             if not database_exists(self._conninfo, self.timeout):
                 return False

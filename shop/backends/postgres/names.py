@@ -18,12 +18,12 @@ class Names(msgspec.Struct, frozen=True):
 
     @property
     def quoted_schema(self) -> str:
-        """The schema in SQL, which may have a word of the same spelling."""
+        """The schema as SQL takes it: its name may be a keyword."""
         return f'"{self.schema}"'
 
     @property
     def lock(self) -> int:
-        """The key of the advisory lock that the order of events is kept by."""
+        """The key of the advisory lock that keeps the order of events."""
         return _key(f"{self.schema}.{self.prefix}")
 
     @property
