@@ -107,7 +107,7 @@ def _of_operation(error: OperationFailure, where: str) -> StoreError:
     return StoreError(f"{where}: {error}")
 
 
-def refusal(message: str, where: str) -> StoreError:
+def document_refused(message: str, where: str) -> StoreError:
     """The error for a document that the server did not take, with what it said."""
     if _NO_SPACE in message:
         return StoreUnavailableError(f"cannot use {where}: its disk is full")

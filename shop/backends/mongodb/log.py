@@ -1,10 +1,11 @@
 """Appending to the log: one document a commit, inserted at the next position.
 
-The ``_id`` of a commit is its first position. Who inserts at ``last + 1`` of the commit that he saw
-last either is the next, and then nobody has written in between, so that all that he looked at
-before still holds; or the ``_id`` is taken, and he looks again. So check and insert are one atomic
-step, over any number of aggregates and without a transaction. Versions that were taken, commit ids
-and event ids are refused by unique indexes, versions that jump by the look.
+The ``_id`` of a commit is its first position. A process inserts at the position after the last
+commit that it saw. Either the insert succeeds, and then nothing was written in between, so that all
+that the process has looked at still holds; or the ``_id`` is taken, and the process looks again. So
+check and insert are one atomic step, over any number of aggregates and without a transaction.
+Versions, commit ids and event ids that are taken are refused by unique indexes, versions that jump
+by the look.
 
 What this process has written itself need not be looked at: as long as its inserts succeed, nobody
 else has changed anything. So most appends are one round trip, and a group of them is, too.
@@ -25,7 +26,7 @@ from pymongo.errors import PyMongoError
 
 from shop.backends.mongodb.database import Database
 from shop.backends.mongodb.documents import Append, Document, commit_of
-from shop.backends.mongodb.errors import DUPLICATE_KEY, nothing_begun, refusal, translation
+from shop.backends.mongodb.errors import DUPLICATE_KEY, document_refused, nothing_begun, translation
 from shop.backends.mongodb.schema import BY_AGGREGATE, BY_POSITION, BY_VERSION
 from shop.eventsourcing.errors import (
     CommitInDoubtError,
@@ -78,7 +79,10 @@ class _Basis(Enum):
 
 
 class Log:
-    """Writes the groups of one process. ``commit`` is for one thread at a time."""
+    """Writes the commits of one process.
+
+    ``commit`` is for one thread at a time; all else may be used by any thread.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -99,7 +103,7 @@ class Log:
         """All commits up to this position are known to be on disk."""
         return self._durable
 
-    def found_durable(self, position: int) -> None:
+    def _found_durable(self, position: int) -> None:
         """Note that all commits up to a position are on disk. Any thread may call it."""
         with self._durable_lock:
             self._durable = max(self._durable, position)
@@ -250,7 +254,7 @@ class Log:
         while len(self._versions) > _REMEMBERED:
             self._versions.popitem(last=False)
         self.kinds = self.kinds.union(append.kinds)
-        self.found_durable(commit.last)
+        self._found_durable(commit.last)
 
     def _check_there(self) -> None:
         """Begin anew, as a new process does, where the last commit seen is there no longer.
@@ -278,15 +282,16 @@ class Log:
         self._versions.clear()
 
     def _catch_up(self) -> None:
-        """Bring what is remembered to the state of the log, all of which is on disk then.
+        """Bring what is remembered to the state of the log, and see to it that this is on disk.
 
-        Otherwise a crash before the next insert could take back what that goes on behind.
+        Otherwise a crash could take back the commit that the next insert comes right after.
         """
         self._read_on()
         if self._head and self._seen is not None:
             self.confirm(self._head, self._seen["commit"])
 
     def _read_on(self) -> None:
+        """Bring what is remembered to the state of the log, part of which may not be on disk."""
         commits = self._database.collection("commits")
         if self._head is not None:
             others = list(
@@ -317,9 +322,9 @@ class Log:
     ) -> dict[AggregateRef, int]:
         """The versions of the aggregates that the appends concern.
 
-        One that is expected to be new is taken to be, unless what is ``stored`` is asked for: the
-        index refuses its first version where it is not. Of the others that are not remembered, it
-        is looked up whether they stand where they are expected.
+        An aggregate that is expected to be new is taken to be, unless what is ``stored`` is asked
+        for: where it is not new, the index refuses its first version. Other aggregates that are not
+        remembered are looked up: whether they stand where they are expected.
         """
         versions: dict[AggregateRef, int] = {}
         least: dict[AggregateRef, int] = {}
@@ -398,7 +403,7 @@ class Log:
             raise StoreUnavailableError(
                 f"{self._database.where} was interrupted before it had written what was read"
             )
-        self.found_durable(last)
+        self._found_durable(last)
 
 
 class _Refusal(msgspec.Struct, frozen=True):
@@ -413,7 +418,7 @@ class _Refusal(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, failure: Document, where: str) -> _Refusal:
         if failure["code"] != DUPLICATE_KEY:
-            return cls(refusal(str(failure.get("errmsg")), where))
+            return cls(document_refused(str(failure.get("errmsg")), where))
         if "events.id" in failure["keyPattern"]:
             return cls(EventIdReusedError(UUID(failure["keyValue"]["events.id"])))
         # The _id of a commit without events is its commit id: then that is known. Otherwise it is
