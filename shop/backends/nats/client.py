@@ -34,12 +34,12 @@ class _Posted(NamedTuple):
 
 
 class StrictClient(Client):
-    """nats-py's, but it does not fall back to a connection in the clear.
+    """nats-py's client, which never falls back to a connection in the clear.
 
     Nor does it stop half-way through closing when the server is gone before everything was sent,
     or stop reading at a message whose subject or headers are no text. Besides, other threads may
-    send with it, and messages can be had without a queue in between. Made on the loop that it is
-    used on.
+    send with it (:meth:`post`), and messages come without a queue in between (:meth:`hear`). It is
+    made on the loop that it is used on.
     """
 
     def __init__(self, *, tls: bool) -> None:
@@ -64,7 +64,7 @@ class StrictClient(Client):
         """
         check_size(self, subject, data)
         self._posted.append(_Posted(subject, data, reply))
-        # Who finds the loop woken already is in time: it looks only later what there is to send.
+        # Where the loop is woken already, it has not looked yet at what there is to send.
         if not self._woken:
             self._woken = True
             try:
@@ -167,7 +167,7 @@ def check_size(
 
 
 def tls_context(access: Access) -> ssl.SSLContext | None:
-    """What TLS is to be spoken with, none for the usual. Raises ``OSError`` for unusable files."""
+    """The context for TLS, ``None`` for nats-py's own. Raises ``OSError`` for unusable files."""
     if access.tls_ca is None and access.tls_cert is None:
         return None
     context = ssl.create_default_context(cafile=access.tls_ca)
@@ -188,10 +188,10 @@ async def let_go(client: Client) -> None:
 
 
 def read_little(client: Client) -> None:
-    """Have it take at most 64 KiB at a time from its socket, of which nats-py parses 32.
+    """Have a client take at most 64 KiB at a time from its socket, of which nats-py parses 32.
 
-    asyncio's 256 KiB are so much that each message has them mapped and unmapped by the system, and
-    with them the other threads slowed down.
+    With asyncio's 256 KiB, the system maps and unmaps memory for each message, which slows down the
+    other threads.
     """
     transport: Any = _socket_of(client)
     if transport is not None:

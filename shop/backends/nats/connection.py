@@ -36,9 +36,10 @@ class NatsConnection:
     """A connection to one of several servers, made in the background and anew when it breaks.
 
     ``echo`` tells whether what is published through it comes back to its own subscriptions.
-    ``timeout``, in seconds, is how long a server may take to answer when connecting. Each method
-    raises :class:`BusClosedError` after ``close``. All of them may be called by any thread but
-    the loop's. It owns the loop's thread, unless it was given a ``loop``.
+    ``timeout``, in seconds, is how long a server may take to answer when connecting. After
+    ``close``, :meth:`request`, :meth:`listen` and :meth:`run` raise :class:`BusClosedError`.
+    Methods may be called by any thread but the loop's, unless they say otherwise. It owns the
+    loop's thread, unless it was given a ``loop``.
     """
 
     def __init__(
@@ -80,13 +81,13 @@ class NatsConnection:
         return self._link.connects
 
     def another(self, *, echo: bool) -> NatsConnection:
-        """A connection of its own to the same servers, on the same loop; closed before this."""
+        """A second connection to the same servers, on the same loop. Closing this one closes it."""
         other = NatsConnection(self._access, echo=echo, timeout=self._timeout, loop=self._loop)
         self._others.append(other)
         return other
 
     def on_connect(self, function: Callable[[], None]) -> None:
-        """Call a function on the loop whenever a connection was made; it must not block."""
+        """Have the loop call a function whenever a connection was made; it must not block."""
         self._link.on_connect.append(function)
 
     def wait_connected(self, timeout: float) -> bool:
@@ -95,7 +96,7 @@ class NatsConnection:
         return self.connected
 
     def pause(self, seconds: float) -> None:
-        """Wait, but not any longer than until the connection is closed."""
+        """Wait for so many seconds, or until :meth:`close`."""
         self._link.wait_for(lambda: self._closed, seconds)
 
     def request(self, subject: str, data: bytes, *, timeout: float) -> Message:
@@ -109,9 +110,8 @@ class NatsConnection:
         """
         inbox = self._inbox or self._open_inbox()
         with inbox.expect() as answer:
-            client = (
-                self._link.client
-            )  # looked at only now: who is expecting is told when it breaks
+            # Looked at only now: from here on, the answer is told when the connection breaks.
+            client = self._link.client
             if self._closed:
                 raise BusClosedError("the connection is closed")
             if client is None:
@@ -176,8 +176,8 @@ class NatsConnection:
     def spawn(self, use: Callable[[Client], Coroutine[Any, Any, None]]) -> None:
         """As :meth:`run`, but without waiting for its end, which may be at any time.
 
-        It is not run where there is no connection, and cancelled when that breaks. What it raises
-        on purpose is not told to anybody. May also be called on the loop.
+        It is not run where there is no connection, and cancelled when that breaks. Errors of the
+        bus that it raises are dropped. May also be called on the loop.
         """
 
         async def guarded() -> None:
@@ -192,7 +192,7 @@ class NatsConnection:
         self._loop.call(begin)
 
     def call(self, function: Callable[[], object]) -> None:
-        """Have the loop call a function of this package soon; it must not block."""
+        """Have the loop call a function of this package soon; it must not block. By any thread."""
         self._loop.call(function)
 
     @property
@@ -203,8 +203,8 @@ class NatsConnection:
     def close(self, timeout: float = 2.0) -> None:
         """Send what was published, then end the connection and its thread; idempotent.
 
-        Those that came from :meth:`another` are ended first. All of it takes at most ``timeout``
-        seconds, also with the server gone or silent.
+        Connections that came from :meth:`another` are ended first. All of it takes at most
+        ``timeout`` seconds, also when the server is gone or silent.
         """
         if self._closed:
             return

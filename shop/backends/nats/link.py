@@ -38,7 +38,7 @@ class Link:
     def __init__(
         self, access: Access, *, echo: bool, timeout: float, on_break: Callable[[], None]
     ) -> None:
-        """``on_break`` is called when a connection broke, or could not be made."""
+        """``on_break`` is called on the loop when a connection broke, or could not be made."""
         self._access = access
         self._echo = echo
         self._timeout = timeout
@@ -75,7 +75,7 @@ class Link:
         self._keeper = asyncio.get_running_loop().create_task(self._keep_connected())
 
     async def end(self, timeout: float) -> None:
-        """Have the server take what was sent to it, within ``timeout`` seconds, and stop."""
+        """Wait until the server has what was sent, at most ``timeout`` seconds; then disconnect."""
         if self.client is not None:
             with suppress(nats.errors.Error, TimeoutError):
                 await asyncio.wait_for(self.client.flush(timeout=10), timeout)
