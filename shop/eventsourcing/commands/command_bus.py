@@ -74,9 +74,12 @@ class CommandBus:
         """Carry out a command and return what it did, after that is durable.
 
         A command whose id was dispatched before returns the first result, with ``replayed`` set,
-        whichever process the first was done by. ``given_up_before`` says that a process may still
-        be at it, whose answer nobody waits for: a refusal is then final, and takes the id from that
-        process. Otherwise nothing is written where an error is raised:
+        whichever process the first was done by.
+
+        ``given_up_before`` says that another process may still carry the command out, though nobody
+        waits for its answer any more. A refusal is then final: it is stored under the command's id,
+        which keeps that process from carrying the command out. Apart from that, nothing is written
+        where one of these is raised:
 
         - :class:`PayloadError`: the payload does not fit its class
         - :class:`CommandRejected`: a business rule says no
@@ -134,10 +137,10 @@ class CommandBus:
     def _settle_refusal(
         self, id: UUID, digest: bytes, refusal: Exception, *, final: bool
     ) -> Commit:
-        """The commit of a command that was done before, and is refused for what it did perhaps.
+        """The commit of a refused command that was done before: what it did may have it refused.
 
-        Without one it raises the refusal; if that is ``final``, it remembers it first in an empty
-        commit under the command's id, so that nobody can carry it out any more.
+        Raises the refusal where it was not done before. A ``final`` refusal is first stored, as an
+        empty commit under the command's id, so that nobody can carry the command out any more.
         """
         try:
             if final:
@@ -215,7 +218,10 @@ class CommandBus:
     def _dispatch_first(
         self, commands: Sequence[Command[CommandPayload]]
     ) -> list[CommandResult | Exception]:
-        """Carry out the first command alone. If it was done before, the next ones may have been."""
+        """Carry out the first command alone; if it was done before, recall the next ones too.
+
+        Returns the outcomes of as many of the first commands as are known then, at least one.
+        """
         [outcome] = dispatch_in_turn(self.dispatch, commands[:1])
         if not isinstance(outcome, CommandResult) or not outcome.replayed:
             return [outcome]
@@ -234,7 +240,7 @@ class CommandBus:
         commands: Sequence[Command[CommandPayload]],
         commits: Sequence[Commit | Exception],
     ) -> dict[UUID, CommandResult]:
-        """The results of those that were done before. None, where they cannot be read."""
+        """The results of the commands that were done before; empty where these cannot be read."""
         known = [
             (command, commit)
             for command, commit in zip(commands, commits, strict=False)
@@ -300,7 +306,7 @@ class CommandBus:
             handler(command.payload, aggregate.id, work)
         except Exception:
             if aggregate in work and not work.may_be_stale:
-                # Whoever expects another version is told so first, whatever the rules say.
+                # A sender that expects another version is told that first, whatever the rules say.
                 work.check_version(aggregate, command.expected_version)
             raise
         finally:

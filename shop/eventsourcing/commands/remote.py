@@ -59,9 +59,9 @@ PATIENCE = 1.0
 MAX_PATIENCE = 2.0
 """The same, once an answer has failed to come."""
 MAX_AHEAD = timedelta(days=1)
-"""By how much a worker's clock may be ahead of the one here to be allowed for."""
+"""A worker's clock that is ahead of the one here by more than this is not allowed for."""
 AHEAD_SECONDS = 60.0
-"""How long that is remembered: either clock may be set right."""
+"""How long it is remembered that a clock is ahead: either one may be set right."""
 _COUNTED = ("sent", "retried", "not_taken", "unanswered", "no_worker", "outcome_unknown")
 
 
@@ -99,9 +99,9 @@ class RemoteCommandBus:
         self.registry = command_registry(modules)
 
     def dispatch(self, command: Command[CommandPayload], *, timeout: float = 10.0) -> CommandResult:
-        """Have a worker carry out a command: as :meth:`CommandBus.dispatch`, with the same errors.
+        """Have a worker carry out a command: as :meth:`CommandBus.dispatch`.
 
-        And these:
+        Raises what that raises, and besides:
 
         - :class:`NoWorkerError`: there is none, or all were busy; nothing was written
         - :class:`OutcomeUnknownError`: no worker told within ``timeout`` seconds what became of it
@@ -154,10 +154,11 @@ class RemoteCommandBus:
             raise NoWorkerError("commands", str(error)) from error
 
     def status(self) -> BusStatus:
-        """What became of the commands so far.
+        """What became of the commands so far, in figures.
 
-        Those ``sent`` and ``retried`` are sendings; ``not_taken`` and ``unanswered`` say why some
-        were sent again, ``no_worker`` and ``outcome_unknown`` which error ended a dispatch.
+        ``sent`` counts commands, ``retried`` how often one was sent again. ``not_taken`` and
+        ``unanswered`` count the reasons to send one again, ``no_worker`` and ``outcome_unknown``
+        the errors that ended a dispatch.
         """
         return BusStatus(figures={f"commands_{n}_total": v for n, v in self._counts.items()})
 

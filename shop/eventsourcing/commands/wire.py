@@ -46,7 +46,7 @@ class CommandMessage(msgspec.Struct, frozen=True, omit_defaults=True):
 
     ``timeout`` is how many seconds it was given when it was sent, and ``deadline`` when they are
     over by the clock of the worker, as far as the sender knows it. ``given_up_before`` says that a
-    worker may have begun with it that did not answer in time.
+    worker may have begun with the command and did not answer in time.
     """
 
     id: UUID
@@ -160,7 +160,7 @@ class Expired(_AnswerBase, frozen=True, tag="expired"):
 
 
 class Failed(_AnswerBase, frozen=True, tag="failed"):
-    """An unexpected error."""
+    """The worker met an unexpected error, or a message could not be read."""
 
     detail: str
 
@@ -242,7 +242,7 @@ Answer: TypeAlias = Done | Present | NotTaken | Expired | Failed | _ErrorAnswer
 
 
 def answer_of(error: Exception) -> Answer:
-    """What says that a command came to this error."""
+    """The answer that tells of a command's error."""
     for kind, answer in _ERRORS.items():
         if isinstance(error, kind):
             members: list[Any] = [
@@ -266,7 +266,7 @@ _ANSWER: msgspec.json.Decoder[Answer] = msgspec.json.Decoder(Answer)
 
 
 def decode_answer(data: bytes) -> Answer:
-    """An answer; of a kind that is unknown here, :class:`Failed`."""
+    """The answer in a message; :class:`Failed` where it cannot be read, or its kind is unknown."""
     try:
         return _ANSWER.decode(data)
     except (ValueError, RecursionError) as error:

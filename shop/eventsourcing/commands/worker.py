@@ -33,6 +33,7 @@ from shop.eventsourcing.threads import BackgroundThread
 logger = logging.getLogger(__name__)
 
 _WAITING_PER_THREAD = 8
+"""Commands that may wait, for each thread that carries some out."""
 _LEAVING = 2.0
 """Seconds that the bus may take to confirm that this worker has left: it may be silent."""
 
@@ -40,9 +41,9 @@ _LEAVING = 2.0
 class CommandWorker:
     """Serves the commands of other processes with a few threads of its own, which it owns.
 
-    It joins the workers of its event store, of which one gets each command. No more than eight
-    commands for each thread wait here: further ones are left to other workers, or to be sent again
-    in a moment. All methods may be called by any thread.
+    It joins the workers of its event store, of which one gets each command. At most eight commands
+    for each thread wait here; further ones are turned down, so that they are sent again, to another
+    worker perhaps. All methods may be called by any thread.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class CommandWorker:
     def stop(self) -> None:
         """Leave the workers and take no command on any more, without waiting; idempotent.
 
-        Those under way are finished. The others are left to other workers.
+        Commands under way are finished. Those that wait are turned down, for other workers.
         """
         with self._changed:
             if self._stopping:
