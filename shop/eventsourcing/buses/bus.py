@@ -1,4 +1,4 @@
-"""The event bus port: tells whoever subscribed that events were stored.
+"""The event bus port: tells subscribers that events were stored.
 
 The store is the truth, the bus is the doorbell. A subscriber that must not miss an event reads the
 store when the bell rings, and now and then without it.

@@ -36,7 +36,7 @@ class ModelSession:
         self._loaded: dict[tuple[str, str], StoredModel | None] = {}
         self._changed: dict[tuple[str, str], StoredModel] = {}
         self.position = 0
-        """Of the event that is being handled; set by whoever runs the projection."""
+        """The position of the event that is being handled; set by what runs the projection."""
 
     def preload(self, collections: Sequence[Collection], ids: frozenset[str]) -> None:
         """Load the models of these ids together, for later :meth:`get` and :meth:`put`."""

@@ -264,7 +264,7 @@ def until_certain(
 def content_digest(events: Sequence[Event[EventData]], payloads: Sequence[bytes]) -> bytes:
     """A hash of what the events say: aggregates, versions, names and data, not ids and times.
 
-    A caller who builds the same events again after a lost answer is thus known to repeat himself.
+    A caller that builds the same events again after a lost answer is thus known to repeat them.
     """
     hasher = blake2b(digest_size=16)
     for event, payload in zip(events, payloads, strict=True):

@@ -131,10 +131,10 @@ class StoreInfo(msgspec.Struct, frozen=True):
 class EventStore(Protocol):
     """One ordered log of events. All methods block and may be called by any thread.
 
-    Positions run 1, 2, 3 … without a gap, and whoever has read position *p* will never later find
-    an event at or below *p* that was not there before. All methods raise
-    :class:`~shop.eventsourcing.errors.StoreUnavailableError` where the store cannot be reached, and
-    :class:`~shop.eventsourcing.errors.StoreClosedError` after :meth:`close`.
+    Positions run 1, 2, 3 … without a gap: once position *p* was read, no other event ever appears
+    at or below *p*. All methods raise :class:`~shop.eventsourcing.errors.StoreUnavailableError`
+    where the store cannot be reached, and :class:`~shop.eventsourcing.errors.StoreClosedError`
+    after :meth:`close`.
     """
 
     def append(
