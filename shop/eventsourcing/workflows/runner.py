@@ -81,9 +81,9 @@ class WorkflowRunner:
         """
         self.stop()
         until = time.monotonic() + timeout
-        parts = (self._timers.close, self._runner.close)
-        stragglers = [close for close in parts if not close(max(0.0, until - time.monotonic()))]
-        return not stragglers
+        threads = (self._timers, self._runner)
+        ended = [thread.close(max(0.0, until - time.monotonic())) for thread in threads]
+        return all(ended)
 
     def wait_for(self, position: int, timeout: float) -> bool:
         """Wait until the workflow has reacted to everything up to a position of the log.
