@@ -48,6 +48,7 @@ from shop.eventsourcing.workflows.workflow import Workflow
 logger = logging.getLogger(__name__)
 
 _BATCH = 200
+"""Events that are reacted to between two checkpoints, at most."""
 
 
 class Reactions:
@@ -273,16 +274,7 @@ class Reactions:
             self._workflow.react(event, instance, delivery.now)
         if delivery.waited:
             instance.record(Resumed(event.id, waiting=len(instance.waiting) - 1))
-        return bool(instance.changes) or self._has_handler(instance, event)
-
-    def _has_handler(self, instance: WorkflowInstance, event: Event[EventData]) -> bool:
-        """Whether a handler was called: that is stored even when the handler recorded nothing.
-
-        For a command it is not: the command is stored under an id of its own.
-        """
-        return (
-            instance.exists and not instance.ended and not isinstance(event.data, CommandRequested)
-        )
+        return bool(instance.changes) or _was_handled(instance, event)
 
     def _carry_out(
         self, instance: WorkflowInstance, event: Event[EventData], requested: CommandRequested
@@ -313,6 +305,14 @@ class Reactions:
             causation_id=event.id,
             actor=str(instance.ref),
         )
+
+
+def _was_handled(instance: WorkflowInstance, event: Event[EventData]) -> bool:
+    """Whether a handler was called: that is stored even when the handler recorded nothing.
+
+    Not for a request of a command: the command is stored under an id of its own.
+    """
+    return instance.exists and not instance.ended and not isinstance(event.data, CommandRequested)
 
 
 def _request_retry(instance: WorkflowInstance) -> None:

@@ -27,6 +27,7 @@ from shop.eventsourcing.workflows.models import Timer, WorkflowList
 from shop.eventsourcing.workflows.workflow import Workflow
 
 _BATCH = 200
+"""Due timers that are looked at together, and fire in one commit."""
 
 
 class Look(msgspec.Struct, frozen=True):
