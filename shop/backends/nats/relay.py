@@ -32,15 +32,19 @@ from shop.eventsourcing.threads import BackgroundThread
 logger = logging.getLogger(__name__)
 
 POSITION = "Shop-Position"
-_POSITION = re.compile("[0-9]{1,18}")
+"""The header of a message that has its event's position."""
+_NUMBER = re.compile("[0-9]{1,18}")
 _BATCH = 500
+"""Events that are published before the stream has acknowledged them, at most."""
 _BATCH_BYTES = 4 * 1024 * 1024
+"""The same in bytes: the message that goes beyond is the last of its batch."""
 _OWNER = "shop-store"
+"""In the stream's metadata: the identity of the store whose log it has."""
 _AHEAD = "shop-ahead"
 """In the stream's metadata: by how much its last sequence is ahead of the last position.
 
-That happens by messages of others, and when messages at the end were deleted. It tells the position
-once the stream is empty.
+Messages of others put it ahead, and so do deletions at the end of the stream. From this number the
+position is known even when the stream is empty.
 """
 _REMEDY = "delete the stream, or give the shop another prefix"
 
@@ -310,7 +314,7 @@ class Relay:
             except NotFoundError:
                 continue
             headers = message.headers or {}
-            if _POSITION.fullmatch(headers.get(POSITION, "")) and "Nats-Msg-Id" in headers:
+            if _NUMBER.fullmatch(headers.get(POSITION, "")) and "Nats-Msg-Id" in headers:
                 return int(headers[POSITION]), headers["Nats-Msg-Id"]
         if state.first_seq > 1:
             raise RelayError(

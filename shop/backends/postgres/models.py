@@ -24,6 +24,7 @@ from shop.eventsourcing.models.model_store import (
 )
 
 _DISCARD_AT_ONCE = 1000
+"""Models that one transaction deletes."""
 _LONGEST_KEY = 500
 """Characters. An index takes some 2,700 bytes."""
 

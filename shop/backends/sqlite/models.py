@@ -24,7 +24,9 @@ from shop.eventsourcing.models.model_store import (
 )
 
 _DISCARD_AT_ONCE = 1000
+"""Models that one transaction deletes."""
 _WRITE_AT_ONCE = 100
+"""Models that one statement writes."""
 
 
 class SqliteModelStore(ModelStore):

@@ -13,7 +13,9 @@ from shop.eventsourcing.projections.projection import Projection
 from shop.eventsourcing.stores.store import EventStore, Query
 
 _SOON = 0.005
+"""Seconds from one look at the checkpoint to the next, right after an announcement."""
 _SELDOM = 0.5
+"""Seconds from one look to the next at most, when nothing is announced for long."""
 
 
 class ModelProgress(Protocol):

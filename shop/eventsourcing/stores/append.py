@@ -30,9 +30,8 @@ Kind = tuple[str, str, int]
 """Name of an aggregate, name of an event and version of its schema: stores keep a list of these."""
 CLOSE_SECONDS = 0.5
 """Seconds that appends under way have to end when their store is closed."""
-
-
 _USUAL_TYPES = (UUID, str, UUID, int)
+"""Of an event's id, its aggregate's name and id, and its version."""
 
 
 class PreparedAppend(msgspec.Struct, frozen=True):

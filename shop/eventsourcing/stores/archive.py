@@ -28,6 +28,7 @@ from shop.eventsourcing.stores.replication import BATCH, HistoryEntry, Listener,
 from shop.eventsourcing.stores.store import Commit, EventStore
 
 FORMAT = 1
+"""The version of the format: another one is refused."""
 
 
 class Header(msgspec.Struct, frozen=True, tag="history", tag_field="kind"):
