@@ -307,7 +307,7 @@ class Shop:
         Raises what the store raises.
         """
         names = self.progress[projection].projection.event_names
-        lacking = next(iter(self.store.read(Query(names=names, after=position, limit=1))), None)
+        lacking = next(self.store.read(Query(names=names, after=position, limit=1)), None)
         if lacking is None:
             return 0.0
         return max(0.0, (datetime.now(UTC) - lacking.time).total_seconds())

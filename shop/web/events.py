@@ -60,7 +60,7 @@ def list_events(shop: Shop, query: EventsQuery) -> Answer:
 
 def get_event(shop: Shop, query: NoQuery, id: UUID) -> Answer:
     """One event."""
-    event = next(iter(shop.store.read(Query(ids=[id], limit=1))), None)
+    event = next(shop.store.read(Query(ids=[id], limit=1)), None)
     return Answer(event and StoredEvent.of(event))
 
 
@@ -70,7 +70,7 @@ def list_stream(shop: Shop, query: PageQuery, aggregate: str, id: UUID) -> Answe
         return Answer(None)
     listing = Listing(query)
     refs = [AggregateRef(aggregate, id)]
-    latest = next(iter(shop.store.read(Query(refs=refs, reverse=True, limit=1))), None)
+    latest = next(shop.store.read(Query(refs=refs, reverse=True, limit=1)), None)
     if latest is None:
         return Answer(None)
     after = listing.after[0] if listing.after else 0

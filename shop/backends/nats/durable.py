@@ -205,7 +205,7 @@ class DurableSubscription:
         except OmittedDataError as error:
             if self._store is None:
                 raise
-            found = next(iter(self._store.read(Query(ids=[error.event_id]))), None)
+            found = next(self._store.read(Query(ids=[error.event_id])), None)
             if found is None:
                 raise
             event = found

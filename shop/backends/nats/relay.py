@@ -264,7 +264,7 @@ class Relay:
                 f" only, so it was restored or replaced: {_REMEDY}"
             )
         if event_id is not None:
-            there = next(iter(self._store.read(Query(after=position - 1, to=position))), None)
+            there = next(self._store.read(Query(after=position - 1, to=position)), None)
             if there is None or str(there.id) != event_id:
                 raise RelayError(
                     f"the stream {self._stream.name} holds another event at position {position}"

@@ -126,7 +126,7 @@ class ModelWatch:
         committed = reached = checkpoint.position if checkpoint else 0
         if checkpoint is not None and reached < wanted <= self._events.head():
             lacking = Query(names=self._projection.event_names, after=committed, to=wanted, limit=1)
-            if next(iter(self._events.read(lacking)), None) is None:
+            if next(self._events.read(lacking), None) is None:
                 reached = wanted
         self._seen = (committed, reached)
         return reached >= wanted

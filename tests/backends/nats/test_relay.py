@@ -142,7 +142,7 @@ def test_every_event_is_in_the_stream_once_in_order_as_json(
 
         assert relayed(nats, name, node.store)
         assert node.relay.status().problem is None
-        first = next(iter(node.store.read()))
+        first = next(node.store.read())
         _, _, envelope = messages(nats, name)[0]
         assert envelope["name"] == "notebook.noted"
         assert envelope["aggregate_id"] == str(first.aggregate.id)
