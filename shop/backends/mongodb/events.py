@@ -9,8 +9,6 @@ from itertools import islice
 from typing import Any, cast
 from uuid import UUID
 
-import msgspec
-
 from shop.backends.mongodb.database import Database
 from shop.backends.mongodb.documents import (
     Append,
@@ -74,9 +72,7 @@ class MongoEventStore(EventStore):
         if needs_kinds(query):
             # A kind that comes up after this look would be left out while its neighbours are
             # read. So nothing beyond the present head is read.
-            head = self.head()
-            to = head if query.to is None else min(query.to, head)
-            query = msgspec.structs.replace(query, to=to)
+            query = query.up_to(self.head())
             kinds = self._kinds()
         names = {name for aggregate, name, _ in kinds if aggregate in (query.aggregates or ())}
         made = plan(query, sorted({aggregate for aggregate, _, _ in kinds}), sorted(names))

@@ -122,9 +122,8 @@ def plan(query: Query, names: Names, read: Read) -> Page | None:
         # A kind that comes up after this look would be left out while its neighbours are read. So
         # nothing beyond the present head is read.
         [(head,)] = read(names.head, {})
-        to = head if query.to is None else min(head, query.to)
-        query = msgspec.structs.replace(query, to=to)
         choices.insert(0, _names_of(choices[0], names, read))
+        query = query.up_to(head)
     if (
         query.limit == 0
         or query.after == GREATEST

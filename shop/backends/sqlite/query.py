@@ -131,9 +131,9 @@ def plan(query: Query, read: Read) -> Page | None:
     if query.aggregates is not None and len(choices) == 1:
         # A kind that comes up after this look would be left out while its neighbours are read. So
         # nothing beyond the present head is read.
-        up_to_head = _up_to_head(query.to, read)
+        [(head,)] = read(HEAD, ())
         choices.insert(0, _names_of(query.aggregates, read))
-        query = msgspec.structs.replace(query, to=up_to_head)
+        query = query.up_to(head)
     if query.limit == 0 or query.after == GREATEST or any(not choice.rows for choice in choices):
         return None
     bounds = {"position": (query.after + 1 if query.after else None, query.to)}
@@ -179,11 +179,6 @@ def _choices(query: Query) -> list[Choice]:
         for columns, chosen, row in values
         if chosen is not None
     ]
-
-
-def _up_to_head(to: int | None, read: Read) -> int:
-    head = int(read(HEAD, ())[0][0])
-    return head if to is None else min(to, head)
 
 
 def _names_of(aggregates: Collection[str], read: Read) -> Choice:

@@ -66,6 +66,10 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
             if values is not None:
                 check_collection(name, values, wanted)
 
+    def up_to(self, head: int) -> Query:
+        """The same query, restricted to positions up to a head."""
+        return msgspec.structs.replace(self, to=head if self.to is None else min(self.to, head))
+
     def matches(self, event: Event[EventData]) -> bool:
         """Whether a stored event is among those asked for (``limit`` aside)."""
         low, high = self.versions
