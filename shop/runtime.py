@@ -158,8 +158,8 @@ class Shop:
     def close(self) -> None:
         """Stop the threads at a batch boundary, then close bus and stores; idempotent.
 
-        All of it is over ten seconds after the shutdown began, which ``close`` begins unless it has
-        begun already. Threads that need longer are logged and left behind.
+        It takes until ten seconds after :meth:`begin_shutdown` at most, which it calls itself where
+        nobody has. Threads that need longer are logged and left behind.
         """
         if self._closed:
             return
@@ -169,8 +169,8 @@ class Shop:
         for thread in threads:
             thread.stop()
         until = max(self._shutdown_began + SHUTDOWN_SECONDS, time.monotonic() + MIN_CLOSE_SECONDS)
-        for end in (self._opening, *([self._worker] if self._worker else []), *threads):
-            end.close(max(0.0, until - time.monotonic()))
+        for part in (self._opening, *([self._worker] if self._worker else []), *threads):
+            part.close(max(0.0, until - time.monotonic()))
         for close in self._on_close:
             close()
 
@@ -209,7 +209,7 @@ class Shop:
         return self._ending.is_set()
 
     def begin_shutdown(self) -> None:
-        """End all waits for read models, take no more commands of others, and be not ready.
+        """End all waits for read models, take no more commands of others, and report as not ready.
 
         What is under way is still carried out, until ``close``. Any thread may call it; idempotent.
         """
@@ -227,7 +227,7 @@ class Shop:
     ) -> bool:
         """Wait until read models have reached a position, at most ``timeout`` seconds.
 
-        Those of the projections named, or all. Returns whether they have.
+        Waits for those of the ``projections`` named, or for all. Returns whether they have.
         """
         until = time.monotonic() + timeout
         names = self.progress if projections is None else projections
@@ -281,7 +281,7 @@ class Shop:
     def _left_undone(
         self, projections: Iterable[FollowerStatus], parked: Mapping[str, int]
     ) -> Iterator[str]:
-        """What others should have done: other processes, or who looks after parked workflows."""
+        """What others leave undone: the workers, or the people who look after parked workflows."""
         try:
             yield from self._late(projections)
             self.commands.check()
@@ -290,6 +290,21 @@ class Shop:
         for name, count in parked.items():
             if count:
                 yield f"workflow {name}: {count} parked, see /workflows?status=parked"
+
+    def _late(self, statuses: Iterable[FollowerStatus]) -> Iterator[str]:
+        """Which read models that other processes keep are late; only the logs there say why."""
+        for status in statuses:
+            if status.state is FollowerState.ELSEWHERE:
+                lag = self.lag_seconds(status.name, status.position)
+                if lag > MAX_LAG_SECONDS:
+                    yield (
+                        f"projection {status.name} lacks an event that is {lag:.0f} s old: the"
+                        " workers are busy, down or failing, see their logs"
+                    )
+
+    def _parked(self) -> Mapping[str, int]:
+        counts = Counter(entry.workflow for entry in self.list_workflows(WorkflowStatus.PARKED))
+        return {name: counts[name] for name in self._workflow_names}
 
     def bus_statuses(self) -> list[BusStatus]:
         """How the bus is doing, and what works with it."""
@@ -311,21 +326,6 @@ class Shop:
         if lacking is None:
             return 0.0
         return max(0.0, (datetime.now(UTC) - lacking.time).total_seconds())
-
-    def _late(self, statuses: Iterable[FollowerStatus]) -> Iterator[str]:
-        """What other processes should have done: their failures are in their logs alone."""
-        for status in statuses:
-            if status.state is FollowerState.ELSEWHERE:
-                lag = self.lag_seconds(status.name, status.position)
-                if lag > MAX_LAG_SECONDS:
-                    yield (
-                        f"projection {status.name} lacks an event that is {lag:.0f} s old: the"
-                        " workers are busy, down or failing, see their logs"
-                    )
-
-    def _parked(self) -> Mapping[str, int]:
-        counts = Counter(entry.workflow for entry in self.list_workflows(WorkflowStatus.PARKED))
-        return {name: counts[name] for name in self._workflow_names}
 
 
 def _problems(status: FollowerStatus) -> list[str]:
