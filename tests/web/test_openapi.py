@@ -116,6 +116,7 @@ def test_the_page_shows_no_marks_of_its_sources(client: Shopper) -> None:
     assert "`" not in prose
     assert "Page of StoredEvent" in prose
     assert "<code>Idempotency-Key</code>" in prose
+    assert "<code>current_price</code>" in prose
 
 
 def test_the_page_shows_commands_then_reads_then_monitoring(client: Shopper) -> None:
