@@ -45,27 +45,8 @@ from shop.eventsourcing import (
 from shop.eventsourcing.models.model import Collection
 from shop.eventsourcing.models.model_store import Checkpoint, StoredModel
 from shop.stores import Backend, open_backend
-from tests.backends.mongodb.raw import Raw, named, raw_database
+from tests.backends.mongodb.raw import Raw, named
 from tests.notebook import note, noted, registry, stream
-from tests.stores import NewUrl
-
-
-@pytest.fixture(params=["mongodb", "mongodb_replica_set"])
-def url(request: pytest.FixtureRequest) -> str:
-    new_url: NewUrl = request.getfixturevalue(request.param)
-    return new_url()
-
-
-@pytest.fixture
-def store(url: str) -> Iterator[EventStore]:
-    with open_event_store(url, registry()) as store:
-        yield store
-
-
-@pytest.fixture
-def raw(url: str) -> Iterator[Raw]:
-    with raw_database(url) as raw:
-        yield raw
 
 
 class TestOpening:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from uuid import uuid4
 
@@ -24,27 +24,8 @@ from shop.eventsourcing import (
 from shop.eventsourcing.models.model import Collection
 from shop.eventsourcing.models.model_store import Checkpoint, StoredModel
 from shop.stores import open_backend
-from tests.backends.mongodb.raw import Raw, named, raw_database
+from tests.backends.mongodb.raw import Raw, named
 from tests.notebook import counted, note, noted, positions, registry, stream
-from tests.stores import NewUrl
-
-
-@pytest.fixture(params=["mongodb", "mongodb_replica_set"])
-def url(request: pytest.FixtureRequest) -> str:
-    new_url: NewUrl = request.getfixturevalue(request.param)
-    return new_url()
-
-
-@pytest.fixture
-def store(url: str) -> Iterator[EventStore]:
-    with open_event_store(url, registry()) as store:
-        yield store
-
-
-@pytest.fixture
-def raw(url: str) -> Iterator[Raw]:
-    with raw_database(url) as raw:
-        yield raw
 
 
 def cut(raw: Raw, url: str) -> None:
