@@ -136,7 +136,12 @@ class NatsConnection:
     ) -> Listening:
         """As :meth:`listen`, for several subjects at once."""
         listening = Listening(subjects, group, deliver, self.drop)
-        self._run(self._add(listening, confirmed=True), timeout=self._timeout + 5)
+
+        async def add() -> None:
+            await self._add(listening)
+            await self._confirm()
+
+        self._run(add(), timeout=self._timeout + 5)
         return listening
 
     def drop(self, listening: Listening) -> None:
@@ -148,8 +153,8 @@ class NatsConnection:
             if client is not None:
                 with suppress(nats.errors.Error, TimeoutError):
                     await listening.detach(client)
-                    # The server may still give a member of a group what comes before it knows.
-                    await client.flush(timeout=_CONFIRMING)  # type: ignore[arg-type]  # a float will do
+            # The server may still give a member of a group what comes before it knows.
+            await self._confirm()
 
         with suppress(BusClosedError):
             self._run(remove(), timeout=self._timeout + 5)
@@ -260,22 +265,27 @@ class NatsConnection:
         finally:
             self._under_way.discard(task)
 
-    async def _add(self, listening: Listening, *, confirmed: bool) -> None:
+    async def _add(self, listening: Listening) -> None:
         self._link.listenings.add(listening)
         client = self._link.client
         if client is not None:
             with suppress(nats.errors.Error, TimeoutError):  # it is the connection that broke
                 await listening.attach(client)
-                if confirmed:
-                    await client.flush(timeout=_CONFIRMING)  # type: ignore[arg-type]  # a float will do
+
+    async def _confirm(self) -> None:
+        """Wait until the server knows what is listened to, a second at most."""
+        client = self._link.client
+        if client is not None:
+            with suppress(nats.errors.Error, TimeoutError):
+                await client.flush(timeout=_CONFIRMING)  # type: ignore[arg-type]  # a float will do
 
     def _open_inbox(self) -> Inbox:
         with self._opening:
             if self._inbox is None:
                 inbox = Inbox()
                 listening = Listening([inbox.subject], "", inbox.deliver, self.drop)
-                # The server hears of it before it hears of any request.
-                self._run(self._add(listening, confirmed=False), timeout=self._timeout)
+                # Not confirmed: the server hears of it before it hears of any request.
+                self._run(self._add(listening), timeout=self._timeout)
                 self._inbox = inbox
             return self._inbox
 
