@@ -68,9 +68,9 @@ def log_to_stderr(level: int) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(LineFormatter())
     logging.basicConfig(level=level, handlers=[handler])
-    # It logs a line for almost every request while all threads are busy.
+    # This logger has a line for almost every request while all threads are busy.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
-    logging.getLogger("waitress").addFilter(OncePerSecond("server accept() threw an exception"))
+    logging.getLogger("waitress").addFilter(_ACCEPT_FAILURES)
 
 
 class OncePerSecond(logging.Filter):
@@ -94,3 +94,7 @@ class OncePerSecond(logging.Filter):
         if passes:
             self._next = now + 1
         return passes
+
+
+_ACCEPT_FAILURES = OncePerSecond("server accept() threw an exception")
+"""One for the process: a logger takes the same filter once, however often it is added."""
