@@ -10,7 +10,7 @@ import msgspec
 from shop.config import Settings
 from shop.process import EXIT_FAILED, EXIT_MISUSED, fail
 from shop.stores import open_backend
-from shop.urls import redacted, sqlite_path
+from shop.urls import sqlite_path
 
 _EXAMPLES = {
     "sqlite": "sqlite:////var/lib/shop/shop.db",
@@ -22,9 +22,9 @@ _EXAMPLES = {
 def settings_of(environ: Mapping[str, str], *stores: str) -> Settings:
     """The settings, once these stores are known to be there.
 
-    ``stores`` are names of settings. Ends the process where one cannot be found, saying where it
-    was looked for. The role is always ``all``: what the shop's processes leave to one another, a
-    command does itself.
+    ``stores`` are names of settings. Ends the process where a store cannot be found, saying where
+    it was looked for. The role is always ``all``: a command does itself what processes with other
+    roles leave to one another.
     """
     settings = msgspec.structs.replace(Settings.from_env(environ), role="all")
     for store in stores:
@@ -66,4 +66,4 @@ def _missing_file(url: str) -> str | None:
 
 def _missing_store(url: str) -> str | None:
     with closing(open_backend(url)) as backend:
-        return None if backend.exists() else f"{redacted(url)}: there is no shop in it"
+        return None if backend.exists() else f"{url}: there is no shop in it"
