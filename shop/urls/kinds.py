@@ -6,19 +6,19 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from shop.urls import database, nats
-from shop.urls.database import DatabaseUrl
-from shop.urls.nats import NatsUrl
 from shop.urls.sqlite import sqlite_path
 
 STORES = ("memory", "sqlite", "postgresql", "mongodb")
+"""The schemes of the URLs of stores."""
 BUSES = ("memory", "nats", "nats+jetstream")
+"""The schemes of the URLs of buses."""
 
 
 def checked_url(text: str, schemes: Sequence[str]) -> str:
-    """The URL as it is, if it is of one of these kinds and has all that its kind needs.
+    """The URL as it is, if it has one of the schemes and all that this kind of URL needs.
 
-    Raises ``ValueError`` with what is wrong with it. The URL itself is not quoted as long as it is
-    of no kind known here: anything in it might be a password.
+    Raises ``ValueError`` with what is wrong with it. A URL of no kind known here is not quoted:
+    anything in it might be a password.
     """
     scheme, separator, _ = text.partition("://")
     if text != text.strip():
@@ -46,6 +46,6 @@ class _Kind(NamedTuple):
 _KINDS: Mapping[str, _Kind] = {
     "memory": _Kind("memory://", _check_memory),
     "sqlite": _Kind("sqlite:///PATH", sqlite_path),
-    **{scheme: _Kind(form, DatabaseUrl.of) for scheme, form in database.FORMS.items()},
-    **{scheme: _Kind(form, NatsUrl.of) for scheme, form in nats.FORMS.items()},
+    **{scheme: _Kind(form, database.DatabaseUrl.of) for scheme, form in database.FORMS.items()},
+    **{scheme: _Kind(form, nats.NatsUrl.of) for scheme, form in nats.FORMS.items()},
 }
