@@ -1,4 +1,4 @@
-"""What can be set of NATS, apart from the package that uses it, which is slow to import."""
+"""The settings of NATS, apart from the package that uses them, which is slow to import."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 
 
 class Access(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the servers are, and by what they know us. Nothing of it is ever logged."""
+    """Where the servers are, and our credentials there. Credentials are never logged."""
 
     servers: Sequence[str]
     """Each ``HOST:PORT``; any of them will do."""
@@ -28,12 +28,13 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StreamConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What the stream is like. A stream that is missing or different is made so."""
+    """What the stream is to be like. One that is missing is made, a different one is changed."""
 
     name: str
     storage: str = "file"
+    """``file`` or ``memory``."""
     replicas: int = 1
     max_age: float = 0.0
     """Seconds after which a message is dropped; 0 for never."""
     max_bytes: int = -1
-    """How large it grows before the oldest messages are dropped; -1 for as it likes."""
+    """How many bytes it holds before the oldest messages are dropped; -1 for no limit."""

@@ -32,8 +32,8 @@ class Payment(WorkflowInstance):
 class PaymentWorkflow(Workflow[Payment]):
     """Awaits the payment of each order, so many seconds from its placing.
 
-    An order that was placed longer ago when it is first seen has as much time from then on: one of
-    a shop that had no deadline yet, for instance. Nobody misses a deadline that was never set.
+    An order that was placed longer ago when the workflow first sees it has as much time from then
+    on, such as one of a shop that had no deadline yet: no deadline is missed that was never set.
     """
 
     instances = Payment
@@ -43,7 +43,7 @@ class PaymentWorkflow(Workflow[Payment]):
 
     def due(self, placed: datetime, now: datetime) -> datetime:
         """When an order placed at that time is to be paid, seen first at the time ``now``."""
-        due = min(placed, now) + self._deadline  # the clock of who placed it may be ahead
+        due = min(placed, now) + self._deadline  # the clock that it was placed by may be ahead
         return due if due > now else now + self._deadline
 
     @reacts_to(OrderPlaced, begins=True)

@@ -1,4 +1,4 @@
-"""Who may ask: only clients on this machine, and none that something else speaks for."""
+"""Which clients are served: those on this machine, not through web pages or proxies."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ _NO_SPACE = "No space left on device"
 _INDEX_CONFLICTS = {85, 86}
 # LockTimeout, LockBusy, WriteConflict, ExceededTimeLimit, TemporarilyUnavailable, Interrupted
 _UNFINISHED = {24, 46, 112, 262, 365, 11601}
-"""What the server gives up an operation for, in the middle of it: it may be done in part."""
+"""Codes of errors at which the server gives up an operation that may be done in part."""
 
 
 @contextmanager
@@ -54,13 +54,14 @@ def nothing_begun(error: PyMongoError) -> bool:
 
 
 def translation(error: PyMongoError, where: str, timeout: float) -> StoreError:
-    """The toolkit's error for one of the driver's, which met it at the place ``where``.
+    """The toolkit's error for one of the driver's.
 
-    ``timeout`` is that for a connection, in seconds.
+    ``where`` is the place of the database in messages; ``timeout`` is that for a connection, in
+    seconds.
     """
     if isinstance(error, ServerSelectionTimeoutError):
         reason = _first_reason(error)
-        # The second is what a member says that stops being one, as long as nothing else is known.
+        # A member that stops being the primary says NotPrimaryError, until another is known.
         if "Primary()" in reason or "NotPrimaryError(" in str(error):
             return StoreUnavailableError(
                 f"cannot use {where}: its replica set has had no primary for {timeout:g} s; it"

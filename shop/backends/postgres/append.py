@@ -104,7 +104,7 @@ def replicate_all(
         batch, expected = _fitting(left)
         after = commits[min(left)].first - 1
         try:
-            # It refuses what somebody else has made wrong since the look: so look again.
+            # It refuses what another session has made wrong since the look: so look again.
             _call(connection, names, list(batch.values()), expected, after=after)
         except errors.UniqueViolation as error:
             raise _reused(error) from error

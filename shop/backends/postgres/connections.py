@@ -39,7 +39,7 @@ _SETTINGS = """
     -- A transaction has to see what others did before it got the order's lock.
     SET default_transaction_isolation = 'read committed';
     SET lock_timeout = {milliseconds};
-    -- Who holds the order's lock and falls silent loses it.
+    -- A session that holds the order's lock and falls silent loses it.
     SET idle_in_transaction_session_timeout = {milliseconds};
     SELECT set_config('synchronous_commit', 'on', false)
     WHERE current_setting('synchronous_commit') = 'off'

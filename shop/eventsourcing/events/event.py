@@ -137,8 +137,8 @@ def new_id() -> UUID:
     """A new UUID of version 7 (RFC 9562, section 5.7).
 
     It begins with the time in milliseconds, so that ids made one after the other lie side by side
-    in an index; 74 random bits keep ids of one millisecond apart. They are no secrets: who knows
-    some may guess others. (The system's generator would cost each call, besides its own time, a
+    in an index; 74 random bits keep ids of one millisecond apart. Ids are no secrets: from some,
+    others may be guessed. (The system's generator would cost each call, besides its own time, a
     turn at the interpreter's lock. Python's is seeded by it, in each process anew.)
     """
     milliseconds = clock.time_ns() // 1_000_000

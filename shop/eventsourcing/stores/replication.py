@@ -1,7 +1,7 @@
 """Making one store the same as another: the engine of copies, exports and imports.
 
-What is moved is a *history*: commits in their order, each with its events, and those that have none
-and found the same head in the order of their ids. It may come from a store or from a file.
+What is moved is a *history*: commits in their order, each with its events. Commits without events
+that found the same head are in the order of their ids. A history comes from a store or from a file.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ def replicate(
 
     What the store has already must be the beginning of it, and is compared with it. Only then is
     the rest written, batch by batch, each commit whole: however it ends, the same call goes on from
-    there. Raises :class:`ReplicationError` where the store has anything else, which leaves it as it
-    is, or gets it from somebody else meanwhile.
+    there. Raises :class:`ReplicationError` where the store has anything else, and then leaves it as
+    it is; also where another program writes to it meanwhile.
     """
     head = store.head()
     stored = history(store, head)

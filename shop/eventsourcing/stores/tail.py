@@ -1,4 +1,4 @@
-"""The newest events of the log, kept in memory for those who follow it."""
+"""The newest events of the log, kept in memory for the threads that follow it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from shop.eventsourcing.stores.store import Query
 class Tail:
     """A run of stored events without a gap, at most twice ``capacity`` of them. Thread-safe.
 
-    Everybody who follows the log asks for the same few newest events, which this process has just
-    had in its hands; so does the embedded event store of Axon keep them.
+    All followers of the log ask for the same few newest events, which this process has just
+    appended. (Axon's embedded event store keeps them for the same reason.)
     """
 
     def __init__(self, capacity: int = 250) -> None:
