@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Literal
 from uuid import UUID
@@ -158,21 +159,25 @@ def _handle_place(payload: PlaceOrder, id: UUID, work: UnitOfWork) -> None:
         raise CommandRejected(
             "customer-unknown", f"there is no customer {payload.customer_id}: register first"
         )
-    quantities: dict[UUID, int] = {}
+    quantities: Counter[UUID] = Counter()
     for wanted in payload.items:
-        quantities[wanted.product_id] = quantities.get(wanted.product_id, 0) + wanted.quantity
+        quantities[wanted.product_id] += wanted.quantity
     items = [_line_item(product_id, n, work) for product_id, n in quantities.items()]
-    prices = {item.product_id: item.price for item in items}
-    for wanted in payload.items:
-        price = prices[wanted.product_id]
-        if wanted.price not in {None, price}:
-            raise CommandRejected(
-                "price-changed",
-                f"product {wanted.product_id} now costs {price}, not {wanted.price}",
-            )
+    _check_shown_prices(payload.items, items)
     order.place(payload.customer_id, items)
     for item in items:
         work.get(Product, item.product_id).reserve(item.quantity, id)
+
+
+def _check_shown_prices(wanted: Sequence[RequestedItem], items: Sequence[LineItem]) -> None:
+    """Raise :class:`CommandRejected` where the buyer was shown another price than the current."""
+    prices = {item.product_id: item.price for item in items}
+    for shown in wanted:
+        price = prices[shown.product_id]
+        if shown.price not in {None, price}:
+            raise CommandRejected(
+                "price-changed", f"product {shown.product_id} now costs {price}, not {shown.price}"
+            )
 
 
 def _line_item(product_id: UUID, quantity: int, work: UnitOfWork) -> LineItem:
