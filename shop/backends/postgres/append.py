@@ -57,10 +57,11 @@ class Append(msgspec.Struct, frozen=True):
 def append_all(
     connection: Connection, names: Names, appends: Sequence[Append]
 ) -> Iterator[tuple[int, Commit | Exception]]:
-    """Do the appends one after the other; give the number and the outcome of each when it is known.
+    """Do the appends one after the other; yield the number and the outcome of each once known.
 
     All that fit together are done by one call, which is a transaction. Where it refuses, a look
-    tells which of them cannot be done; it is done again with the others. No lock is held meanwhile.
+    tells which of them cannot be done, and the call is repeated with the others. No lock is held
+    in between.
     """
     left = dict(enumerate(appends))
     while left:
@@ -111,7 +112,7 @@ def replicate_all(
 
 
 def find_commits(connection: Connection, names: Names, ids: Sequence[UUID]) -> dict[UUID, Commit]:
-    """Those of these commits that the store knows."""
+    """The commits of these ids that the store knows, by id."""
     rows = connection.execute(
         f"SELECT commit_id, position - commit_size + 1, position, digest FROM {names.events}"
         " WHERE commit_id = ANY (%(ids)s)"
@@ -153,9 +154,10 @@ def _look(
 def _fitting(
     appends: Mapping[int, Append],
 ) -> tuple[dict[int, Append], dict[AggregateRef, int]]:
-    """As many of the appends, in order, as can be done in one go; and the versions that aggregates
-    must have before. The next one contradicts an earlier one, or has an id in common with it: what
-    becomes of that is to be seen first.
+    """The first appends, as many as one call can do, and the versions that it is to expect.
+
+    They end before an append that contradicts an earlier one or shares an id with it: what becomes
+    of the earlier one decides about it.
     """
     fitting: dict[int, Append] = {}
     expected: dict[AggregateRef, int] = {}
@@ -186,9 +188,9 @@ def _call(
     *,
     after: int | None = None,
 ) -> int | None:
-    """Call the schema's function; the head that it found, or nothing where it refused.
+    """Call the schema's function ``append``: the head that it found, ``None`` where it refused.
 
-    With ``after`` it also refuses when the head is another one.
+    With ``after`` it also refuses where the head is another one.
     """
     wanted = [
         {"aggregate": ref.name, "id": ref.id, "version": version}
@@ -226,7 +228,7 @@ def _call(
 
 
 def _commits(appends: Iterable[Append], head: int) -> Iterator[Commit]:
-    """What appends became that were done where the head was this."""
+    """The commits that appends became which were done at this head."""
     for append in appends:
         first, head = head + 1, head + len(append.rows)
         yield Commit(append.prepared.commit_id, first, head, append.prepared.digest)
@@ -235,7 +237,10 @@ def _commits(appends: Iterable[Append], head: int) -> Iterator[Commit]:
 def _refused(
     connection: Connection, names: Names, batch: Mapping[int, Append]
 ) -> dict[int, Commit | Exception]:
-    """Outcomes of those that cannot be done by what is stored. None where that has changed."""
+    """The outcomes of a refused batch's appends that cannot be done, as far as the store tells.
+
+    Empty where the reason of the refusal has gone meanwhile.
+    """
     prepared = [append.prepared for append in batch.values()]
     outcomes = decide(prepared, *_look(connection, names, prepared))
     return {

@@ -23,6 +23,8 @@ from shop.eventsourcing.stores.store import Query
 Read = Callable[[str, Mapping[str, Any]], list[Row]]
 """Runs a query and returns its rows."""
 
+_STREAM = ("aggregate_id", "aggregate")
+
 
 class Choice(msgspec.Struct, frozen=True):
     """Columns that must hold one of several rows of values, given as arrays, one a column."""
@@ -165,9 +167,6 @@ def plan(query: Query, names: Names, read: Read) -> Page | None:
         values={name: value for name, value in values.items() if value is not None},
         window=Window.of(query, order, low, high),
     )
-
-
-_STREAM = ("aggregate_id", "aggregate")
 
 
 def _choices(query: Query) -> list[Choice]:
