@@ -219,7 +219,7 @@ def _positions_between(query: Query, read: Read) -> tuple[int, int]:
     Found by the blocks of the log whose range of times overlaps, and a look through the events
     after the last whole block. The events between the two positions are nearly all wanted.
     """
-    since = 0 - GREATEST if query.since is None else microseconds(query.since)
+    since = -GREATEST if query.since is None else microseconds(query.since)
     until = GREATEST if query.until is None else microseconds(query.until)
     [(low, high)] = read(_POSITIONS_BETWEEN, (since, until, since, until))
     to = high if query.to is None else min(query.to, high)

@@ -43,7 +43,7 @@ class Aggregates:
         cache_size: int = 10_000,
     ) -> None:
         self.events = store
-        """Where they come from; not theirs to close."""
+        """The store that they come from. The caller closes it."""
         self._snapshots = snapshots
         self._snapshot_every = snapshot_every
         self._cache = SnapshotCache(capacity=cache_size)

@@ -24,7 +24,7 @@ class Window(msgspec.Struct, frozen=True):
     """The bounds of that column: what is left to read lies between them, both included."""
     reverse: bool
     left: int | None
-    """How many more events are wanted, none for all."""
+    """How many more events are wanted, ``None`` for all."""
 
     @classmethod
     def of(cls, query: Query, order: str, low: int | None, high: int | None) -> Window:
