@@ -18,6 +18,7 @@ EVENTS = event_registry()
 COMMANDS: Registry[CommandPayload] = Registry(
     payload for module in MODULES for payload in module.handlers
 )
+REGISTRIES: tuple[Registry[Any], ...] = (EVENTS, COMMANDS)
 
 EVENT_FIELDS = {
     "shop.product.created": "name stock",
@@ -106,22 +107,20 @@ def test_commands_have_the_names_and_fields_that_others_rely_on() -> None:
     assert {cls.wire.name for cls in of_the_shop(COMMANDS) if cls.creates} == CREATING
 
 
-@pytest.mark.parametrize("cls", of_the_shop(EVENTS), ids=lambda cls: cls.wire.name)
+@pytest.mark.parametrize(
+    ("registry", "cls"),
+    [
+        pytest.param(registry, cls, id=cls.wire.name)
+        for registry in REGISTRIES
+        for cls in of_the_shop(registry)
+    ],
+)
 @given(data=st.data())
-def test_every_event_comes_back_from_json_as_it_was(
-    cls: type[Payload], data: st.DataObject
+def test_every_payload_comes_back_from_json_as_it_was(
+    registry: Registry[Any], cls: type[Payload], data: st.DataObject
 ) -> None:
     payload = data.draw(structs(cls))
-    assert EVENTS.decode(cls.wire.name, cls.wire.version, EVENTS.encode(payload)) == payload
-
-
-@pytest.mark.parametrize("cls", of_the_shop(COMMANDS), ids=lambda cls: cls.wire.name)
-@given(data=st.data())
-def test_every_command_comes_back_from_json_as_it_was(
-    cls: type[Payload], data: st.DataObject
-) -> None:
-    payload = data.draw(structs(cls))
-    assert COMMANDS.decode(cls.wire.name, cls.wire.version, COMMANDS.encode(payload)) == payload
+    assert registry.decode(cls.wire.name, cls.wire.version, registry.encode(payload)) == payload
 
 
 @pytest.mark.parametrize("cls", of_the_shop(COMMANDS), ids=lambda cls: cls.wire.name)

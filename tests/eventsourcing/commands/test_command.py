@@ -282,21 +282,14 @@ class TestOnce:
         assert _said(again) == _said(first)
         assert stores.events.head() == head
 
-    def test_a_repeated_creation_returns_the_first_result(
-        self, stores: Stores, commands: CommandBus
+    @pytest.mark.parametrize(
+        "wanted",
+        [Command.new(Open("Eve")), Command.new(Deposit(5), ADA.id, expected_version=2)],
+        ids=["creation", "expected version"],
+    )
+    def test_a_repeated_creation_or_expected_version_returns_the_first_result(
+        self, commands: CommandBus, wanted: Command[CommandPayload]
     ) -> None:
-        wanted = Command.new(Open("Eve"))
-        first = commands.dispatch(wanted)
-
-        again = commands.dispatch(wanted)
-
-        assert again.replayed
-        assert _said(again) == _said(first)
-
-    def test_a_repeat_with_an_expected_version_returns_the_first_result(
-        self, commands: CommandBus
-    ) -> None:
-        wanted = Command.new(Deposit(5), ADA.id, expected_version=2)
         first = commands.dispatch(wanted)
 
         again = commands.dispatch(wanted)
