@@ -14,10 +14,10 @@ logger = logging.getLogger(__name__)
 
 
 class Opening:
-    """Calls ``open`` until it succeeds, first of all at once.
+    """Calls ``open`` at once, and again until it succeeds: a shop may start before its database.
 
-    So a shop can start before its database does. Raises what ``open`` raises at once, except for
-    :class:`StoreUnavailableError`, which time may heal. Owns a thread from ``start`` to ``close``.
+    Raises what the first call raises, except for :class:`StoreUnavailableError`, which time may
+    heal. Owns a thread from ``start`` to ``close``.
     """
 
     def __init__(self, open: Callable[[], None]) -> None:
@@ -53,7 +53,7 @@ class Opening:
             raise StoreUnavailableError(self.problem)
 
     def close(self, timeout: float) -> None:
-        """Give it up, waiting at most ``timeout`` seconds for a try under way; idempotent."""
+        """Try no more; wait at most ``timeout`` seconds for a try under way. Idempotent."""
         self._thread.close(timeout)
 
     def _repeat(self, stopping: threading.Event) -> None:

@@ -24,7 +24,8 @@ def create_app(shop: Shop, *, long_waits: int = 2) -> Flask:
     """The WSGI application of a shop, which it neither starts nor closes.
 
     At most ``long_waits`` requests wait for read models longer than a tenth of a second, and as
-    many batches are carried out at a time; it should be a quarter of the server's threads.
+    many batches, but at least one, are carried out at a time. A quarter of the server's threads is
+    a good number.
     """
     app = Flask(__name__, static_folder=None)
     app.url_map.merge_slashes = False

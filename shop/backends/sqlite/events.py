@@ -59,7 +59,7 @@ class SqliteEventStore(EventStore):
             if isinstance(outcome, StoreUnavailableError):
                 outcomes[n] = self._found_out(append.prepared, outcome)
             elif append.new_kinds and isinstance(outcome, Commit) and not outcome.replayed:
-                # (A replayed commit has the kinds of its first time.)
+                # Not of a replayed commit, which stored the kinds that it had the first time.
                 self._known_kinds = self._known_kinds.union(append.new_kinds)
         return outcomes
 

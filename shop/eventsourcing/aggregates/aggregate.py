@@ -162,7 +162,7 @@ def ref_of(cls: type[Aggregate], id: UUID) -> AggregateRef:
 
 
 def check_names(cls: type[Aggregate], base: type[Aggregate]) -> None:
-    """Raise ``TypeError`` where a class redefines what it has of a base, which the toolkit uses."""
+    """Raise ``TypeError`` where a class redefines a name of its base, which the toolkit uses."""
     taken = {*dir(base), *get_annotations(base)}
     for name in (*vars(cls), *get_annotations(cls)):
         if name in taken and not name.startswith("_"):
