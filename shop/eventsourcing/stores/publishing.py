@@ -41,31 +41,31 @@ class PublishingStore(DelegatingStore):
                 self._under_way.add(ticket)
             outcomes = super().append_each(commits)
         finally:
-            self._end(ticket, commits, outcomes)
+            try:
+                self._end(ticket, commits, outcomes)
+            except Exception:
+                raise
+            except BaseException:  # such as Ctrl-C, perhaps at the very beginning of it
+                self._end(ticket, commits, outcomes)
+                raise
         return outcomes
 
     def _end(
         self, ticket: int, commits: Sequence[NewCommit], outcomes: Sequence[Commit | Exception]
     ) -> None:
-        """Note that an append has ended, whatever interrupts it: others would wait for it."""
-        try:
-            with self._lock:
-                if ticket in self._under_way:
-                    waiting = [
-                        (outcome.first, self._ticket, new.events)
-                        for new, outcome in zip(commits, outcomes, strict=False)
-                        if isinstance(outcome, Commit) and not outcome.replayed and new.events
-                    ]
-                    waiting = sorted([*self._waiting, *waiting], key=itemgetter(0, 1))
-                    under_way = self._under_way - {ticket}
-                    # In one statement: Ctrl-C comes before it or after it.
-                    self._waiting, self._under_way = waiting, under_way
-                self._publish_what_is_in_order()
-        except Exception:
-            raise
-        except BaseException:
-            self._end(ticket, commits, outcomes)
-            raise
+        """Note that an append has ended: others would wait for it. May be called again."""
+        with self._lock:
+            if ticket in self._under_way:
+                waiting = [
+                    (outcome.first, self._ticket, new.events)
+                    for new, outcome in zip(commits, outcomes, strict=False)
+                    if isinstance(outcome, Commit) and not outcome.replayed and new.events
+                ]
+                waiting = sorted([*self._waiting, *waiting], key=itemgetter(0, 1))
+                under_way = self._under_way - {ticket}
+                # In one statement: Ctrl-C comes before it or after it.
+                self._waiting, self._under_way = waiting, under_way
+            self._publish_what_is_in_order()
 
     def read(self, query: Query = Query()) -> Iterator[Event[EventData]]:
         newest = self._tail.find(query)
