@@ -18,7 +18,8 @@ from shop.eventsourcing import (
     NewCommit,
     StoreError,
 )
-from shop.runtime import Health, Shop
+from shop.health import Health, health_of
+from shop.runtime import Shop
 
 
 class MeteredStore(DelegatingStore):
@@ -62,7 +63,7 @@ class ShopCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The head of the log, how far projections are behind it, how workflows get on."""
-        health = self._shop.health()
+        health = health_of(self._shop)
         position = _by_projection("position", "The position that the read models have reached")
         lag_events = _by_projection("lag_events", "Events in the log beyond that position")
         lag_seconds = _by_projection(

@@ -5,12 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple, Protocol, Self
 
-import msgspec
 from prometheus_client import CollectorRegistry
 
 from shop.eventsourcing import (
@@ -20,19 +18,14 @@ from shop.eventsourcing import (
     CommandWorker,
     EventBus,
     EventStore,
-    FollowerState,
-    FollowerStatus,
     ModelProgress,
     ModelReader,
     ModelStore,
-    NoWorkerError,
     ProjectionRunner,
     Query,
-    StoreError,
     WorkflowEntry,
     WorkflowList,
     WorkflowRunner,
-    WorkflowRunnerStatus,
     WorkflowStatus,
 )
 from shop.opening import Opening
@@ -43,32 +36,6 @@ SHUTDOWN_SECONDS = 6.0
 """How long the threads have to end, from ``begin_shutdown`` on."""
 MIN_CLOSE_SECONDS = 1.0
 """How long they have from ``close`` on at least."""
-MAX_LAG_SECONDS = 10.0
-"""How late the read models that other processes keep may be."""
-
-
-class Health(msgspec.Struct, frozen=True):
-    """Whether the shop can do its work.
-
-    It can unless there are ``problems``; what makes it ``degraded`` does not keep it from its work.
-    """
-
-    head: int | None
-    """The event store's last position; ``None`` when it cannot be reached."""
-    projections: tuple[FollowerStatus, ...]
-    workflows: tuple[WorkflowRunnerStatus, ...]
-    parked: Mapping[str, int] | None
-    """How many instances of each workflow are parked; ``None`` when that cannot be read."""
-    problems: tuple[str, ...]
-    """A line for each thing that keeps it from its work."""
-    degraded: tuple[str, ...] = ()
-    """A line for each thing that does not: the bus is away, no worker answers, the read models that
-    other processes keep are late, or a workflow is parked and waits for somebody to look at it."""
-
-    @property
-    def ready(self) -> bool:
-        """Whether it can do its work."""
-        return not self.problems
 
 
 class Service(Protocol):
@@ -140,7 +107,8 @@ class Shop:
         self._worker = duties.worker
         self.workflows = {runner.name: runner for runner in duties.workflows}
         """The workflows that run in this process."""
-        self._workflow_names = (*self.workflows, *duties.watched_workflows)
+        self.workflow_names = (*self.workflows, *duties.watched_workflows)
+        """Those of all workflows, also of those that run in other processes."""
         self.payment_deadline = payment_deadline
         """Seconds from placing an order to its cancellation when it is not paid."""
         self.metrics = metrics
@@ -250,62 +218,6 @@ class Shop:
                 bell.take(min(left, 1.0))
         return True
 
-    def health(self) -> Health:
-        """Look at the store and at every thread."""
-        projections = [runner.status() for runner in self.projections.values()]
-        workflows = [runner.status() for runner in self.workflows.values()]
-        problems = [problem for status in projections for problem in _problems(status)]
-        problems += [problem for status in workflows for problem in _workflow_problems(status)]
-        degraded = [f"event bus: {s.problem}" for s in self.bus_statuses() if s.problem]
-        head = parked = None
-        try:
-            self.check_open()
-            head = self.store.head()
-            projections = [progress.status() for progress in self.progress.values()]
-            parked = self._parked()
-        except StoreError as error:
-            problems.append(f"stores: {error}")
-        else:
-            degraded += self._left_undone(projections, parked)
-        if self.ending:
-            problems.append("the shop is stopping")
-        return Health(
-            head=head,
-            projections=tuple(projections),
-            workflows=tuple(workflows),
-            parked=parked,
-            problems=tuple(problems),
-            degraded=tuple(degraded),
-        )
-
-    def _left_undone(
-        self, projections: Iterable[FollowerStatus], parked: Mapping[str, int]
-    ) -> Iterator[str]:
-        """What others leave undone: the workers, or the people who look after parked workflows."""
-        try:
-            yield from self._late(projections)
-            self.commands.check()
-        except (NoWorkerError, StoreError) as error:
-            yield str(error)
-        for name, count in parked.items():
-            if count:
-                yield f"workflow {name}: {count} parked, see /workflows?status=parked"
-
-    def _late(self, statuses: Iterable[FollowerStatus]) -> Iterator[str]:
-        """Which read models that other processes keep are late; only the logs there say why."""
-        for status in statuses:
-            if status.state is FollowerState.ELSEWHERE:
-                lag = self.lag_seconds(status.name, status.position)
-                if lag > MAX_LAG_SECONDS:
-                    yield (
-                        f"projection {status.name} lacks an event that is {lag:.0f} s old: the"
-                        " workers are busy, down or failing, see their logs"
-                    )
-
-    def _parked(self) -> Mapping[str, int]:
-        counts = Counter(entry.workflow for entry in self.list_workflows(WorkflowStatus.PARKED))
-        return {name: counts[name] for name in self._workflow_names}
-
     def bus_statuses(self) -> list[BusStatus]:
         """How the bus is doing, and what works with it."""
         services = [service.status() for service in self._services]
@@ -326,31 +238,3 @@ class Shop:
         if lacking is None:
             return 0.0
         return max(0.0, (datetime.now(UTC) - lacking.time).total_seconds())
-
-
-def _problems(status: FollowerStatus) -> list[str]:
-    if status.failure is not None:
-        failure = status.failure
-        where = f" on event {failure.event_id} at {failure.position}" if failure.event_id else ""
-        return [f"projection {status.name} failed{where}: {failure.error}"]
-    if status.state is FollowerState.STARTING:
-        return [f"projection {status.name} is catching up, at position {status.position}"]
-    if status.state in {FollowerState.STOPPED, FollowerState.PAUSED}:
-        return [f"projection {status.name} is {status.state}"]
-    return []
-
-
-def _workflow_problems(status: WorkflowRunnerStatus) -> list[str]:
-    """What keeps a workflow from working. One that is catching up works: it is late at most."""
-    name = status.reactions.name
-    reactions, timers = status.reactions, status.timers
-    problems = []
-    for thread, state, failure in (
-        (f"workflow {name}", reactions.state, reactions.failure),
-        (f"the timers of {name}", timers.state, timers.failure),
-    ):
-        if failure is not None:
-            problems.append(f"{thread} failed: {failure.error}")
-        elif state is FollowerState.STOPPED:
-            problems.append(f"{thread} stopped")
-    return problems

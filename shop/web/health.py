@@ -6,7 +6,8 @@ import msgspec
 from flask import Flask, Response
 
 from shop.eventsourcing import Failure, FollowerState, TimerStatus
-from shop.runtime import Health, Shop
+from shop.health import Health, health_of
+from shop.runtime import Shop
 from shop.web.errors import RETRY_AFTER
 from shop.web.json_lines import json_response
 
@@ -64,7 +65,7 @@ def register_health(app: Flask, shop: Shop) -> None:
         return _answer(Liveness("ok"), 200)
 
     def readyz() -> Response:
-        health = shop.health()
+        health = health_of(shop)
         return _answer(_readiness(health), 200 if health.ready else 503)
 
     app.add_url_rule("/livez", view_func=livez)

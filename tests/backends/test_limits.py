@@ -32,6 +32,7 @@ from shop.eventsourcing import (
     StoreUnavailableError,
     new_id,
 )
+from shop.health import health_of
 from tests.backends.writers import Writers
 from tests.conftest import Eventually
 from tests.notebook import AnyEvent, note, noted, positions, registry
@@ -96,7 +97,7 @@ def test_a_shop_whose_server_may_write_no_more_loses_nothing_and_goes_on_when_it
                 writers.go_on(eventually)
             writers.check()
             assert shop.wait_for(shop.store.head(), 10)
-            eventually(lambda: shop.health().ready)
+            eventually(lambda: health_of(shop).ready)
         check_models(url)
 
 
@@ -249,7 +250,7 @@ def test_a_shop_whose_server_takes_no_writes_says_so_and_goes_on_when_it_does(
                 assert shop.store.find_commit(result.command_id)
             assert create(wanted).replayed
             assert shop.wait_for(shop.store.head(), 10)
-            eventually(lambda: shop.health().ready)
+            eventually(lambda: health_of(shop).ready)
         check_models(url)
 
 

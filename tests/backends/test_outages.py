@@ -35,6 +35,7 @@ from shop.eventsourcing import (
     StoreUnavailableError,
 )
 from shop.eventsourcing.stores.group_commit import GroupCommit
+from shop.health import health_of
 from shop.stores import open_backend
 from tests.backends.conftest import Start
 from tests.backends.writers import Writers
@@ -51,13 +52,13 @@ def test_a_shop_starts_before_its_server_and_begins_when_that_does(
 ) -> None:
     server.stop()
     with bootstrap(Settings(event_store=server.url("shop", "timeout=0.3"))) as shop:
-        health = shop.health()
+        health = health_of(shop)
         assert not health.ready
         assert "not open yet" in str(health.problems)
         with pytest.raises(StoreUnavailableError, match=f"127.0.0.1:{server.port}/shop"):
             shop.commands.dispatch(Command.new(CreateProduct("Mouse", 2999, 50)))
         server.start()
-        eventually(lambda: shop.health().ready)
+        eventually(lambda: health_of(shop).ready)
         created = shop.commands.dispatch(Command.new(CreateProduct("Mouse", 2999, 50)))
         assert shop.wait_for(created.position, 10)
 
@@ -71,11 +72,11 @@ def test_a_shop_whose_server_goes_away_while_it_starts_begins_when_that_is_back(
     with closing(bootstrap(settings)) as shop:
         server.kill()
         shop.start()
-        assert "not open yet" in str(shop.health().problems)
+        assert "not open yet" in str(health_of(shop).problems)
         server.start()
-        eventually(lambda: shop.health().ready)
+        eventually(lambda: health_of(shop).ready)
         with bootstrap(msgspec.structs.replace(settings, role="web")) as web:
-            eventually(lambda: not web.health().degraded)
+            eventually(lambda: not health_of(web).degraded)
             created = web.commands.dispatch(Command.new(CreateProduct("Mouse", 2999, 50)))
         assert shop.wait_for(created.position, 10)
 
@@ -84,11 +85,11 @@ def test_an_outage_is_told_in_lines_and_not_in_tracebacks(
     server: DatabaseServer, eventually: Eventually, caplog: pytest.LogCaptureFixture
 ) -> None:
     with bootstrap(Settings(event_store=server.url("shop", "timeout=0.3"))) as shop:
-        eventually(lambda: shop.health().ready)
+        eventually(lambda: health_of(shop).ready)
         server.kill()
-        eventually(lambda: all(p.failure for p in shop.health().projections))
+        eventually(lambda: all(p.failure for p in health_of(shop).projections))
         server.start()
-        eventually(lambda: shop.health().ready)
+        eventually(lambda: health_of(shop).ready)
     failures = [record for record in caplog.records if record.levelname == "ERROR"]
     assert "projection shop_stats failed (attempt 1)" in caplog.text
     assert [record for record in failures if record.exc_info] == []

@@ -14,6 +14,7 @@ from werkzeug.test import TestResponse
 from shop.bootstrap import bootstrap
 from shop.config import Settings
 from shop.eventsourcing import RemoteCommandBus
+from shop.health import health_of
 from shop.runtime import Shop
 from tests.waiting import await_true
 
@@ -85,7 +86,7 @@ def running(settings: Settings) -> Iterator[Shop]:
             nodes.enter_context(bootstrap(msgspec.structs.replace(settings, role="worker")))
         shop = nodes.enter_context(bootstrap(settings))
         if isinstance(shop.commands, RemoteCommandBus):
-            await_true(lambda: not shop.health().degraded)
+            await_true(lambda: not health_of(shop).degraded)
         yield shop
 
 

@@ -5,21 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import re
 import threading
 from collections.abc import Sequence
 from typing import NamedTuple
-from uuid import UUID
 
 import msgspec
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.js import api
-from nats.js.client import JetStreamContext
-from nats.js.errors import NotFoundError
 
 from shop.backends.nats.client import check_size
 from shop.backends.nats.connection import NatsConnection
+from shop.backends.nats.stream import POSITION, REMEDY, EventStream, RelayError
 from shop.backends.nats_settings import StreamConfig
 from shop.eventsourcing.buses.bus import BusStatus, EventBus
 from shop.eventsourcing.errors import BusError, MessageTooLargeError, StoreError
@@ -31,26 +27,10 @@ from shop.eventsourcing.threads import BackgroundThread
 
 logger = logging.getLogger(__name__)
 
-POSITION = "Shop-Position"
-"""The header of a message that has its event's position."""
-_NUMBER = re.compile("[0-9]{1,18}")
 _BATCH = 500
 """Events that are published before the stream has acknowledged them, at most."""
 _BATCH_BYTES = 4 * 1024 * 1024
 """The same in bytes: the message that goes beyond is the last of its batch."""
-_OWNER = "shop-store"
-"""In the stream's metadata: the identity of the store whose log it has."""
-_AHEAD = "shop-ahead"
-"""In the stream's metadata: by how much its last sequence is ahead of the last position.
-
-Messages of others put it ahead, and so do deletions at the end of the stream. From this number the
-position is known even when the stream is empty.
-"""
-_REMEDY = "delete the stream, or give the shop another prefix"
-
-
-class RelayError(BusError):
-    """The stream cannot take the log, or another relay is at work on it."""
 
 
 class _Cursor(NamedTuple):
@@ -98,9 +78,8 @@ class Relay:
         """
         self._connection = connection
         self._store = store
-        self._stream = stream
+        self._stream = EventStream(stream, prefix, timeout=timeout)
         self._href = href
-        self._subject = f"{prefix}.events."
         self._poll = poll
         self._timeout = timeout
         self._cursor: _Cursor | None = None
@@ -228,7 +207,7 @@ class Relay:
         messages: list[tuple[str, bytes, dict[str, str]]] = []
         size = 0
         for sequence, event in enumerate(events, cursor.sequence):
-            subject, data = self._subject + event.name, encode_event(event)
+            subject, data = self._stream.subject(event.name), encode_event(event)
             headers = {
                 "Nats-Msg-Id": str(event.id),
                 POSITION: str(event.position),
@@ -255,93 +234,22 @@ class Relay:
         """Where the stream stands. Raises :class:`RelayError` where it holds another log."""
         identity = self._store.info().identity
         last, position, event_id = self._connection.run(
-            lambda client: self._look(client, identity), timeout=self._timeout
+            lambda client: self._stream.look(client, identity), timeout=self._timeout
         )
         head = self._store.head()
         if position > head:
             raise RelayError(
                 f"the stream {self._stream.name} is at position {position} and the store at {head}"
-                f" only, so it was restored or replaced: {_REMEDY}"
+                f" only, so it was restored or replaced: {REMEDY}"
             )
         if event_id is not None:
             there = next(self._store.read(Query(after=position - 1, to=position)), None)
             if there is None or str(there.id) != event_id:
                 raise RelayError(
                     f"the stream {self._stream.name} holds another event at position {position}"
-                    f" than the store, which was restored or replaced: {_REMEDY}"
+                    f" than the store, which was restored or replaced: {REMEDY}"
                 )
         return _Cursor(position, last)
-
-    async def _look(self, client: Client, identity: UUID) -> tuple[int, int, str | None]:
-        """Last sequence, last position, and the id of the event there, of the stream as it is."""
-        stream = self._stream
-        js = client.jetstream(timeout=self._timeout)
-        try:
-            info = await js.stream_info(stream.name)
-        except NotFoundError:
-            info = await js.add_stream(self._wanted(api.StreamConfig(stream.name), identity))
-            logger.info("made the stream %s", stream.name)
-        metadata = info.config.metadata or {}
-        owner = metadata.get(_OWNER)
-        wanted = self._wanted(info.config, identity)
-        if owner is None and (info.state.last_seq or info.config.subjects != wanted.subjects):
-            raise RelayError(
-                f"the stream {stream.name} has other subjects than the shop's, or had messages"
-                " before the shop came: give the shop another stream"
-            )
-        if owner not in {None, str(identity)}:
-            raise RelayError(f"the stream {stream.name} belongs to another event store: {_REMEDY}")
-        if wanted != info.config:
-            info = await js.update_stream(wanted)
-            logger.info("changed the stream %s to what was asked for", stream.name)
-        ahead = int(metadata.get(_AHEAD, 0))
-        last = info.state.last_seq
-        if info.state.messages == 0:
-            return last, last - ahead, None  # all were dropped by age or size, or there was none
-        position, event_id = await self._last_event(js, info)
-        if last - position != ahead:
-            await js.update_stream(self._wanted(info.config, identity, ahead=last - position))
-        return last, position, event_id
-
-    async def _last_event(
-        self, js: JetStreamContext, info: api.StreamInfo
-    ) -> tuple[int, str | None]:
-        """The position and the id of the newest event in the stream; 0 if it never had one."""
-        name, state = self._stream.name, info.state
-        for sequence in range(state.last_seq, state.first_seq - 1, -1):
-            try:
-                message = await js.get_msg(name, seq=sequence)
-            except NotFoundError:
-                continue
-            headers = message.headers or {}
-            if _NUMBER.fullmatch(headers.get(POSITION, "")) and "Nats-Msg-Id" in headers:
-                return int(headers[POSITION]), headers["Nats-Msg-Id"]
-        if state.first_seq > 1:
-            raise RelayError(
-                f"the stream {name} has only messages of others left, and does not tell any"
-                f" more which events it had: {_REMEDY}"
-            )
-        return 0, None
-
-    def _wanted(
-        self, known: api.StreamConfig, identity: UUID, *, ahead: int | None = None
-    ) -> api.StreamConfig:
-        """What a stream with a configuration is to have, by default as far ``ahead`` as before."""
-        stream = self._stream
-        metadata = {_AHEAD: "0", **(known.metadata or {}), _OWNER: str(identity)}
-        if ahead is not None:
-            metadata[_AHEAD] = str(ahead)
-        return known.evolve(
-            subjects=[f"{self._subject}>"],
-            storage=api.StorageType(stream.storage),
-            num_replicas=stream.replicas,
-            max_age=stream.max_age,
-            max_bytes=stream.max_bytes,
-            # The expected sequence keeps repeats out; a longer memory would only keep out what is
-            # published again after messages were deleted.
-            duplicate_window=min(1.0, stream.max_age or 1.0),
-            metadata=metadata,
-        )
 
 
 def _refusal(message: Msg, expected: int) -> str | None:
