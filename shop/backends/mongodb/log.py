@@ -128,7 +128,7 @@ class Log:
             if not isinstance(error, StoreError):
                 raise
             for entry in unsettled:
-                entry.error = error
+                entry.outcome = error
 
     def _append(self, entries: Sequence[Entry[Work]], unsettled: list[Entry[Work]]) -> None:
         """Do appends one after the other, each with its own outcome."""
@@ -148,10 +148,7 @@ class Log:
                 outcomes[done] = refusal.error
                 done += 1
             for entry, outcome in zip(left[:done], outcomes, strict=False):
-                if isinstance(outcome, Exception):
-                    entry.error = outcome
-                else:
-                    entry.result = outcome
+                entry.outcome = outcome
                 unsettled.remove(entry)
             left = left[done:]
             basis = refusal.basis if refusal is not None else _Basis.REMEMBERED
@@ -164,11 +161,11 @@ class Log:
                 check_replicas(replicas, outcomes)
                 done, refusal = self._write(appends, outcomes)
                 if refusal is not None and refusal.error is not None:
-                    entry.error = refusal.error
+                    entry.outcome = refusal.error
                     return
                 appends, replicas = appends[done:], replicas[done:]
         except ReplicationError as error:
-            entry.error = error
+            entry.outcome = error
 
     def _decided(self, appends: Sequence[Append], basis: _Basis) -> list[Commit | Exception]:
         """The outcomes of appends."""

@@ -90,15 +90,11 @@ class PostgresEventStore(EventStore):
         left = dict(enumerate(group))
         try:
             for n, outcome in self._append_all([entry.work for entry in group]):
-                entry = left.pop(n)
-                if isinstance(outcome, Exception):
-                    entry.error = outcome
-                else:
-                    entry.result = outcome
+                left.pop(n).outcome = outcome
         except StoreError as error:
             for entry in left.values():
                 if isinstance(error, StoreUnavailableError) or len(group) == 1:
-                    entry.error = error
+                    entry.outcome = error
                 else:
                     self._commit([entry])
 

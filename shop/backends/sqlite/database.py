@@ -158,10 +158,10 @@ class Database:
             if len(group) > 1:
                 self._commit_one_by_one(group)
             else:
-                group[0].error = error
+                group[0].outcome = error
                 if isinstance(error, sqlite3.Error):
-                    group[0].error = translation(error, self.path, self._timeout)
-                    group[0].error.__cause__ = error
+                    group[0].outcome = translation(error, self.path, self._timeout)
+                    group[0].outcome.__cause__ = error
 
     def _check_there(self) -> None:
         """Raise :class:`StoreUnavailableError` where a path leads to another file, or to none."""
@@ -196,15 +196,13 @@ class Database:
         return bool(outcomes)
 
     def _commit_one_by_one(self, group: Sequence[Entry[_Task]]) -> None:
-        for entry in group:
-            entry.result = entry.error = None
         for number, entry in enumerate(group):
             try:
                 self._commit([entry])
             except StoreError as error:
                 # The others would only wait in vain, one after the other.
                 for left in group[number:]:
-                    left.error = error
+                    left.outcome = error
                 return
 
     def _finish(self, group: Sequence[Entry[_Task]]) -> None:
@@ -228,10 +226,7 @@ class _Task(NamedTuple):
 
 def _settle(entries: Sequence[Entry[_Task]], outcomes: Sequence[Any | Exception]) -> None:
     for entry, outcome in zip(entries, outcomes, strict=True):
-        if isinstance(outcome, Exception):
-            entry.error = outcome
-        else:
-            entry.result = outcome
+        entry.outcome = outcome
 
 
 def _run_each(

@@ -42,16 +42,16 @@ _MAX_SKIPS = 63
 
 
 class Entry(Generic[T]):
-    """One piece of a caller's work in a group, and its outcome: a result or an error."""
+    """One piece of a caller's work in a group, and what came of it."""
 
-    __slots__ = ("_calls", "abandoned", "done", "error", "is_last", "next", "result", "work")
+    __slots__ = ("_calls", "abandoned", "done", "is_last", "next", "outcome", "work")
 
     def __init__(self, work: T, *, is_last: bool) -> None:
         self.work = work
         self.is_last = is_last
         """Whether it is the last of its caller's."""
-        self.result: Any = None
-        self.error: BaseException | None = None
+        self.outcome: Any = None
+        """Its result, or the error that its caller gets."""
         self.done = False
         self.abandoned = False
         """Whether the caller was interrupted and does not wait for the outcome."""
@@ -122,7 +122,7 @@ class GroupCommit(Generic[T]):
     """Collects the work of concurrent callers into groups, committed one after the other.
 
     ``commit`` is called with one group at a time, by one of the callers' threads, and sets
-    ``result`` or ``error`` of every entry. What it raises becomes the error of all.
+    ``outcome`` of every entry. What it raises becomes the error of all.
 
     A caller may be interrupted anywhere, as by Ctrl-C: the others go on. Python raises such an
     exception only in or after a call, or when a loop goes round. So what must change together is
@@ -181,7 +181,7 @@ class GroupCommit(Generic[T]):
         except BaseException:  # such as Ctrl-C: nobody is to wait for a leader who has gone
             self._leave(entries)
             raise
-        return [entry.result if entry.error is None else entry.error for entry in entries]
+        return [entry.outcome for entry in entries]
 
     def close(self, timeout: float | None = None) -> bool:
         """Refuse further work and wait until what was submitted is done; idempotent.
@@ -218,7 +218,7 @@ class GroupCommit(Generic[T]):
             self._commit(group)
         except Exception as error:  # noqa: BLE001 - every caller must get an outcome
             for entry in group:
-                entry.error = error
+                entry.outcome = error
         with self._lock:
             self._end_group()
             expected = callers + self._queued_callers
@@ -250,7 +250,7 @@ class GroupCommit(Generic[T]):
                 if self._leader in entries:
                     for entry in self._group:
                         if not entry.done:
-                            entry.error = CommitInDoubtError("the commit was interrupted")
+                            entry.outcome = CommitInDoubtError("the commit was interrupted")
                     self._end_group()
                     self._leader, self._group = None, []
                 self._call_first()

@@ -38,9 +38,9 @@ class Gate:
         assert self.opened.wait(10)
         for entry in group:
             if entry.work < 0:
-                entry.error = ValueError(f"{entry.work} is negative")
+                entry.outcome = ValueError(f"{entry.work} is negative")
             else:
-                entry.result = entry.work * 10
+                entry.outcome = entry.work * 10
         self.active -= 1
 
     def hold(self, group: GroupCommit[int], pool: ThreadPoolExecutor) -> Future[int]:
@@ -277,7 +277,7 @@ def test_who_is_interrupted_at_any_moment_holds_nobody_up(
         with alone:
             committed.extend(entry.work for entry in entries)
             for entry in entries:
-                entry.result = entry.work * 10
+                entry.outcome = entry.work * 10
 
     group = GroupCommit(commit, largest_group=3)
     numbers, done = count(), Counter[str]()
