@@ -110,6 +110,8 @@ class RealServer:
     def pause(self) -> None:
         """Have it take connections and bytes, and answer nothing."""
         self._send(signal.SIGSTOP)
+        # Its threads go on for a moment yet, long enough to answer.
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WNOWAIT)
 
     def resume(self) -> None:
         self._send(signal.SIGCONT)
