@@ -239,14 +239,18 @@ class TestDoneOnce:
             worker.close(5)
         assert memory_stores.events.head() == 4
 
-    def test_a_refusal_that_got_lost_is_judged_anew(
+    def test_a_refusal_that_got_lost_is_judged_anew_and_is_final_then(
         self, memory_stores: Stores, requests: Requests, workers: Workers
     ) -> None:
         workers.start()
         memory_stores.events.append(booked(ADA, 10))
-        remote = RemoteCommandBus(LosesAnswers(requests(), 1), memory_stores.events, [BANK])
-        with pytest.raises(CommandRejected, match="funds-insufficient"):
-            remote.dispatch(Command.new(Withdraw(1000), ADA.id))
+        for lost in (0, 1):
+            remote = RemoteCommandBus(LosesAnswers(requests(), lost), memory_stores.events, [BANK])
+            refused = Command.new(Withdraw(1000), ADA.id)
+            with pytest.raises(CommandRejected, match="funds-insufficient"):
+                remote.dispatch(refused)
+            known = memory_stores.events.find_commit(refused.id)
+            assert (known is not None) == bool(lost), "only after a silence the refusal is final"
 
     def test_a_worker_that_never_answers_is_waited_for_until_the_time_is_over(
         self, remote: RemoteCommandBus, workers: Workers, memory_stores: Stores
