@@ -142,11 +142,9 @@ class CommandBus:
         Raises the refusal where it was not done before. A ``final`` refusal is first stored, as an
         empty commit under the command's id, so that nobody can carry the command out any more.
         """
-        try:
-            if final:
+        if final:
+            with suppress(CommitReusedError):  # it was done before, or the id has another use
                 self._store.append((), commit_id=id, digest=_refused(digest))
-        except CommitReusedError:
-            pass  # it was done before, or the id was used for something else
         known = self._store.find_commit(id)
         if known is None or known.digest == _refused(digest):
             raise refusal
