@@ -66,8 +66,8 @@ class ModelReader:
     def all(self, cls: type[M], **equal: IndexValue) -> Iterator[M]:
         """All models whose indexed fields equal the values given, oldest first, page by page.
 
-        One that changes meanwhile is as it was or as it is. Raises ``ValueError`` for a field that
-        is not indexed.
+        Models that change their place meanwhile may be missed or come twice. Raises ``ValueError``
+        for a field that is not indexed.
         """
         collection = Collection.of(self.projection, cls)
         for stored in read_pages(self._store, self.projection, collection, equal=equal):
