@@ -38,6 +38,9 @@ _INDEX_CONFLICTS = {85, 86}
 _UNFINISHED = {24, 46, 112, 262, 365, 11601}
 """Codes of errors at which the server gives up an operation that may be done in part."""
 
+_STEPPED_DOWN = ("NotPrimaryError(", "'PrimarySteppedDown'", "'InterruptedDueToReplStateChange'")
+"""What the driver quotes of a member that stopped being the primary, until another is known."""
+
 
 @contextmanager
 def translated(where: str, timeout: float) -> Iterator[None]:
@@ -61,8 +64,7 @@ def translation(error: PyMongoError, where: str, timeout: float) -> StoreError:
     """
     if isinstance(error, ServerSelectionTimeoutError):
         reason = _first_reason(error)
-        # A member that stops being the primary says NotPrimaryError, until another is known.
-        if "Primary()" in reason or "NotPrimaryError(" in str(error):
+        if "Primary()" in reason or any(sign in str(error) for sign in _STEPPED_DOWN):
             return StoreUnavailableError(
                 f"cannot use {where}: its replica set has had no primary for {timeout:g} s; it"
                 " elects one when a majority of its members is there"
