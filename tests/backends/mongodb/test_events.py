@@ -430,6 +430,20 @@ def test_all_writes_but_those_that_can_be_repeated_wait_for_the_disks_of_a_major
             ),
             "no primary",
         ),
+        (
+            ServerSelectionTimeoutError(
+                "Primary stepped down while waiting for replication, full error: {'code': 189,"
+                " 'codeName': 'PrimarySteppedDown'}, Timeout: 1.0s, Topology Description: <…>"
+            ),
+            "no primary",
+        ),
+        (
+            ServerSelectionTimeoutError(
+                "operation was interrupted, full error: {'code': 11602, 'codeName':"
+                " 'InterruptedDueToReplStateChange'}, Timeout: 1.0s, Topology Description: <…>"
+            ),
+            "no primary",
+        ),
         (ServerSelectionTimeoutError("connection refused, Timeout: 1.0s"), "connection refused"),
     ],
 )
