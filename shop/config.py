@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import msgspec
 from shop.urls import BUSES, STORES, checked_url, redacted
 
 ROLES = ("all", "web", "worker")
+CORES = ("one", "all")
 
 _MAX_SECONDS = 10 * 366 * 24 * 3600  # so that what is due then has a date
 
@@ -37,6 +38,8 @@ class Settings(msgspec.Struct, frozen=True):
     """Seconds from placing an order to its cancellation when it is not paid."""
     role: str = "all"
     """What this process does: ``web`` serves HTTP, ``worker`` the rest, ``all`` both."""
+    cores: str = "one"
+    """Which cores it runs on while it serves: on ``one``, which is the fastest, or on ``all``."""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
@@ -127,9 +130,9 @@ def _positive_seconds(text: str) -> float:
     return seconds
 
 
-def _role(text: str) -> str:
-    if text not in ROLES:
-        raise ValueError(f"it is none of: {', '.join(ROLES)}")
+def _one_of(text: str, *, choices: Sequence[str]) -> str:
+    if text not in choices:
+        raise ValueError(f"it is none of: {', '.join(choices)}")
     return text
 
 
@@ -138,5 +141,6 @@ _PARSERS: Mapping[str, Callable[[str], Any]] = {
     "model_store": partial(checked_url, schemes=STORES),
     "event_bus": partial(checked_url, schemes=BUSES),
     "payment_deadline": _positive_seconds,
-    "role": _role,
+    "role": partial(_one_of, choices=ROLES),
+    "cores": partial(_one_of, choices=CORES),
 }

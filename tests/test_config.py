@@ -49,6 +49,7 @@ def test_without_settings_everything_has_its_default() -> None:
         event_bus="memory://",
         payment_deadline=1800,
         role="all",
+        cores="one",
     )
 
 
@@ -60,11 +61,13 @@ def test_settings_come_from_the_environment() -> None:
             "SHOP_EVENT_BUS": "memory://",
             "SHOP_PAYMENT_DEADLINE": "0.5",
             "SHOP_ROLE": "all",
+            "SHOP_CORES": "all",
         }
     )
     assert settings.event_store == "memory://"
     assert settings.model_store == "sqlite:////var/lib/shop/models.db"
     assert settings.payment_deadline == 0.5
+    assert settings.cores == "all"
 
 
 def test_read_models_are_beside_the_events_by_default() -> None:
@@ -79,9 +82,11 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
         SHOP_PAYMENT_DEADLINE="soon",
         SHOP_ROLE="king",
         SHOP_COLOUR="green",
+        SHOP_CORES="3",
     )
     assert [problem.split(":")[0] for problem in found] == [
         "SHOP_COLOUR",
+        "SHOP_CORES",
         "SHOP_EVENT_BUS",
         "SHOP_EVENT_STORE",
         "SHOP_MODEL_STORE",

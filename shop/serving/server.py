@@ -22,6 +22,7 @@ from shop.config import ConfigurationError, Settings
 from shop.process import EXIT_MISUSED, clear_failures, fail, log_to_stderr
 from shop.runtime import Shop
 from shop.serving.channel import use_channel
+from shop.serving.core import keep_to_one_core
 from shop.serving.draining import stop_on_signals
 from shop.web import create_app
 
@@ -89,6 +90,8 @@ def _start(settings: Settings, threads: int) -> Shop:
     if threading.current_thread() is threading.main_thread():
         stop_on_signals(at_stop.close)  # before all that takes time: signals may come already
     logger.info("starting in %s with %s", Path.cwd(), ", ".join(settings.lines()))
+    if settings.cores == "one" and (taken := keep_to_one_core()):
+        atexit.register(taken.close)
     with clear_failures():
         shop = bootstrap(settings, threads=threads)
     at_stop.callback(shop.begin_shutdown)

@@ -358,7 +358,7 @@ def test_a_program_that_imports_the_app_ends_when_it_is_done(
 
 
 def test_log_records_are_lines_with_time_level_thread_and_logger(tmp_path: Path) -> None:
-    with start(by_waitress, tmp_path) as server:
+    with start(by_waitress, tmp_path, SHOP_CORES="all") as server:
         server.await_ready()
         await_true(lambda: "Serving on" in server.log)
         lines = [line.split(maxsplit=4) for line in server.log.splitlines()]
