@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from hashlib import blake2b
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlencode
@@ -166,9 +167,10 @@ def _missing(headers: dict[str, str] | None = None) -> Problem:
 def _query(cls: type[msgspec.Struct]) -> msgspec.Struct:
     """The query parameters, each at most once unless its type is a list."""
     parameters = dict(request.args.lists())
-    fields = {field.name: field for field in msgspec.structs.fields(cls)}
-    lists = {name for name, field in fields.items() if isinstance(field.default_factory, type)}
-    values = {name: texts if name in lists else texts[0] for name, texts in parameters.items()}
+    known = _parameters(cls)
+    values = {
+        name: texts if known.get(name) is list else texts[0] for name, texts in parameters.items()
+    }
     errors = [
         FieldError(error.detail, parameter=first_step(str(error.pointer)))
         for error in field_errors(cls, values, strict=False)
@@ -176,11 +178,17 @@ def _query(cls: type[msgspec.Struct]) -> msgspec.Struct:
     errors += [
         FieldError("This may be given once only", parameter=name)
         for name, texts in parameters.items()
-        if name in fields and name not in lists and len(texts) > 1
+        if name in known and known[name] is not list and len(texts) > 1
     ]
     if errors:
         raise Problem(400, "query-invalid", "the query parameters do not fit", errors=errors)
     return msgspec.convert(values, cls, strict=False)
+
+
+@cache
+def _parameters(cls: type[msgspec.Struct]) -> Mapping[str, object]:
+    """What each query parameter is by default: ``list`` where it may be given several times."""
+    return {field.name: field.default_factory for field in msgspec.structs.fields(cls)}
 
 
 def _position(read: Read, shop: Shop) -> int:
