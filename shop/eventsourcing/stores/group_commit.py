@@ -33,7 +33,7 @@ from shop.eventsourcing.errors import CommitInDoubtError, StoreClosedError
 
 T = TypeVar("T")
 
-_COMMITS_WAITED = 1.0
+_COMMITS_WAITED = 2.0
 """How long callers wait for each other at most, measured by the time that the last commit took."""
 _MAX_WAIT = 0.002
 """The same in seconds: threads that come again at once are back by then."""
