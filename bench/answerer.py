@@ -1,9 +1,10 @@
 """A process that answers over NATS: ``bench.answerer HOW STORE ADDRESS``, until its stdin ends.
 
-``worker`` carries commands out as the shop's workers do. The others are nats-py with nothing around
-it, and listen to the subject that they are called: ``echo`` says each time what a worker would say,
-without having done anything, and ``dispatch`` and ``threads`` hand the same commands to a command
-bus before they answer, on the loop or in as many threads as a worker has.
+``worker`` carries commands out as the shop's workers do, on a core of its own. The others are
+nats-py with nothing around it, and listen to the subject that they are called: ``echo`` says each
+time what a worker would say, without having done anything, and ``dispatch`` and ``threads`` hand
+the same commands to a command bus before they answer, on the loop or in as many threads as a worker
+has.
 
 It prints the identity of its store once it listens.
 """
@@ -11,6 +12,7 @@ It prints the identity of its store once it listens.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -61,6 +63,7 @@ def main(how: str, url: str, address: str) -> None:
 
 
 def _work(commands: CommandBus, store: EventStore, address: str) -> None:
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # who asks has the last one
     with NatsConnection(Access(servers=[address])) as connection:
         connection.wait_connected(10)
         worker = CommandWorker(commands, store, NatsRequests(connection), threads=_THREADS)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
 from bench import raw
-from bench.measure import Bench, Row, Samples, rate, rate_of_threads
+from bench.measure import Bench, Row, Samples, as_served, rate, rate_of_threads
 from bench.sample import adjustments
 from shop.bootstrap import event_registry, open_event_store
 from shop.eventsourcing import Event, EventData, EventStore
@@ -67,8 +67,10 @@ def lone(
     store: EventStore, events: Iterator[Event[EventData]], *, seconds: float = _SECONDS
 ) -> Callable[[], float]:
     """One thread appends, for so many seconds each round."""
-    return lambda: rate(
-        lambda event: store.append([event]), list(islice(events, ENOUGH)), seconds=seconds
+    return as_served(
+        lambda: rate(
+            lambda event: store.append([event]), list(islice(events, ENOUGH)), seconds=seconds
+        )
     )
 
 
@@ -79,4 +81,4 @@ def together(store: EventStore, threads: int, *, seconds: float = _SECONDS) -> C
         items = [list(islice(adjustments(10), ENOUGH // threads * 2)) for _ in range(threads)]
         return rate_of_threads(lambda event: store.append([event]), items, seconds=seconds)
 
-    return measure
+    return as_served(measure)

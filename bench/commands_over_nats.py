@@ -14,7 +14,7 @@ from uuid import UUID
 
 import nats
 
-from bench.measure import Bench, Row, Samples, rate_of_threads
+from bench.measure import Bench, Row, Samples, as_served, rate_of_threads
 from bench.sample import create
 from shop.backends.memory import MemoryEventStore
 from shop.backends.nats import Access, NatsConnection, NatsRequests
@@ -70,7 +70,7 @@ def _measure(bench: Bench, address: str, callers: int) -> Samples:
         def worker(url: str) -> Callable[[], float]:
             store = _Elsewhere(answerer("worker", url))
             remote = RemoteCommandBus(NatsRequests(connection), store, MODULES)
-            return lambda: _rate(remote.dispatch, create, callers)
+            return as_served(lambda: _rate(remote.dispatch, create, callers))
 
         def file(name: str) -> str:
             return f"sqlite:///{bench.directory / f'{callers}-{name}.db'}"

@@ -6,10 +6,12 @@ and what counts is the median of the ratios that the rounds came to.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -73,6 +75,26 @@ class Bench:
                     measured[name].append(figure)
             self.say(f"{number:2} of {rounds}: {_latest(measured)}" if number else "warming up")
         return Samples(measured)
+
+
+def as_served(side: Callable[[], T]) -> Callable[[], T]:
+    """The side, measured with all threads on one core, as those of a process that serves are."""
+
+    def measure() -> T:
+        cores = os.sched_getaffinity(0)
+        _run_on({max(cores)})
+        try:
+            return side()
+        finally:
+            _run_on(cores)
+
+    return measure
+
+
+def _run_on(cores: set[int]) -> None:
+    for thread in Path("/proc/self/task").iterdir():
+        with suppress(ProcessLookupError):  # it has ended
+            os.sched_setaffinity(int(thread.name), cores)
 
 
 def _latest(measured: Mapping[str, Sequence[float]]) -> str:
