@@ -18,6 +18,7 @@ from shop.backends.mongodb.documents import (
     event_of,
     stored_commits,
 )
+from shop.backends.mongodb.durability import Durability
 from shop.backends.mongodb.log import COMMIT_FIELDS, Log, Work
 from shop.backends.mongodb.query import FIRST_PAGE, PAGE, Plan, needs_kinds, next_size, plan
 from shop.backends.mongodb.schema import BY_HEAD, BY_KIND, BY_POSITION, BY_VERSION
@@ -47,7 +48,8 @@ class MongoEventStore(EventStore):
         self._database = database
         self._registry = registry
         self._owns_database = owns_database
-        self._log = Log(database)
+        self._durability = Durability(database)
+        self._log = Log(database, self._durability)
         self._group = GroupCommit(self._log.commit)
         database.before_close.callback(self._group.close, CLOSE_SECONDS)
 
@@ -171,8 +173,8 @@ class MongoEventStore(EventStore):
         if page:
             latest = page[0 if made.reverse else -1]
             last = latest.first + latest.size - 1
-            if last > self._log.durable:
-                self._log.confirm(last, latest.id)
+            if last > self._durability.reached:
+                self._durability.confirm(last, latest.id)
         return page, cut
 
     def head(self) -> int:
@@ -182,7 +184,7 @@ class MongoEventStore(EventStore):
             )
         if last is None:
             return 0
-        self._log.confirm(int(last["last"]), last["commit"])
+        self._durability.confirm(int(last["last"]), last["commit"])
         return int(last["last"])
 
     def now(self) -> datetime:
@@ -198,7 +200,7 @@ class MongoEventStore(EventStore):
         if found is None:
             return None
         commit = commit_of(found)
-        self._log.confirm(commit.last, commit.id, always=not commit.size)
+        self._durability.confirm(commit.last, commit.id, always=not commit.size)
         return commit
 
     def commits(self, after: int = 0) -> Iterator[Commit]:
@@ -219,7 +221,7 @@ class MongoEventStore(EventStore):
                     .limit(_COMMITS)
                 ]
             if page:
-                self._log.confirm(page[-1].last, page[-1].id)
+                self._durability.confirm(page[-1].last, page[-1].id)
             until = page[-1].first - 1 if len(page) == _COMMITS else None
             empty = iter(self._empty_commits(low, until))
             waiting = next(empty, None)
@@ -259,7 +261,7 @@ class MongoEventStore(EventStore):
         with self._database.using("commits") as commits:
             found = list(commits.find({"kinds.name": {"$gt": ""}}, {"kinds": 1}, hint=BY_KIND))
         # What is not on disk may be lost, and is then to be told again.
-        on_disk = _kinds_of(commit for commit in found if commit["_id"] <= self._log.durable)
+        on_disk = _kinds_of(commit for commit in found if commit["_id"] <= self._durability.reached)
         self._log.kinds = self._log.kinds.union(on_disk)
         return _kinds_of(found)
 

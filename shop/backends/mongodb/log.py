@@ -13,10 +13,9 @@ else has changed anything. So most appends are one round trip, and a group of th
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from enum import Enum, auto
 from uuid import UUID
 
@@ -26,8 +25,15 @@ from pymongo.errors import PyMongoError
 
 from shop.backends.mongodb.database import Database
 from shop.backends.mongodb.documents import Append, Document, commit_of
+from shop.backends.mongodb.durability import Durability
 from shop.backends.mongodb.errors import DUPLICATE_KEY, document_refused, nothing_begun, translation
-from shop.backends.mongodb.schema import BY_AGGREGATE, BY_POSITION, BY_VERSION
+from shop.backends.mongodb.schema import BY_POSITION
+from shop.backends.mongodb.versions import (
+    FIELDS,
+    current_version,
+    versions_of,
+    which_are_there,
+)
 from shop.eventsourcing.errors import (
     CommitInDoubtError,
     EventIdReusedError,
@@ -51,12 +57,8 @@ _ONE_COMMAND = 16 * 1024 * 1024
 """Bytes of documents in one command: the driver takes no more, and a little for the rest of it."""
 COMMIT_FIELDS = {"_id": 1, "last": 1, "head": 1, "commit": 1, "digest": 1}
 """What :func:`commit_of` needs."""
-_VERSION_FIELDS = {
-    "last": 1,
-    "commit": 1,
-    **{f"events.{name}": 1 for name in ("aggregate", "aggregate_id", "version")},
-}
-"""What :func:`_versions` needs, and where the commit is."""
+_FOLLOWED_FIELDS = {"last": 1, "commit": 1, **FIELDS}
+"""What is read of the commits of others."""
 
 
 class Work(msgspec.Struct, frozen=True):
@@ -84,8 +86,9 @@ class Log:
     ``commit`` is for one thread at a time; all else may be used by any thread.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, durability: Durability) -> None:
         self._database = database
+        self._durability = durability
         self._head: int | None = None
         """The last position seen; those of this process's own commits included."""
         self._seen: Document | None = None
@@ -95,18 +98,6 @@ class Log:
         """Of some aggregates, as they are at that position."""
         self.kinds: frozenset[Kind] = frozenset()
         """Kinds of events that are known to be in the log."""
-        self._durable = 0
-        self._durable_lock = threading.Lock()
-
-    @property
-    def durable(self) -> int:
-        """All commits up to this position are known to be on disk."""
-        return self._durable
-
-    def _found_durable(self, position: int) -> None:
-        """Note that all commits up to a position are on disk. Any thread may call it."""
-        with self._durable_lock:
-            self._durable = max(self._durable, position)
 
     def commit(self, group: Sequence[Entry[Work]]) -> None:
         """Write what a group of callers wants, and set the outcome of each."""
@@ -251,7 +242,7 @@ class Log:
         while len(self._versions) > _REMEMBERED:
             self._versions.popitem(last=False)
         self.kinds = self.kinds.union(append.kinds)
-        self._found_durable(commit.last)
+        self._durability.note(commit.last)
 
     def _check_there(self) -> None:
         """Begin anew, as a new process does, where the last commit seen is there no longer.
@@ -270,8 +261,7 @@ class Log:
                 self._database.prepare()
                 self._forget()
                 self._seen, self.kinds = None, frozenset()
-                with self._durable_lock:
-                    self._durable = 0
+                self._durability.forget()
         self._next_look = now + _LOOK
 
     def _forget(self) -> None:
@@ -285,21 +275,21 @@ class Log:
         """
         self._read_on()
         if self._head and self._seen is not None:
-            self.confirm(self._head, self._seen["commit"])
+            self._durability.confirm(self._head, self._seen["commit"])
 
     def _read_on(self) -> None:
         """Bring what is remembered to the state of the log, part of which may not be on disk."""
         commits = self._database.collection("commits")
         if self._head is not None:
             others = list(
-                commits.find({"_id": {"$gt": self._head}}, _VERSION_FIELDS, hint=BY_POSITION)
+                commits.find({"_id": {"$gt": self._head}}, _FOLLOWED_FIELDS, hint=BY_POSITION)
                 .sort("_id", 1)
                 .limit(_FOLLOWED)
             )
             if len(others) < _FOLLOWED:
                 for commit in others:
                     self._see(commit)
-                    for ref, version in _versions(commit):
+                    for ref, version in versions_of(commit):
                         if ref in self._versions:
                             self._versions[ref] = version
                 return
@@ -333,7 +323,8 @@ class Log:
                     least[ref] = min(version, least.get(ref, version))
         if not least:
             return versions
-        there = self._which_are_there(least)
+        stored_commits = self._database.collection("commits")
+        there = which_are_there(stored_commits, least)
         wrong = []
         for ref, version in least.items():
             if (version == 0 or (ref, version) in there) and (ref, version + 1) not in there:
@@ -343,36 +334,9 @@ class Log:
         for append in appends:  # each is refused for the first that is wrong
             for ref in append.expected:
                 if ref in wrong and ref not in versions:
-                    versions[ref] = self._version(ref)
+                    versions[ref] = current_version(stored_commits, ref)
                     break
         return versions
-
-    def _which_are_there(self, versions: dict[AggregateRef, int]) -> set[tuple[AggregateRef, int]]:
-        """Which of these versions of aggregates, and of those after them, there are."""
-        wanted = {number for version in versions.values() for number in (version, version + 1)}
-        query = {
-            "events": {
-                "$elemMatch": {
-                    "aggregate_id": {"$in": [str(ref.id) for ref in versions]},
-                    "aggregate": {"$in": sorted({ref.name for ref in versions})},
-                    "version": {"$in": sorted(wanted)},
-                }
-            }
-        }
-        commits = self._database.collection("commits")
-        found = commits.find(query, _VERSION_FIELDS, hint=BY_VERSION)
-        return {place for commit in found for place in _versions(commit)}
-
-    def _version(self, ref: AggregateRef) -> int:
-        """The current version of an aggregate."""
-        place = {"aggregate_id": str(ref.id), "aggregate": ref.name}
-        last = self._database.collection("commits").find_one(
-            {"_id": {"$gt": 0}, "events": {"$elemMatch": place}},
-            _VERSION_FIELDS,
-            sort={"_id": -1},
-            hint=BY_AGGREGATE,
-        )
-        return dict(_versions(last)).get(ref, 0) if last else 0
 
     def _known(self, appends: Sequence[PreparedAppend]) -> dict[UUID, Commit]:
         """The commits of the appends' ids that are in the store, and on disk."""
@@ -380,27 +344,8 @@ class Log:
         found = self._database.collection("commits").find({"commit": {"$in": ids}}, COMMIT_FIELDS)
         known = {commit.id: commit for commit in map(commit_of, found)}
         for commit in known.values():
-            self.confirm(commit.last, commit.id, always=not commit.size)
+            self._durability.confirm(commit.last, commit.id, always=not commit.size)
         return known
-
-    def confirm(self, last: int, commit_id: UUID | str, *, always: bool = False) -> None:
-        """See to it that a commit that was read is on disk, with all before it.
-
-        What is visible may not have been written yet, or not by a majority: a crash would take it
-        back, and another event come to its position. A write that changes nothing waits for the
-        writing of all that was there before it; it must meet the very commit that was read. Raises
-        :class:`StoreUnavailableError` where that is there no longer. Nothing needs to be written
-        where ``last`` is known to be on disk, but for a commit without events (``always``).
-        """
-        if last <= self._durable and not always:
-            return
-        with self._database.using("commits") as commits:
-            met = commits.update_one({"commit": str(commit_id)}, {"$unset": {"nothing": 1}})
-        if not met.matched_count:
-            raise StoreUnavailableError(
-                f"{self._database.where} was interrupted before it had written what was read"
-            )
-        self._found_durable(last)
 
 
 class _Refusal(msgspec.Struct, frozen=True):
@@ -422,9 +367,3 @@ class _Refusal(msgspec.Struct, frozen=True):
         # a position, and another process was faster.
         faster = isinstance(failure["keyValue"].get("_id"), int)
         return cls(None, _Basis.CAUGHT_UP if faster else _Basis.STORED)
-
-
-def _versions(commit: Document) -> Iterator[tuple[AggregateRef, int]]:
-    """Aggregate and version of each event of a commit, in order."""
-    for event in commit["events"]:
-        yield AggregateRef(event["aggregate"], UUID(event["aggregate_id"])), event["version"]

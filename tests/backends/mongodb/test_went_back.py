@@ -117,16 +117,16 @@ def test_what_was_read_and_then_lost_is_told_and_not_gone_on_behind(
     ):
         store.append(stream(note(), 3))
         assert isinstance(reader, MongoEventStore)
-        confirm = reader._log.confirm
+        confirm = reader._durability.confirm
 
         def lose_and_confirm(last: int, commit_id: object, **always: bool) -> None:
             raw[named(url, "commits")].delete_many({})
             confirm(last, str(commit_id), **always)
 
-        reader._log.confirm = lose_and_confirm  # type: ignore[method-assign]  # the fault
+        reader._durability.confirm = lose_and_confirm  # type: ignore[method-assign]  # the fault
         with pytest.raises(StoreUnavailableError, match="before it had written"):
             use(reader)
-        reader._log.confirm = confirm  # type: ignore[method-assign]  # as it was
+        reader._durability.confirm = confirm  # type: ignore[method-assign]  # as it was
         assert reader.append([noted(note(), 1)]).first == 1
 
 
