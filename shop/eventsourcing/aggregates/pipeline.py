@@ -10,6 +10,9 @@ from shop.eventsourcing.aggregates.unit_of_work import Loading, UnitOfWork
 from shop.eventsourcing.events.event import AggregateRef, Metadata
 from shop.eventsourcing.stores.store import Commit, NewCommit
 
+CACHE_ROUNDS = 4
+"""How often the cache is filled for many units of work together before each loads for itself."""
+
 
 class Draft(NamedTuple):
     """A unit of work, and what its commit is to be; see :meth:`UnitOfWork.commit`."""

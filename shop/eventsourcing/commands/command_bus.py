@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from hashlib import blake2b
 from uuid import UUID
 
-from shop.eventsourcing.aggregates.aggregate import Aggregate
 from shop.eventsourcing.aggregates.loading import Aggregates
-from shop.eventsourcing.aggregates.pipeline import Draft, Pipeline
+from shop.eventsourcing.aggregates.pipeline import Draft
 from shop.eventsourcing.aggregates.unit_of_work import Loading, UnitOfWork
 from shop.eventsourcing.buses.bus import BusStatus
+from shop.eventsourcing.commands.batching import BatchDispatcher
 from shop.eventsourcing.commands.command import (
     Command,
     CommandPayload,
     CommandResult,
-    dispatch_in_turn,
 )
-from shop.eventsourcing.commands.module import Handler, Module, command_registry
+from shop.eventsourcing.commands.deciding import Decider, result_of
+from shop.eventsourcing.commands.module import Module
 from shop.eventsourcing.commands.past_results import PastResults
 from shop.eventsourcing.errors import (
     AggregateNotFoundError,
@@ -29,21 +28,13 @@ from shop.eventsourcing.errors import (
     CommitInDoubtError,
     CommitReusedError,
     ConcurrencyError,
-    EventSourcingError,
     OutcomeUnknownError,
     StaleVersionError,
     StoreError,
-    StoreUnavailableError,
-    UnknownCommandError,
     UnregisteredError,
 )
 from shop.eventsourcing.retry import ConflictRetry
 from shop.eventsourcing.stores.store import Commit, EventStore
-
-CACHE_ROUNDS = 4
-"""How often the cache is filled for many commands together before each loads for itself."""
-_TOGETHER = 256
-"""How many commands are decided before they are appended: as many as one group commit takes."""
 
 
 class CommandBus:
@@ -57,12 +48,9 @@ class CommandBus:
     ) -> None:
         self._store = store
         self._past = PastResults(store)
-        self._aggregates = aggregates
-        modules = tuple(modules)
-        self._handlers: dict[type[CommandPayload], Handler] = {}
-        for module in modules:
-            self._handlers |= module.handlers
-        self.registry = command_registry(modules)
+        self._decider = Decider(aggregates, modules)
+        self._batches = BatchDispatcher(store, aggregates, self._decider, self.dispatch)
+        self.registry = self._decider.registry
 
     def dispatch(
         self,
@@ -95,15 +83,17 @@ class CommandBus:
         Only :class:`OutcomeUnknownError` leaves it open: the store was lost in the middle, and
         could not be asked in time, or does not tell what was done.
         """
-        self._handler(command)
-        digest = self._digest(command)
+        self._decider.handler(command)
+        digest = self._decider.digest(command)
         retry = ConflictRetry(timeout=timeout)
         try:
             for attempt in retry:
                 with attempt:
                     first = retry.attempts == 1
                     try:
-                        work = self._decide(command, Loading.CACHED if first else Loading.CURRENT)
+                        work = self._decider.decide(
+                            command, Loading.CACHED if first else Loading.CURRENT
+                        )
                         commit = work.commit(
                             commit_id=command.id, digest=digest, metadata=command.metadata
                         )
@@ -132,7 +122,35 @@ class CommandBus:
                 return self._past.of([(command, commit)])[0]
             except StoreError as error:  # which would be taken to mean that nothing was written
                 raise OutcomeUnknownError(command.id, command.name, retry.elapsed) from error
-        return _result(command, work, commit)
+        return result_of(command, work, commit)
+
+    def dispatch_each(
+        self, commands: Sequence[Command[CommandPayload]]
+    ) -> list[CommandResult | Exception]:
+        """Carry out several commands; return for each its result, or what ``dispatch`` raises.
+
+        As if they were dispatched one after the other, but in much less time: consecutive commands
+        that concern different aggregates share one append. A command that conflicts with another
+        writer is repeated, so it may be stored after those that follow it.
+        """
+        return self._batches.dispatch_each(commands)
+
+    def draft(self, command: Command[CommandPayload], work: UnitOfWork) -> Draft:
+        """Run a command's handler in a unit of work; return what a pipeline is to append.
+
+        Raises what :meth:`dispatch` raises of a command that is refused.
+        """
+        return self._decider.draft(command, work)
+
+    def check(self) -> None:
+        """As :meth:`CommandDispatcher.check`: this process carries commands out itself."""
+
+    def status(self) -> BusStatus:
+        """As :meth:`CommandDispatcher.status`: there is nothing to tell."""
+        return BusStatus()
+
+    def stop(self) -> None:
+        """As :meth:`CommandDispatcher.stop`: nobody waits for others."""
 
     def _settle_refusal(
         self, id: UUID, digest: bytes, refusal: Exception, *, final: bool
@@ -152,210 +170,7 @@ class CommandBus:
             raise CommandIdReusedError(id) from refusal
         return known
 
-    def check(self) -> None:
-        """As :meth:`CommandDispatcher.check`: this process carries commands out itself."""
-
-    def status(self) -> BusStatus:
-        """As :meth:`CommandDispatcher.status`: there is nothing to tell."""
-        return BusStatus()
-
-    def stop(self) -> None:
-        """As :meth:`CommandDispatcher.stop`: nobody waits for others."""
-
-    def dispatch_each(
-        self, commands: Sequence[Command[CommandPayload]]
-    ) -> list[CommandResult | Exception]:
-        """Carry out several commands; return for each its result, or what ``dispatch`` raises.
-
-        As if they were dispatched one after the other, but in much less time: consecutive commands
-        that concern different aggregates share one append. A command that conflicts with another
-        writer is repeated, so it may be stored after those that follow it.
-        """
-        outcomes: list[CommandResult | Exception] = []
-        for start in range(0, len(commands), _TOGETHER):
-            left = commands[start : start + _TOGETHER]
-            rounds = iter(range(CACHE_ROUNDS))
-            while left:
-                some = self._dispatch_together(left, rounds)
-                outcomes += some
-                left = left[len(some) :]
-        return outcomes
-
-    def _dispatch_together(
-        self, commands: Sequence[Command[CommandPayload]], rounds: Iterator[int]
-    ) -> list[CommandResult | Exception]:
-        """Carry out as many of the first commands as can be appended together, at least one.
-
-        ``rounds`` are the times that the cache may still be filled for all of the commands.
-        """
-        began = time.monotonic()
-        pipeline = Pipeline(self._aggregates)
-        try:
-            works = self._draft_together(commands, pipeline, rounds)
-        except StoreUnavailableError as error:
-            return [error] * len(commands)  # nothing was written
-        if not works:
-            return self._dispatch_first(commands)
-        commits = pipeline.commit()
-        recalled = self._recall_replayed(commands, commits)
-        outcomes: list[CommandResult | Exception] = []
-        for command, work, outcome in zip(commands, works, commits, strict=False):
-            if command.id in recalled:
-                outcomes.append(recalled[command.id])
-            elif isinstance(outcome, Commit) and not outcome.replayed:
-                outcomes.append(_result(command, work, outcome))
-            elif isinstance(outcome, CommitInDoubtError):
-                name, waited = command.name, time.monotonic() - began
-                outcomes.append(OutcomeUnknownError(command.id, name, waited))
-            elif isinstance(outcome, StoreError):
-                outcomes.append(outcome)
-            else:  # in conflict with another writer
-                outcomes += dispatch_in_turn(self.dispatch, [command])
-        return outcomes
-
-    def _dispatch_first(
-        self, commands: Sequence[Command[CommandPayload]]
-    ) -> list[CommandResult | Exception]:
-        """Carry out the first command alone; if it was done before, recall the next ones too.
-
-        Returns the outcomes of as many of the first commands as are known then, at least one.
-        """
-        [outcome] = dispatch_in_turn(self.dispatch, commands[:1])
-        if not isinstance(outcome, CommandResult) or not outcome.replayed:
-            return [outcome]
-        known: list[tuple[Command[CommandPayload], Commit]] = []
-        with suppress(EventSourcingError):  # the next ones are told of it when they are dispatched
-            for command in commands[1:]:
-                commit = self._store.find_commit(command.id)
-                if commit is None or commit.digest != self._digest(command):
-                    break
-                known.append((command, commit))
-            return [outcome, *self._past.of(known)]
-        return [outcome]
-
-    def _recall_replayed(
-        self,
-        commands: Sequence[Command[CommandPayload]],
-        commits: Sequence[Commit | Exception],
-    ) -> dict[UUID, CommandResult]:
-        """The results of the commands that were done before; empty where these cannot be read."""
-        known = [
-            (command, commit)
-            for command, commit in zip(commands, commits, strict=False)
-            if isinstance(commit, Commit) and commit.replayed
-        ]
-        with suppress(StoreError):  # each is told of it when it is dispatched alone
-            return {result.command_id: result for result in self._past.of(known)}
-        return {}
-
-    def _draft_together(
-        self,
-        commands: Sequence[Command[CommandPayload]],
-        pipeline: Pipeline,
-        rounds: Iterator[int],
-    ) -> list[UnitOfWork]:
-        """Draft as many of the first commands as can be appended together."""
-        works: list[UnitOfWork] = []
-        loading = Loading.CACHED_ONLY
-        while len(works) < len(commands):
-            command = commands[len(works)]
-            work = pipeline.work(loading, unused_id=_just_made(command))
-            draft = None
-            with suppress(Exception):  # the cache may be stale: it is decided again
-                draft = self.draft(command, work)
-            if work.missed:
-                if next(rounds, None) is None:
-                    loading = Loading.CACHED
-                else:
-                    self._fill_cache(commands[len(works) :])
-            elif draft is not None and pipeline.add(draft):
-                works.append(work)
-            else:
-                break
-        return works
-
-    def _fill_cache(self, commands: Iterable[Command[CommandPayload]]) -> None:
-        """Load together what the handlers of these commands miss in the cache.
-
-        A handler that stops at the first missing aggregate misses the next one in the next round.
-        """
-        missed: list[tuple[type[Aggregate], UUID]] = []
-        for command in commands:
-            work = UnitOfWork(
-                self._aggregates, loading=Loading.CACHED_ONLY, unused_id=_just_made(command)
-            )
-            with suppress(Exception):  # the command is carried out later
-                self._record(command, work)
-            missed += work.missed
-        self._aggregates.preload(missed)
-
-    def draft(self, command: Command[CommandPayload], work: UnitOfWork) -> Draft:
-        """Run a command's handler in a unit of work; return what a pipeline is to append.
-
-        Raises what :meth:`dispatch` raises of a command that is refused.
-        """
-        self._record(command, work)
-        return Draft(work, command.id, self._digest(command), command.metadata)
-
-    def _record(self, command: Command[CommandPayload], work: UnitOfWork) -> None:
-        handler, aggregate = self._handler(command), command.aggregate
-        work.in_handler = True
-        try:
-            handler(command.payload, aggregate.id, work)
-        except Exception:
-            if aggregate in work and not work.may_be_stale:
-                # A sender that expects another version is told that first, whatever the rules say.
-                work.check_version(aggregate, command.expected_version)
-            raise
-        finally:
-            work.in_handler = False
-        if aggregate not in work:
-            raise ValueError(
-                f"the handler of {command.name} did not load {aggregate}, which the"
-                " command addresses: it must find() or get() it, whatever else it changes"
-            )
-        work.check_version(aggregate, command.expected_version)
-
-    def _decide(self, command: Command[CommandPayload], loading: Loading) -> UnitOfWork:
-        """Run the command's handler in a new unit of work.
-
-        On cached aggregates this saves the reads of nearly every command: the commit finds out if
-        they were stale. A refusal is decided again on current aggregates.
-        """
-        work = UnitOfWork(self._aggregates, loading=loading, unused_id=_just_made(command))
-        try:
-            self._record(command, work)
-        except Exception:
-            if work.may_be_stale:
-                return self._decide(command, Loading.CURRENT)
-            raise
-        return work
-
-    def _handler(self, command: Command[CommandPayload]) -> Handler:
-        try:
-            return self._handlers[type(command.payload)]
-        except KeyError:
-            raise UnknownCommandError(command.name) from None
-
-    def _digest(self, command: Command[CommandPayload]) -> bytes:
-        """A hash of what is wanted: the command's name, the aggregate and the payload."""
-        payload = self.registry.encode(command.payload)
-        hasher = blake2b(digest_size=16)
-        hasher.update(f"{command.name} {command.aggregate_id} ".encode())
-        hasher.update(payload)
-        return hasher.digest()
-
 
 def _refused(digest: bytes) -> bytes:
     """What the commit of a command with this digest has as its digest if it was refused."""
     return blake2b(digest, digest_size=16, person=b"refused").digest()
-
-
-def _just_made(command: Command[CommandPayload]) -> UUID | None:
-    """The id of the aggregate that a command creates, if that id was just made for it."""
-    return command.id if command.aggregate_id is None else None
-
-
-def _result(command: Command[CommandPayload], work: UnitOfWork, commit: Commit) -> CommandResult:
-    version = work.version(command.aggregate)
-    return CommandResult(command.id, command.aggregate, version, commit.last, tuple(work.events))

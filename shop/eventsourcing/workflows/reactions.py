@@ -12,11 +12,11 @@ from uuid import UUID, uuid5
 
 from shop.eventsourcing.aggregates.aggregate import Aggregate
 from shop.eventsourcing.aggregates.loading import Aggregates
-from shop.eventsourcing.aggregates.pipeline import Draft, Pipeline
+from shop.eventsourcing.aggregates.pipeline import CACHE_ROUNDS, Draft, Pipeline
 from shop.eventsourcing.aggregates.repository import Repository
 from shop.eventsourcing.aggregates.unit_of_work import Loading, UnitOfWork
 from shop.eventsourcing.commands.command import Command, CommandPayload
-from shop.eventsourcing.commands.command_bus import CACHE_ROUNDS, CommandBus
+from shop.eventsourcing.commands.command_bus import CommandBus
 from shop.eventsourcing.errors import (
     AggregateNotFoundError,
     CommandRejected,
