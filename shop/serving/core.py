@@ -37,7 +37,7 @@ def keep_to_one_core(name: str = "shop-core") -> socket.socket | None:
             taken = _taken(f"\0{name}-{core}")
             if taken is not None:
                 os.sched_setaffinity(0, {core})
-                logger.info("keeping to core %d (SHOP_CORES=all: to none)", core)
+                logger.info("keeping to core %d (SHOP_CORES=all would use any)", core)
                 return taken
     except OSError as error:
         logger.info("using all cores, as the system does not allow to take one: %s", error)

@@ -63,10 +63,11 @@ class _RequestMetrics:
     def end(self, response: Response) -> Response:
         """Called after each request."""
         # Labels must stay few, whatever clients send.
-        route = request.url_rule.rule if request.url_rule else "none"
-        method = request.method if request.method in _METHODS else "other"
+        rule, environ = request.url_rule, request.environ
+        route = rule.rule if rule else "none"
+        method = environ["REQUEST_METHOD"] if environ["REQUEST_METHOD"] in _METHODS else "other"
         self._counter((method, route, response.status_code)).inc()
-        self._timer(route).observe(time.perf_counter() - request.environ[_BEGAN])
+        self._timer(route).observe(time.perf_counter() - environ[_BEGAN])
         return response
 
     def _counter(self, labels: tuple[str, str, int]) -> Counter:

@@ -129,7 +129,8 @@ def _view(read: Read, shop: Shop, waits: Waits) -> Callable[..., Response]:
         shop.check_open()
         variables = {name: _variable(name, text) for name, text in path.items()}
         query = _query(read.query)
-        wanted = min_position(request.environ)
+        environ = request.environ
+        wanted = min_position(environ)
         _await(wanted, read, shop, waits)
         committed, reached = _committed(read, shop), _position(read, shop)
         answer: Answer = read.answer(shop, query, **variables)
@@ -144,7 +145,7 @@ def _view(read: Read, shop: Shop, waits: Waits) -> Callable[..., Response]:
         body = msgspec.json.encode(answer.value)
         etag = answer.etag or blake2b(body, digest_size=12).hexdigest()
         headers = {"Shop-Position": position, "ETag": f'"{etag}"', "Cache-Control": "no-cache"}
-        if "HTTP_IF_NONE_MATCH" in request.environ and request.if_none_match.contains_weak(etag):
+        if "HTTP_IF_NONE_MATCH" in environ and request.if_none_match.contains_weak(etag):
             return Response(status=304, headers=headers)
         return Response(body + b"\n", 200, headers, content_type="application/json")
 
