@@ -23,8 +23,9 @@ def keep_to_one_core(name: str = "shop-core") -> socket.socket | None:
     abstract one of ``name`` and the core's number, but for those in other network namespaces, such
     as containers: these may take the same core.
 
-    ``None`` where the process goes on as before. If that may use several cores, it is logged why:
-    each of them is taken, or the system does not allow it.
+    ``None`` where the process goes on as before: it has only one core, its Python has no lock of
+    the interpreter, or the system is not Linux; or, which is logged, each core is taken, or the
+    system does not allow it.
     """
     if sys.platform != "linux" or not getattr(sys, "_is_gil_enabled", lambda: True)():
         return None
@@ -32,6 +33,7 @@ def keep_to_one_core(name: str = "shop-core") -> socket.socket | None:
     if len(cores) == 1:
         return None
     try:
+        os.sched_setaffinity(0, cores)  # raises at once where the system does not allow it
         # The first is left for last: disks and networks usually interrupt that one.
         for core in sorted(cores, reverse=True):
             taken = _taken(f"\0{name}-{core}")
