@@ -79,6 +79,8 @@ class Bench:
 
 def as_served(side: Callable[[], T]) -> Callable[[], T]:
     """The side, measured with all threads on one core, as those of a process that serves are."""
+    if sys.platform != "linux":
+        return side
 
     def measure() -> T:
         cores = os.sched_getaffinity(0)
