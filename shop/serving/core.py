@@ -23,15 +23,12 @@ def keep_to_one_core(name: str = "shop-core") -> socket.socket | None:
     abstract one of ``name`` and the core's number, but for those in other network namespaces, such
     as containers: these may take the same core.
 
-    ``None`` where the process goes on as before: it has only one core, its Python has no lock of
-    the interpreter, or the system is not Linux; or, which is logged, each core is taken, or the
-    system does not allow it.
+    ``None`` where the process goes on as before: its Python has no lock of the interpreter, or the
+    system is not Linux; or, which is logged, each core is taken, or the system does not allow it.
     """
     if sys.platform != "linux" or not getattr(sys, "_is_gil_enabled", lambda: True)():
         return None
     cores = os.sched_getaffinity(0)
-    if len(cores) == 1:
-        return None
     try:
         os.sched_setaffinity(0, cores)  # raises at once where the system does not allow it
         # The first is left for last: disks and networks usually interrupt that one.

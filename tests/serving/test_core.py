@@ -26,19 +26,19 @@ print(*sorted(os.sched_getaffinity(0)), flush=True)
 sys.stdin.read()
 """
 
-Taking = Callable[[], tuple[subprocess.Popen[str], list[int]]]
+Taking = Callable[..., tuple[subprocess.Popen[str], list[int]]]
 
 
 @pytest.fixture
 def take() -> Iterator[Taking]:
-    """Start a process that takes a core; gives that process, and the cores that it then has."""
+    """Start a process that takes one of these cores; gives it, and the cores that it then has."""
     name = f"test-{uuid4()}"
     with ExitStack() as processes:
 
-        def start() -> tuple[subprocess.Popen[str], list[int]]:
+        def start(*cores: int) -> tuple[subprocess.Popen[str], list[int]]:
             process = processes.enter_context(
                 subprocess.Popen(
-                    [sys.executable, "-c", TAKING, name, *map(str, CORES)],
+                    [sys.executable, "-c", TAKING, name, *map(str, cores or CORES)],
                     env=environment(),
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
@@ -64,6 +64,11 @@ def test_the_core_of_a_killed_process_is_free_again(take: Taking) -> None:
     assert take()[1] == taken == CORES[-1:]
 
 
+def test_the_only_core_that_a_process_may_use_is_not_given_to_another(take: Taking) -> None:
+    assert take(CORES[-1])[1] == CORES[-1:]
+    assert take()[1] == CORES[:1]
+
+
 def threads_cores(pid: int) -> set[tuple[int, ...]]:
     """The cores of each thread of a process."""
     cores = set()
@@ -85,5 +90,5 @@ def test_a_shop_keeps_to_one_core_with_all_its_threads_unless_told_otherwise(
         kept = "keeping to core" in server.log
         # Other shops of this machine may have taken all cores.
         told = kept or "each is taken" in server.log
-        assert told == (cores == "one" and len(CORES) > 1)
+        assert told == (cores == "one")
         assert len(mask) == 1 if kept else set(mask) == os.sched_getaffinity(0)
