@@ -102,12 +102,12 @@ class DeliveryDecider:
         except (StoreError, CommandTimeoutError, OutcomeUnknownError):
             raise  # no fault of the workflow's: it is tried again
         except Exception as error:  # noqa: BLE001 - the log and the instance tell
-            if work.may_be_stale:
-                return self.decide(delivery, Loading.CURRENT)
-            return self._park(delivery, error)
-        if work.may_be_stale and not instance.exists:
-            return self.decide(delivery, Loading.CURRENT)
-        return None
+            if not work.may_be_stale:
+                return self._park(delivery, error)
+        else:
+            if instance.exists or not work.may_be_stale:
+                return None
+        return self.decide(delivery, Loading.CURRENT)
 
     def _park(self, delivery: Delivery, error: Exception) -> UnitOfWork:
         """Record that an instance stands still from now on, as it failed on an event."""

@@ -340,6 +340,8 @@ class TestParking:
             f"{node.instance(ADA).ref} is parked, as it failed on event {opened.id}" in told.message
         )
         assert told.exc_info is not None
+        assert told.exc_info[1] is not None
+        assert told.exc_info[1].__context__ is None  # the failure on the cached state is not told
 
     def test_what_comes_for_it_waits_in_order_until_it_is_retried(
         self, node: Node, workflow: Reminders
