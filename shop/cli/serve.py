@@ -16,7 +16,8 @@ def add_to(commands: Commands) -> None:
         help="serve the shop over HTTP",
         description="Serve the shop over HTTP until SIGINT (Ctrl-C), SIGTERM or SIGHUP: then answer"
         " the requests under way and stop, with exit code 0. A second SIGINT or SIGTERM ends it at"
-        " once. `make run` does the same by waitress-serve.",
+        " once. `make run` does the same by waitress-serve. With SHOP_ROLE=worker it carries out"
+        " the commands of other processes instead, and listens nowhere.",
     )
     parser.add_argument(
         "--listen",
@@ -31,7 +32,8 @@ def add_to(commands: Commands) -> None:
         type=positive,
         default=8,
         metavar="N",
-        help="how many requests are handled at the same time (default: %(default)s)",
+        help="how many requests, or a worker's commands, are handled at the same time"
+        " (default: %(default)s)",
     )
     parser.set_defaults(run=run)
 
