@@ -18,6 +18,9 @@ help:  ## Show what there is to make.
 run: $(VENV)/installed  ## Serve the shop at 127.0.0.1:8080, by default on SQLite.
 	@case '$(THREADS)' in ''|0*|*[!0-9]*) \
 	echo 'THREADS must be a number from 1 on, not $(THREADS)' >&2; exit 2;; esac
+	@# The system would take a larger one modulo 65536.
+	@port='$(LISTEN)'; if [ "$${port##*:}" -gt 65535 ] 2>/dev/null; then \
+	echo 'LISTEN must have a port up to 65535, not $(LISTEN)' >&2; exit 2; fi
 	exec $(BIN)/waitress-serve --listen=$(LISTEN) --threads=$(THREADS) $(SERVER) wsgi:app
 
 test: $(VENV)/installed-dev  ## Run every test.

@@ -273,6 +273,7 @@ def test_a_port_that_is_taken_is_said_in_one_line(way: Way, tmp_path: Path) -> N
     [
         ("THREADS=0", "THREADS must be a number from 1 on, not 0"),
         ("THREADS=x", "THREADS must be a number from 1 on, not x"),
+        ("LISTEN=127.0.0.1:65536", "LISTEN must have a port up to 65535, not 127.0.0.1:65536"),
         ("LISTEN=nohost.invalid:1", f"cannot listen on nohost.invalid:1: {NO_ADDRESS}"),
     ],
 )
