@@ -26,6 +26,7 @@ def run(bench: Bench) -> Iterator[Row]:
     with (
         serving("wsgi:app", bench.directory, SHOP_EVENT_STORE=store) as shop,
         serving("bench.echo:app", bench.directory) as echo,
+        serving("bench.echo:app", bench.directory, one_core=True) as bound_echo,
     ):
 
         def create() -> float:
@@ -38,7 +39,14 @@ def run(bench: Bench) -> Iterator[Row]:
             _await_projections(shop)
             return pace
 
-        samples = bench.in_turns({"raw": lambda: _load(echo, "/echo"), "ours": create}, rounds=4)
+        samples = bench.in_turns(
+            {
+                "raw": lambda: _load(echo, "/echo"),
+                "raw, bound": lambda: _load(bound_echo, "/echo"),
+                "ours": create,
+            },
+            rounds=4,
+        )
         batches = bench.in_turns({"one": create, "batch": create_in_batch}, rounds=3)
     ratio = samples.ratio("ours", "raw")
     yield Row(
@@ -50,6 +58,14 @@ def run(bench: Bench) -> Iterator[Row]:
         ratio=ratio,
         target="ratio ≥ 0.6",
         met=ratio >= 0.6,
+    )
+    yield Row(
+        theme="web",
+        what="the same (beside: the echo on one core, too)",
+        unit="requests/s",
+        ours=samples.typical("ours"),
+        raw=samples.typical("raw, bound"),
+        ratio=samples.ratio("ours", "raw, bound"),
     )
     yield Row(
         theme="web",
