@@ -47,6 +47,7 @@ from shop.eventsourcing.workflows.instance import (
     PhaseChanged,
     Retried,
     TimerFired,
+    TimerSet,
     WorkflowInstance,
 )
 
@@ -168,12 +169,13 @@ class Workflow(Generic[I]):
     def react(self, event: Event[EventData], instance: I, now: datetime) -> None:
         """Call the handler of an event. Raises what the handler raises.
 
-        Raises :class:`WorkflowError` when a timer or a refusal has no handler.
+        Raises :class:`WorkflowError` when a timer or a refusal has no handler; of a timer that is
+        already so when it is set.
         """
         match event.data:
             case TimerFired(timer):
                 handler = self._due.get(timer)
-                missing = f"no method is marked with @when_due({timer!r})"
+                missing = _unexpected(timer)
             case CommandRefused(_, command, code, detail):
                 handler = self._refusals.get(command)
                 missing = f"{command} was refused ({code}: {detail})"
@@ -185,6 +187,13 @@ class Workflow(Generic[I]):
         if not instance.exists:
             instance.record(PhaseChanged(Phase.RUNNING))
         handler(self, event, instance, now)
+        for change in instance.changes:
+            if isinstance(change, TimerSet) and change.timer not in self._due:
+                raise WorkflowError(_unexpected(change.timer))
+
+
+def _unexpected(timer: str) -> str:
+    return f"no method is marked with @when_due({timer!r})"
 
 
 def _marked(cls: type, mark: str) -> dict[str, Any]:

@@ -59,7 +59,21 @@ def test_a_timer_without_a_handler_is_an_error() -> None:
         Reminders().react(event, reminder, event.time)
 
 
-def test_so_is_a_refusal() -> None:
+def test_a_timer_that_no_method_waits_for_is_an_error_when_it_is_set() -> None:
+    class Forgetful(Workflow[Reminder]):
+        instances = Reminder
+
+        @reacts_to(Opened, begins=True)
+        def opened(self, event: Event[Opened], reminder: Reminder, now: datetime) -> None:
+            reminder.set_timer("later", now)
+
+    reminder = Reminder(ADA)
+    event = happened(reminder, Opened("Ada"))
+    with pytest.raises(WorkflowError, match="@when_due\\('later'\\)"):
+        Forgetful().react(event, reminder, event.time)
+
+
+def test_a_refusal_without_a_handler_is_an_error() -> None:
     reminder = aggregate_after(Reminder, PhaseChanged(Phase.RUNNING))
     event = happened(reminder, CommandRefused(uuid4(), "bank.account.open", "no", "never"))
     with pytest.raises(WorkflowError, match=r"bank.account.open was refused \(no: never\)"):
