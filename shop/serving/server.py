@@ -68,7 +68,7 @@ def serve(environ: Mapping[str, str], *, listen: str, threads: int) -> None:
         settings = Settings.from_env(environ)
     if settings.role == "worker":
         _start(settings, threads)
-        logger.info("carrying out commands with %d threads", threads)
+        logger.info("carrying out commands with %d threads, and listening nowhere", threads)
         threading.Event().wait()  # a signal ends the process
     else:
         app = _start_app(settings, threads)
