@@ -60,7 +60,7 @@ def open_durable_subscription(
     at = NatsUrl.of(url)
     assert at.stream is not None, "the scheme was checked"
     with (
-        _connect(at, echo=True) as connection,
+        _connect(at, f"the subscription {name}", echo=True) as connection,
         DurableSubscription(
             connection,
             registry,
@@ -86,17 +86,17 @@ def _nats(at: NatsUrl, registry: Registry[EventData]) -> Messaging:
     from shop.backends.memory import MemoryEventBus
     from shop.backends.nats import NatsEventBus, NatsRequests, Relay
 
-    connection = _connect(at, echo=False)
+    connection = _connect(at, "events", echo=False)
     bus = NatsEventBus(connection, MemoryEventBus(), registry, prefix=at.prefix)
 
     def requests() -> RequestBus:
-        return NatsRequests(connection.another(echo=True), prefix=f"{at.prefix}.")
+        return NatsRequests(connection.another("commands", echo=True), prefix=f"{at.prefix}.")
 
     def services(store: EventStore) -> Sequence[Service]:
         if at.stream is None:
             return ()
         relay = Relay(
-            connection.another(echo=True),
+            connection.another("the relay", echo=True),
             store,
             bus,
             at.stream,
@@ -109,7 +109,7 @@ def _nats(at: NatsUrl, registry: Registry[EventData]) -> Messaging:
     return Messaging(bus, requests, services)
 
 
-def _connect(at: NatsUrl, *, echo: bool) -> NatsConnection:
+def _connect(at: NatsUrl, purpose: str, *, echo: bool) -> NatsConnection:
     from shop.backends.nats import NatsConnection
 
-    return NatsConnection(at.access, echo=echo, timeout=at.timeout)
+    return NatsConnection(at.access, purpose=purpose, echo=echo, timeout=at.timeout)

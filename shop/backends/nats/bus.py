@@ -208,7 +208,7 @@ class NatsEventBus:
         queue = EventQueue(capacity, end)
         with self._lock:
             if self._groups is None and not self._closed:
-                self._groups = self._connection.another(echo=True)
+                self._groups = self._connection.another("groups", echo=True)
             connection = self._groups
             self._group_queues.append(queue)
         if self._closed or connection is None:

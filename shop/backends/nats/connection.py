@@ -35,8 +35,9 @@ _CONFIRMING = 1.0
 class NatsConnection:
     """A connection to one of several servers, made in the background and anew when it breaks.
 
-    ``echo`` tells whether what is published through it comes back to its own subscriptions.
-    ``timeout``, in seconds, is how long a server may take to answer when connecting. After
+    ``purpose`` is what the log and the server are told that it is for. ``echo`` tells whether what
+    is published through it comes back to its own subscriptions. ``timeout``, in seconds, is how
+    long a server may take to answer when connecting. After
     ``close``, :meth:`request`, :meth:`listen` and :meth:`run` raise :class:`BusClosedError`.
     Methods may be called by any thread but the loop's, unless they say otherwise. It owns the
     loop's thread, unless it was given a ``loop``.
@@ -46,13 +47,16 @@ class NatsConnection:
         self,
         access: Access,
         *,
+        purpose: str = "messages",
         echo: bool = True,
         timeout: float = 5.0,
         loop: EventLoopThread | None = None,
     ) -> None:
         self._access = access
         self._timeout = timeout
-        self._link = Link(access, echo=echo, timeout=timeout, on_break=self._fail_all)
+        self._link = Link(
+            access, purpose=purpose, echo=echo, timeout=timeout, on_break=self._fail_all
+        )
         self._inbox: Inbox | None = None
         self._opening = threading.Lock()
         self._under_way: set[asyncio.Task[Any]] = set()
@@ -80,9 +84,11 @@ class NatsConnection:
         """How often a connection was made."""
         return self._link.connects
 
-    def another(self, *, echo: bool) -> NatsConnection:
+    def another(self, purpose: str, *, echo: bool) -> NatsConnection:
         """A second connection to the same servers, on the same loop. Closing this one closes it."""
-        other = NatsConnection(self._access, echo=echo, timeout=self._timeout, loop=self._loop)
+        other = NatsConnection(
+            self._access, purpose=purpose, echo=echo, timeout=self._timeout, loop=self._loop
+        )
         self._others.append(other)
         return other
 

@@ -36,10 +36,17 @@ class Link:
     """
 
     def __init__(
-        self, access: Access, *, echo: bool, timeout: float, on_break: Callable[[], None]
+        self,
+        access: Access,
+        *,
+        purpose: str,
+        echo: bool,
+        timeout: float,
+        on_break: Callable[[], None],
     ) -> None:
         """``on_break`` is called on the loop when a connection broke, or could not be made."""
         self._access = access
+        self._purpose = purpose
         self._echo = echo
         self._timeout = timeout
         self._on_break = on_break
@@ -128,11 +135,11 @@ class Link:
             if client.is_connected and not broken and str(error) not in told and len(told) < _TOLD:
                 # It goes on, with less than was asked of it: such as a right that is missing.
                 told.add(str(error))
-                logger.error("NATS: %s", error, exc_info=error)
+                logger.error("NATS, for %s: %s", self._purpose, error, exc_info=error)
 
         await client.connect(
             [f"nats://{server}" for server in access.servers],
-            name="shop",
+            name=f"shop: {self._purpose}",
             user=access.user,
             password=access.password,
             token=access.token,
@@ -162,7 +169,8 @@ class Link:
         self.client = client
         self.connects += 1
         self.tell(None)
-        logger.info("connected to NATS at %s", client.connected_url and client.connected_url.netloc)
+        server = client.connected_url and client.connected_url.netloc
+        logger.info("connected to NATS at %s for %s", server, self._purpose)
         for function in self.on_connect:
             function()
 
@@ -173,5 +181,7 @@ class Link:
         text = text or f"no answer within {self._timeout:g} s"
         problem = f"no connection to {', '.join(self._access.servers)}: {text}"
         if problem != self.problem:
-            logger.warning("NATS: %s; trying again until there is one", problem)
+            logger.warning(
+                "NATS: %s; trying again until there is one for %s", problem, self._purpose
+            )
         self.tell(problem)

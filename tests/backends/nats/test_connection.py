@@ -224,6 +224,25 @@ def test_a_server_that_is_killed_with_something_unsent_to_it_is_told_in_a_line(
     assert not any(record.exc_info for record in caplog.records)
 
 
+def test_the_log_says_which_connections_there_are_and_which_there_are_not(
+    server: NatsServer, eventually: Eventually, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+
+    def told() -> set[str]:
+        return {record.getMessage().rpartition(" for ")[2] for record in caplog.records}
+
+    with NatsConnection(Access(servers=[server.address]), purpose="events") as connection:
+        other = connection.another("the relay", echo=True)
+        assert connection.wait_connected(10)
+        assert other.wait_connected(10)
+        assert told() == {"events", "the relay"}
+        caplog.clear()
+        server.kill()
+        eventually(lambda: not connection.connected and not other.connected)
+        assert told() == {"events", "the relay"}
+
+
 def test_subscriptions_and_requests_outlive_the_server(
     server: NatsServer, connection: NatsConnection, eventually: Eventually
 ) -> None:
