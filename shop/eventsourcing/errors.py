@@ -211,10 +211,10 @@ class CommandIdReusedError(EventSourcingError):
 
 
 class NoWorkerError(EventSourcingError):
-    """No worker took a command on: none is there, or all were busy. Nothing was written."""
+    """No worker accepted a command: none is there, or all were busy. Nothing was written."""
 
     def __init__(self, name: str, reason: str) -> None:
-        super().__init__(f"no worker took {name} on: {reason}")
+        super().__init__(f"no worker accepted {name}: {reason}")
         self.name = name
         self.reason = reason
 

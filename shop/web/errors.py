@@ -121,7 +121,7 @@ def _unavailable(error: EventSourcingError) -> Problem:
 
 def _no_worker(error: NoWorkerError) -> Problem:
     logger.warning("a command could not be done: %s", error)
-    detail = f"no worker took {error.name} on, nothing was done: try again in a moment"
+    detail = f"no worker accepted {error.name}, and nothing was done: try again in a moment"
     return Problem(503, "no-worker", detail, headers=RETRY_AFTER)
 
 

@@ -68,7 +68,7 @@ ADA = account()
 class TestWorkers:
     def test_without_a_worker_it_is_said_at_once(self, remote: RemoteCommandBus) -> None:
         began = time.monotonic()
-        with pytest.raises(NoWorkerError, match=r"no worker took bank\.account\.open on"):
+        with pytest.raises(NoWorkerError, match=r"no worker accepted bank\.account\.open"):
             remote.dispatch(Command.new(Open("Ada")))
         assert counted(remote) == {"sent": 1, "no_worker": 1}
         with pytest.raises(NoWorkerError):
