@@ -152,7 +152,7 @@ class NotedNow(EventData, frozen=True):
 @pytest.mark.parametrize(
     ("written", "known", "reason"),
     [
-        (Drawn(3), [Noted], "no class is registered"),
+        (Drawn(3), [Noted], "no class is registered.*the module that has its class"),
         (NotedLater("hello", "en"), [Noted], "newer"),
         (NotedOtherwise(7), [Noted], "/text.*raise its version and add an upcaster"),
         (Noted("hello"), [NotedLater], "no upcaster from schema version 1 to 2$"),

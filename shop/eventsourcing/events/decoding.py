@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from shop.eventsourcing.errors import EventDecodeError, PayloadError
+from shop.eventsourcing.errors import EventDecodeError, PayloadError, UnregisteredError
 from shop.eventsourcing.events.event import AggregateRef, Event, EventData, Metadata
 from shop.eventsourcing.events.registry import Registry
 
@@ -28,6 +28,7 @@ EVOLVE = (
     ' docs/toolkit.md, "When an event changes"'
 )
 """What to do about data that does not fit its class."""
+_UNKNOWN = "add the module that has its class, or look whether this is the store that you mean"
 
 
 def decode_rows(
@@ -69,5 +70,7 @@ def undecodable(
     if not isinstance(error, PayloadError):
         return EventDecodeError(id, name, position, f"its metadata: {error}")
     reason = f"{error.reason} at {error.path}" if error.path else error.reason
-    misfit = isinstance(error.__cause__, msgspec.ValidationError)
-    return EventDecodeError(id, name, position, reason, EVOLVE if misfit else "")
+    hint = EVOLVE if isinstance(error.__cause__, msgspec.ValidationError) else ""
+    if isinstance(error, UnregisteredError):
+        hint = _UNKNOWN
+    return EventDecodeError(id, name, position, reason, hint)
