@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
+import msgspec
 from prometheus_client import CollectorRegistry
 
 from shop.buses import open_messaging
@@ -44,12 +45,35 @@ from shop.stores import check_readable, open_backend, open_event_store
 __all__ = [
     "MODULES",
     "PROJECTIONS",
+    "Application",
     "bootstrap",
     "event_registry",
     "open_event_bus",
     "open_event_store",
-    "workflows",
+    "shop_application",
 ]
+
+
+class Application(msgspec.Struct, frozen=True):
+    """What is put together: an author's modules, projections and workflows.
+
+    Raises ``ValueError`` where there are workflows, and :class:`WorkflowList` is not among the
+    projections.
+    """
+
+    modules: Sequence[Module]
+    projections: Sequence[Projection] = ()
+    workflows: Sequence[Workflow[Any]] = ()
+
+    def __post_init__(self) -> None:
+        if self.workflows and not any(isinstance(p, WorkflowList) for p in self.projections):
+            raise ValueError("with workflows, WorkflowList() must be among the projections")
+
+    @property
+    def registry(self) -> Registry[EventData]:
+        """All events of the modules."""
+        return Registry([event for module in self.modules for event in module.events])
+
 
 MODULES: tuple[Module, ...] = (
     product.MODULE,
@@ -69,14 +93,15 @@ PROJECTIONS: tuple[Projection, ...] = (
 )
 
 
-def workflows(settings: Settings) -> Sequence[Workflow[Any]]:
-    """All workflows of the shop."""
-    return (PaymentWorkflow(deadline=settings.payment_deadline),)
+def shop_application(settings: Settings) -> Application:
+    """The shop."""
+    deadline = settings.payment_deadline
+    return Application(MODULES, PROJECTIONS, [PaymentWorkflow(deadline=deadline)])
 
 
 def event_registry() -> Registry[EventData]:
     """All events of the shop."""
-    return Registry([event for module in MODULES for event in module.events])
+    return Application(MODULES).registry
 
 
 def open_event_bus(url: str, registry: Registry[EventData] | None = None) -> EventBus:
@@ -88,18 +113,23 @@ def open_event_bus(url: str, registry: Registry[EventData] | None = None) -> Eve
     return open_messaging(url, registry or event_registry()).events
 
 
-def bootstrap(settings: Settings, *, threads: int = 8) -> Shop:
+def bootstrap(
+    settings: Settings, *, application: Application | None = None, threads: int = 8
+) -> Shop:
     """Put the shop together. Entering it starts its threads, leaving it stops and closes all.
 
-    ``threads`` is how many carry out the commands of other processes, if a bus brings any.
+    Another ``application`` runs in the same way, on all stores and buses; only the web application
+    of :mod:`shop.web` is for the shop alone. ``threads`` is how many carry out the commands of
+    other processes, if a bus brings any.
 
     Raises what :func:`open_event_store` raises, and :class:`StoreFormatError` where the store
     holds events that this program cannot read, naming them. A database server that cannot be
     reached is no reason to fail: the shop answers that it is not ready, and begins when it can.
     """
     settings.check_role()
+    application = application or shop_application(settings)
     with ExitStack() as opened:  # closes, last first, what was opened before something failed
-        registry = event_registry()
+        registry = application.registry
         backend = open_backend(settings.event_store)
         opened.callback(backend.close)
         model_backend = backend
@@ -112,7 +142,7 @@ def bootstrap(settings: Settings, *, threads: int = 8) -> Shop:
         def open_stores() -> None:
             check_readable(store, registry, settings.event_store)
             # Reads may come before the projections' threads have made their collections.
-            models.prepare([c for p in PROJECTIONS for c in p.collections])
+            models.prepare([c for p in application.projections for c in p.collections])
 
         opening = Opening(open_stores)
         messaging = open_messaging(settings.event_bus, registry)
@@ -121,11 +151,11 @@ def bootstrap(settings: Settings, *, threads: int = 8) -> Shop:
         metrics = CollectorRegistry()
         published = PublishingStore(MeteredStore(store, metrics), bus)
         aggregates = Aggregates(published, model_backend.snapshots)
-        parts = _Parts(published, models, bus, aggregates, messaging.requests())
+        parts = _Parts(application, published, models, bus, aggregates, messaging.requests())
         if settings.role == "web":
-            duties = _web_duties(settings, parts)
+            duties = _web_duties(parts)
         else:
-            duties = _worker_duties(settings, parts, messaging.services(store), threads)
+            duties = _worker_duties(parts, messaging.services(store), threads)
         return Shop(
             duties,
             store=published,
@@ -142,6 +172,7 @@ def bootstrap(settings: Settings, *, threads: int = 8) -> Shop:
 class _Parts(NamedTuple):
     """What a process of any role works with."""
 
+    application: Application
     store: EventStore
     models: ModelStore
     bus: EventBus
@@ -150,23 +181,28 @@ class _Parts(NamedTuple):
     """``None`` where there are no other processes."""
 
 
-def _web_duties(settings: Settings, parts: _Parts) -> Duties:
+def _web_duties(parts: _Parts) -> Duties:
     """The duties of a process that serves HTTP alone: it watches what workers do."""
     assert parts.requests is not None, "the role was checked"
+    application = parts.application
     return Duties(
-        commands=RemoteCommandBus(parts.requests, parts.store, MODULES),
-        watched=[ModelWatch(p, parts.store, parts.models, parts.bus) for p in PROJECTIONS],
-        watched_workflows=[workflow.name for workflow in workflows(settings)],
+        commands=RemoteCommandBus(parts.requests, parts.store, application.modules),
+        watched=[
+            ModelWatch(projection, parts.store, parts.models, parts.bus)
+            for projection in application.projections
+        ],
+        watched_workflows=[workflow.name for workflow in application.workflows],
     )
 
 
-def _worker_duties(
-    settings: Settings, parts: _Parts, services: Sequence[Service], threads: int
-) -> Duties:
+def _worker_duties(parts: _Parts, services: Sequence[Service], threads: int) -> Duties:
     """The duties of a process that carries out commands, with ``threads`` for those of others."""
-    store, models, bus, aggregates, requests = parts
-    commands = CommandBus(store, aggregates, MODULES)
-    projections = {p.name: ProjectionRunner(p, store, models, bus) for p in PROJECTIONS}
+    application, store, models, bus, aggregates, requests = parts
+    commands = CommandBus(store, aggregates, application.modules)
+    projections = {
+        projection.name: ProjectionRunner(projection, store, models, bus)
+        for projection in application.projections
+    }
     return Duties(
         commands=commands,
         projections=list(projections.values()),
@@ -180,7 +216,7 @@ def _worker_duties(
                 commands=commands,
                 listing=projections[WorkflowList.name],
             )
-            for workflow in workflows(settings)
+            for workflow in application.workflows
         ],
         worker=None
         if requests is None

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import pytest
 
-from shop.bootstrap import bootstrap, open_event_bus, open_event_store
+from shop.bootstrap import Application, bootstrap, open_event_bus, open_event_store
 from shop.config import Settings
 from shop.domain.product import CreateProduct
 from shop.eventsourcing import (
@@ -24,9 +24,16 @@ from shop.eventsourcing import (
     Query,
     Registry,
     StoreFormatError,
+    WorkflowEntry,
+    WorkflowList,
+    WorkflowStatus,
     event,
 )
+from shop.health import health_of
 from shop.projections.product_catalog import CatalogProduct
+from tests.conftest import Eventually
+from tests.eventsourcing.bank import Balance, Balances, Deposit, Open
+from tests.eventsourcing.reminders import MODULES, Reminders
 from tests.servers import PATIENCE, environment
 
 WATCH = """
@@ -126,6 +133,28 @@ def test_any_application_may_use_the_stores(local_url: str) -> None:
         (read,) = store.read(Query(aggregates=["demo.note"], after=0))
         assert read == noted.at(1)
         assert store.head() == 1
+
+
+def test_any_application_runs_as_the_shop_does(local_url: str, eventually: Eventually) -> None:
+    application = Application(MODULES, [Balances(), WorkflowList()], [Reminders()])
+    with bootstrap(Settings(event_store=local_url), application=application) as running:
+        opened = running.commands.dispatch(Command.new(Open("Ada")))
+        assert running.wait_for(opened.position, 10)
+        id = opened.aggregate.id
+        assert running.reader(Balances.name).get(Balance, id).value == Balance("Ada", 0)
+
+        def workflow() -> WorkflowEntry | None:
+            return next(running.list_workflows(), None)
+
+        eventually(lambda: (entry := workflow()) and entry.timers[0].timer == "late")
+        running.commands.dispatch(Command.new(Deposit(5), id))
+        eventually(lambda: (entry := workflow()) and entry.status == WorkflowStatus.COMPLETED)
+        assert health_of(running).ready
+
+
+def test_an_application_with_workflows_has_their_list() -> None:
+    with pytest.raises(ValueError, match=r"WorkflowList\(\) must be among the projections"):
+        Application(MODULES, [Balances()], [Reminders()])
 
 
 @pytest.mark.parametrize("url", ["mysql://me:s3cret@db/shop", "nonsense"])

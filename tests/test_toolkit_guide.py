@@ -52,6 +52,12 @@ def test_the_program_prints_what_the_guide_says(program: Path) -> None:
     assert run(sys.executable, "-W", "error", program, directory=program.parent) == shown
 
 
+def test_it_runs_on_the_stores_of_the_shop_as_the_guide_says(program: Path) -> None:
+    [running] = re.findall(r"^```py\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
+    printed = run(sys.executable, "-W", "error", "-c", running, directory=program.parent)
+    assert printed == "NoteEntry(text='bread', times=1)\n"
+
+
 def test_it_uses_nothing_of_the_shop(program: Path) -> None:
     script = (
         "import sys, notes; notes.main();"
