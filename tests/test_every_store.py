@@ -8,21 +8,25 @@ from uuid import UUID
 
 import pytest
 
-from shop.bootstrap import bootstrap, open_event_store
+from shop.bootstrap import Application, bootstrap, open_event_store
 from shop.config import Settings
 from shop.domain.customer import RegisterCustomer
 from shop.domain.order import CancelOrder, PayOrder, PlaceOrder, RequestedItem
 from shop.domain.product import CreateProduct, Product
 from shop.eventsourcing import (
+    Aggregate,
     Command,
     CommandPayload,
     CommandRejected,
     Event,
     EventData,
+    Module,
     Registry,
     Repository,
     Shadow,
     StoreFormatError,
+    aggregate,
+    applies,
     event,
 )
 from shop.projections.shop_stats import STATS_ID, Stats
@@ -146,10 +150,17 @@ def test_events_that_were_evolved_are_readable(kept: str) -> None:
         check_readable(store, registry, kept)
 
 
-def test_a_shop_whose_events_were_changed_does_not_start(
-    kept: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@aggregate("notebook.page")
+class Page(Aggregate):
+    words: str = ""
+
+    @applies(Renamed)
+    def _renamed(self, data: Renamed) -> None:
+        self.words = data.words
+
+
+def test_an_application_whose_events_were_changed_does_not_start(kept: str) -> None:
     keep(kept, Noted("a"))
-    monkeypatch.setattr("shop.bootstrap.event_registry", lambda: Registry[EventData]([Renamed]))
+    application = Application([Module(aggregates=(Page,))])
     with pytest.raises(StoreFormatError, match="words"):
-        bootstrap(Settings(event_store=kept))
+        bootstrap(Settings(event_store=kept), application=application)

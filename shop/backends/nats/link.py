@@ -135,7 +135,7 @@ class Link:
             if client.is_connected and not broken and str(error) not in told and len(told) < _TOLD:
                 # It goes on, with less than was asked of it: such as a right that is missing.
                 told.add(str(error))
-                logger.error("NATS, for %s: %s", self._purpose, error, exc_info=error)
+                logger.error("NATS (%s): %s", self._purpose, error, exc_info=error)
 
         await client.connect(
             [f"nats://{server}" for server in access.servers],
