@@ -172,9 +172,7 @@ class MongoEventStore(EventStore):
                 cut = answers.alive
         if page:
             latest = page[0 if made.reverse else -1]
-            last = latest.first + latest.size - 1
-            if last > self._durability.reached:
-                self._durability.confirm(last, latest.id)
+            self._durability.confirm(latest.first + latest.size - 1, latest.id)
         return page, cut
 
     def head(self) -> int:
