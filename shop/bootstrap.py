@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import msgspec
 from prometheus_client import CollectorRegistry
 
+from shop import __version__
+from shop.application import Application
 from shop.buses import open_messaging
 from shop.config import Settings
 from shop.domain import customer, email, order, payment_workflow, pricing, product
@@ -29,7 +30,6 @@ from shop.eventsourcing import (
     Registry,
     RemoteCommandBus,
     RequestBus,
-    Workflow,
     WorkflowList,
     WorkflowRunner,
 )
@@ -39,6 +39,7 @@ from shop.projections.customer_order_history import CustomerOrderHistory
 from shop.projections.order_summary import OrderSummary
 from shop.projections.product_catalog import ProductCatalog
 from shop.projections.shop_stats import ShopStats
+from shop.reads import reads
 from shop.runtime import Duties, Service, Shop
 from shop.stores import check_readable, open_backend, open_event_store
 
@@ -52,27 +53,6 @@ __all__ = [
     "open_event_store",
     "shop_application",
 ]
-
-
-class Application(msgspec.Struct, frozen=True):
-    """What is put together: an author's modules, projections and workflows.
-
-    Raises ``ValueError`` where there are workflows, and :class:`WorkflowList` is not among the
-    projections.
-    """
-
-    modules: Sequence[Module]
-    projections: Sequence[Projection] = ()
-    workflows: Sequence[Workflow[Any]] = ()
-
-    def __post_init__(self) -> None:
-        if self.workflows and not any(isinstance(p, WorkflowList) for p in self.projections):
-            raise ValueError("with workflows, WorkflowList() must be among the projections")
-
-    @property
-    def registry(self) -> Registry[EventData]:
-        """All events of the modules."""
-        return Registry([event for module in self.modules for event in module.events])
 
 
 MODULES: tuple[Module, ...] = (
@@ -95,8 +75,14 @@ PROJECTIONS: tuple[Projection, ...] = (
 
 def shop_application(settings: Settings) -> Application:
     """The shop."""
-    deadline = settings.payment_deadline
-    return Application(MODULES, PROJECTIONS, [PaymentWorkflow(deadline=deadline)])
+    return Application(
+        MODULES,
+        PROJECTIONS,
+        workflows=[PaymentWorkflow(deadline=settings.payment_deadline)],
+        reads=reads(settings.payment_deadline),
+        title="Shop",
+        version=__version__,
+    )
 
 
 def event_registry() -> Registry[EventData]:
@@ -118,8 +104,7 @@ def bootstrap(
 ) -> Shop:
     """Put the shop together. Entering it starts its threads, leaving it stops and closes all.
 
-    Another ``application`` runs in the same way, on all stores and buses; only the web application
-    of :mod:`shop.web` is for the shop alone. ``threads`` is how many carry out the commands of
+    Another ``application`` runs in the same way. ``threads`` is how many carry out the commands of
     other processes, if a bus brings any.
 
     Raises what :func:`open_event_store` raises, and :class:`StoreFormatError` where the store
@@ -162,7 +147,7 @@ def bootstrap(
             models=models,
             bus=bus,
             aggregates=aggregates,
-            payment_deadline=settings.payment_deadline,
+            application=application,
             metrics=metrics,
             opening=opening,
             on_close=[opened.pop_all().close],
@@ -191,7 +176,6 @@ def _web_duties(parts: _Parts) -> Duties:
             ModelWatch(projection, parts.store, parts.models, parts.bus)
             for projection in application.projections
         ],
-        watched_workflows=[workflow.name for workflow in application.workflows],
     )
 
 

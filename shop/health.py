@@ -101,8 +101,10 @@ def _late(shop: Shop, statuses: Iterable[FollowerStatus]) -> Iterator[str]:
 
 
 def _parked(shop: Shop) -> Mapping[str, int]:
-    counts = Counter(entry.workflow for entry in shop.list_workflows(WorkflowStatus.PARKED))
-    return {name: counts[name] for name in shop.workflow_names}
+    names = [workflow.name for workflow in shop.application.workflows]
+    parked = shop.list_workflows(WorkflowStatus.PARKED) if names else ()
+    counts = Counter(entry.workflow for entry in parked)
+    return {name: counts[name] for name in names}
 
 
 def _problems(status: FollowerStatus) -> list[str]:

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol, Self
 
 from prometheus_client import CollectorRegistry
 
+from shop.application import Application
 from shop.eventsourcing import (
     Aggregates,
     BusStatus,
@@ -69,8 +70,6 @@ class Duties(NamedTuple):
     services: Sequence[Service] = ()
     watched: Sequence[ModelProgress] = ()
     """The progress of the read models that other processes keep."""
-    watched_workflows: Sequence[str] = ()
-    """The names of the workflows that run in other processes."""
 
 
 class Shop:
@@ -87,11 +86,13 @@ class Shop:
         models: ModelStore,
         bus: EventBus,
         aggregates: Aggregates,
-        payment_deadline: float,
+        application: Application,
         metrics: CollectorRegistry,
         opening: Opening,
         on_close: Sequence[Callable[[], None]],
     ) -> None:
+        self.application = application
+        """What runs: the shop, or another one."""
         self.store = store
         self.models = models
         self.bus = bus
@@ -107,10 +108,6 @@ class Shop:
         self._worker = duties.worker
         self.workflows = {runner.name: runner for runner in duties.workflows}
         """The workflows that run in this process."""
-        self.workflow_names = (*self.workflows, *duties.watched_workflows)
-        """Those of all workflows, also of those that run in other processes."""
-        self.payment_deadline = payment_deadline
-        """Seconds from placing an order to its cancellation when it is not paid."""
         self.metrics = metrics
         self._opening = opening
         self._on_close = on_close

@@ -15,17 +15,19 @@ _END = r"$(?!\n)"
 # Control characters, and what Unicode has for ends of lines and paragraphs.
 _CONTROL = r"\x00-\x1f\x7f-\x9f\u2028\u2029"
 # Somewhere a character that is no white space, nowhere a control character.
-LINE = rf"^[^{_CONTROL}]*[^\s{_CONTROL}][^{_CONTROL}]*" + _END
+_LINE = rf"^[^{_CONTROL}]*[^\s{_CONTROL}][^{_CONTROL}]*" + _END
+_NO_LINE = {"misfit": "This must be one line of text, with at least one visible character"}
 
-EMAIL = rf"^[^@\s{_CONTROL}]+@[^@\s{_CONTROL}]+" + _END
+_EMAIL = rf"^[^@\s{_CONTROL}]+@[^@\s{_CONTROL}]+" + _END
 
 Name = Annotated[
     str,
     Meta(
         min_length=1,
         max_length=200,
-        pattern=LINE,
+        pattern=_LINE,
         description="One line of text",
+        extra=_NO_LINE,
     ),
 ]
 Reason = Annotated[
@@ -33,8 +35,9 @@ Reason = Annotated[
     Meta(
         min_length=1,
         max_length=500,
-        pattern=LINE,
+        pattern=_LINE,
         description="Why, in one line of text",
+        extra=_NO_LINE,
         examples=["counted again"],
     ),
 ]
@@ -42,8 +45,9 @@ Email = Annotated[
     str,
     Meta(
         max_length=254,
-        pattern=EMAIL,
+        pattern=_EMAIL,
         description="An e-mail address; upper and lower case are the same address",
+        extra={"misfit": "This is no e-mail address"},
         examples=["ada@example.org"],
     ),
 ]

@@ -1,11 +1,12 @@
-"""The shop over HTTP."""
+"""An application over HTTP: its commands, its reads, and all that every one has."""
 
 from __future__ import annotations
 
 from flask import Flask, Response
 
+from shop.eventsourcing import WorkflowList
 from shop.runtime import Shop
-from shop.web import events, queries
+from shop.web import events, workflows
 from shop.web.batch import register_batch
 from shop.web.commands import register_commands
 from shop.web.docs import register_docs
@@ -23,9 +24,14 @@ __all__ = ["create_app"]
 def create_app(shop: Shop, *, long_waits: int = 2) -> Flask:
     """The WSGI application of a shop, which it neither starts nor closes.
 
+    It serves the commands and reads of the application that runs, and beside them the log, its
+    workflows, if it has any, and what monitors the process.
+
     At most ``long_waits`` requests wait for read models longer than a tenth of a second, and as
     many batches, but at least one, are carried out at a time. A quarter of the server's threads is
     a good number.
+
+    Raises ``ValueError`` where two reads have one path or name.
     """
     app = Flask(__name__, static_folder=None)
     app.url_map.merge_slashes = False
@@ -36,10 +42,12 @@ def create_app(shop: Shop, *, long_waits: int = 2) -> Flask:
     app.after_request(_harden)
     register_commands(app, shop, waits)
     register_batch(app, shop, max_batches=max(1, long_waits))
-    reads = queries.READS + events.READS
-    register_reads(app, reads, shop, waits)
     register_health(app, shop)
+    reads = [*events.READS, *shop.application.reads]
+    if WorkflowList.name in shop.progress:
+        reads += workflows.READS
     register_docs(app, register_openapi(app, shop, reads))
+    register_reads(app, reads, shop, waits)
     return app
 
 

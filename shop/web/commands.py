@@ -19,18 +19,11 @@ from shop.web.waits import Waits
 LARGEST_BODY = 1024 * 1024
 """Bytes of the body of a request with one command, at most; also of a line of a batch."""
 
-# Where to read what a command created. Of other aggregates, the events can be read.
-RESOURCES: Mapping[str, str] = {
-    "shop.product": "/products/{id}",
-    "shop.customer": "/customers/{id}",
-    "shop.order": "/orders/{id}",
-}
-_STREAM = "/streams/{aggregate}/{id}"
-
 
 def register_commands(app: Flask, shop: Shop, waits: Waits) -> None:
     """Serve all commands that the shop knows."""
     registry = shop.commands.registry
+    resources = {read.aggregate: read.path for read in shop.application.reads if read.aggregate}
 
     def carry_out(name: str, id: str | None = None) -> Response:
         shop.check_open()
@@ -49,7 +42,7 @@ def register_commands(app: Flask, shop: Shop, waits: Waits) -> None:
         headers = {"ETag": f'"{result.version}"', "Shop-Position": str(result.position)}
         created = has_created(cls, result)
         if created:
-            headers["Location"] = location(result.aggregate)
+            headers["Location"] = _location(result.aggregate, resources)
         if result.replayed:
             headers["Idempotent-Replayed"] = "true"
         seconds = preferred_wait(environ)
@@ -88,10 +81,10 @@ def _path_id(cls: type[CommandPayload], text: str | None) -> UUID | None:
     return id
 
 
-def location(aggregate: AggregateRef) -> str:
-    """The path at which an aggregate can be read."""
-    path = RESOURCES.get(aggregate.name, _STREAM)
-    return path.format(aggregate=aggregate.name, id=aggregate.id)
+def _location(aggregate: AggregateRef, resources: Mapping[str, str]) -> str:
+    """The path at which an aggregate can be read: where none shows it, that of its events."""
+    path = resources.get(aggregate.name) or f"/streams/{aggregate.name}/<id>"
+    return path.replace("<id>", str(aggregate.id))
 
 
 def has_created(cls: type[CommandPayload], result: CommandResult) -> bool:

@@ -9,14 +9,13 @@ from uuid import UUID
 
 from msgspec import UNSET, Meta, UnsetType
 
+from shop.application import Answer, NoQuery, PageQuery, Read
 from shop.eventsourcing import AggregateRef, Event, EventData, Query
 from shop.eventsourcing.events.ordinal import GREATEST
 from shop.runtime import Shop
-from shop.web.fields import WIRE_NAME
-from shop.web.reading import Answer, Listing, NoQuery, PageQuery, Read
-from shop.web.shapes import Page, StoredEvent
-
-WireName = Annotated[str, Meta(max_length=200, pattern=WIRE_NAME)]
+from shop.web.fields import WIRE_NAME, WireName
+from shop.web.listing import Listing, Page
+from shop.web.shapes import StoredEvent
 
 
 class EventsQuery(PageQuery, frozen=True, kw_only=True):
@@ -29,11 +28,7 @@ class EventsQuery(PageQuery, frozen=True, kw_only=True):
         list[WireName], Meta(description="Only events of this name; may be given several times")
     ] = []
     aggregate: (
-        Annotated[
-            str,
-            Meta(max_length=200, pattern=WIRE_NAME, description="Only of this kind of aggregate"),
-        ]
-        | UnsetType
+        Annotated[WireName, Meta(description="Only of this kind of aggregate")] | UnsetType
     ) = UNSET
     aggregate_id: (
         Annotated[UUID, Meta(description="Only of the aggregates with this id")] | UnsetType

@@ -41,5 +41,4 @@ def curl(path: str, payload: Any = None) -> str:
     words = ["curl"]
     if payload is not None:
         words += ["--json", shlex.quote(msgspec.json.encode(payload).decode())]
-    filled = path.replace("{id}", ID).replace("{aggregate}", "shop.product")
-    return " ".join([*words, f"{HOST}{filled}"])
+    return " ".join([*words, f"{HOST}{path.replace('{id}', ID)}"])

@@ -1,4 +1,8 @@
-"""Decoding what clients send, with all that is wrong in it told at once."""
+"""Decoding what clients send, with all that is wrong in it told at once.
+
+A type says in its own words what a text must be that a pattern refuses:
+``Meta(pattern=…, extra={"misfit": "This is no e-mail address"})``.
+"""
 
 from __future__ import annotations
 
@@ -8,25 +12,27 @@ from functools import lru_cache
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
+from msgspec import Meta
 from msgspec.structs import FieldInfo
 
-from shop.domain.values import EMAIL, LINE
 from shop.eventsourcing import CommandPayload, PayloadError, Registry
 from shop.eventsourcing.events.registry import payload_error
 from shop.web.errors import FieldError, Problem
 
 WIRE_NAME = r"^[a-z0-9_.]+$(?!\n)"
 """A pattern for the names of events and aggregates; it takes others as well."""
+WireName = Annotated[
+    str,
+    Meta(
+        max_length=200,
+        pattern=WIRE_NAME,
+        extra={
+            "misfit": "Expected a name: lower-case letters, digits and _, in words joined by dots"
+        },
+    ),
+]
 _PARTS = 100
 """How many items of a list are looked into, from the first on."""
-_PATTERNS = {
-    f"Expected `str` matching regex {pattern!r}": told
-    for pattern, told in {
-        EMAIL: "This is no e-mail address",
-        WIRE_NAME: "Expected a name: lower-case letters, digits and _, in words joined by dots",
-        LINE: "This must be one line of text, with at least one visible character",
-    }.items()
-}
 
 
 def decode_payload(registry: Registry[CommandPayload], name: str, body: bytes) -> CommandPayload:
@@ -136,7 +142,19 @@ def _told(reason: str, wanted: Any, *, strict: bool) -> str:
         return "Expected a whole number, written without a decimal point"
     if reason == "Expected `int`, got `str`" and not strict:
         return "Expected a whole number"
-    return _PATTERNS.get(reason, reason)
+    for meta in _metas(wanted):
+        if meta.extra and reason == f"Expected `str` matching regex {meta.pattern!r}":
+            return str(meta.extra.get("misfit", reason))
+    return reason
+
+
+def _metas(wanted: Any) -> Iterator[Meta]:
+    """What the annotations in a type say."""
+    for part in get_args(wanted):
+        if isinstance(part, Meta):
+            yield part
+        else:
+            yield from _metas(part)
 
 
 def _choices(wanted: Any) -> Iterator[Any]:

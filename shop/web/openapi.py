@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from flask import Flask, Response
 
-from shop import __version__
+from shop.application import Application, Read
 from shop.eventsourcing import CommandPayload
 from shop.runtime import Shop
 from shop.web.batch import NDJSON, Line
@@ -27,7 +27,6 @@ from shop.web.components import (
 from shop.web.examples import HOST, curl, example
 from shop.web.health import Liveness, Readiness
 from shop.web.json_lines import json_line
-from shop.web.reading import Read
 from shop.web.shapes import Result
 
 JSON = "application/json"
@@ -46,7 +45,7 @@ answer to a command that was done, and to every read, tells its `Shop-Position`;
 
 def register_openapi(app: Flask, shop: Shop, reads: Sequence[Read]) -> Document:
     """Serve the document at ``/openapi.json``, and return it."""
-    described = document(list(shop.commands.registry), reads)
+    described = document(shop.application, list(shop.commands.registry), reads)
     body = json_line(described)
 
     def openapi() -> Response:
@@ -56,8 +55,11 @@ def register_openapi(app: Flask, shop: Shop, reads: Sequence[Read]) -> Document:
     return described
 
 
-def document(commands: Sequence[type[CommandPayload]], reads: Sequence[Read]) -> Document:
-    """The OpenAPI document of these commands and reads."""
+def document(
+    application: Application, commands: Sequence[type[CommandPayload]], reads: Sequence[Read]
+) -> Document:
+    """The OpenAPI document of an application, for these commands and reads."""
+    aggregate = commands[0].aggregate if commands else "aggregate"  # for examples
     shapes = [Result, ProblemDetails, Line, Liveness, Readiness]
     shapes += [*commands, *(read.shape for read in reads), *(read.query for read in reads)]
     references, components = msgspec.json.schema_components(
@@ -74,11 +76,15 @@ def document(commands: Sequence[type[CommandPayload]], reads: Sequence[Read]) ->
     paths["/commands"] = {"post": _batch(schemas[str(Line)])}
     for read in reads:
         path = re.sub("<(.*?)>", r"{\1}", read.path)
-        paths[path] = {"get": _read(read, path, schemas[str(read.shape)])}
+        paths[path] = {"get": _read(read, path, schemas[str(read.shape)], aggregate)}
     paths |= _monitoring(schemas[str(Liveness)], schemas[str(Readiness)])
     return {
         "openapi": "3.1.1",
-        "info": {"title": "Shop", "version": __version__, "description": _INTRODUCTION},
+        "info": {
+            "title": application.title,
+            "version": application.version,
+            "description": _INTRODUCTION,
+        },
         "paths": paths,
         "components": {
             "schemas": components,
@@ -166,9 +172,10 @@ def _batch(line: Document) -> Document:
     }
 
 
-def _read(read: Read, path: str, schema: Document) -> Document:
+def _read(read: Read, path: str, schema: Document, aggregate: str) -> Document:
     query = _query_parameters(read.query)
     told = headers(["ETag", "Shop-Position"])
+    sample = curl(path.replace("{aggregate}", aggregate))
     return {
         "operationId": read.name,
         "summary": (getdoc(read.answer) or "").splitlines()[0],
@@ -188,7 +195,7 @@ def _read(read: Read, path: str, schema: Document) -> Document:
             "304": {"description": "The entity tag still holds", "headers": told},
             **problems(400, 403, *([404] if "{" in path else []), 405, 500, 503),
         },
-        "x-codeSamples": [{"lang": "Shell", "source": curl(path)}],
+        "x-codeSamples": [{"lang": "Shell", "source": sample}],
     }
 
 

@@ -5,122 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from hashlib import blake2b
-from typing import Annotated, Any, TypeVar
-from urllib.parse import urlencode
 
 import msgspec
 from flask import Flask, Response, request
-from msgspec import UNSET, Meta
 
-from shop.eventsourcing import Filter, ModelReader
-from shop.eventsourcing.models.model import IndexValue, M
+from shop.application import Answer, Read
 from shop.runtime import Shop
-from shop.web.cursors import Key, decode_cursor, encode_cursor
 from shop.web.errors import RETRY_AFTER, FieldError, Problem
 from shop.web.fields import field_errors, first_step
 from shop.web.headers import min_position, parse_uuid, preferred_wait
 from shop.web.waits import Waits
 
-T = TypeVar("T")
-
-
-class NoQuery(msgspec.Struct, frozen=True):
-    """A read that takes no query parameters."""
-
-
-class PageQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """Which page of a listing."""
-
-    cursor: Annotated[
-        str,
-        Meta(max_length=2000, description="`next` of the page before; without it, the first page"),
-    ] = ""
-    limit: Annotated[
-        int, Meta(ge=1, le=500, description="How many items to answer with, at most")
-    ] = 50
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """What a read found: ``None`` for nothing.
-
-    ``position`` is where it stands, at least, as far as the models told. The entity tag is made
-    of the content unless one is given.
-    """
-
-    value: object | None
-    position: int = 0
-    etag: str | None = None
-
-
-class Read(msgspec.Struct, frozen=True, kw_only=True):
-    """A read: all that is needed to serve and to document it.
-
-    ``answer`` is called with the shop, the query, and the variable parts of the path: those named
-    ``id`` as UUIDs. ``projection`` names the one whose models it answers from; without one it
-    answers from the log.
-    """
-
-    path: str
-    answer: Callable[..., Answer]
-    shape: Any
-    query: type[msgspec.Struct] = NoQuery
-    projection: str | None = None
-
-    @property
-    def name(self) -> str:
-        """The name of the read, for programs."""
-        return self.answer.__name__
-
-
-class Listing:
-    """One listing, as the present request asks for a page of it.
-
-    A listing is the path of the request with all that restricts its items.
-    """
-
-    def __init__(self, query: PageQuery) -> None:
-        fields = {
-            name: str(getattr(query, name))
-            for name in query.__struct_fields__
-            if name not in {"cursor", "limit"}
-        }
-        self._name = f"{request.path}?{urlencode(fields)}"
-        self._limit: int = query.limit
-        self.after = decode_cursor(self._name, query.cursor)
-
-    @property
-    def fetch(self) -> int:
-        """How many items to get: one more than are shown, which tells whether there are more."""
-        return self._limit + 1
-
-    def models(
-        self,
-        reader: ModelReader,
-        cls: type[M],
-        *,
-        equal: Mapping[str, IndexValue] = {},
-        reverse: bool = False,
-    ) -> tuple[int, list[M], str | None]:
-        """The position read at, the models to show, and the cursor that continues the listing.
-
-        They are those whose indexed fields equal the values given, oldest first unless reversed.
-        """
-        filter = Filter(equal=equal, after=self.after, limit=self.fetch, reverse=reverse)
-        found = reader.find(cls, filter)
-        shown, next = self.page(found.value, lambda keyed: keyed.key)
-        return found.position, [keyed.model for keyed in shown], next
-
-    def page(self, items: Sequence[T], key: Callable[[T], Key]) -> tuple[Sequence[T], str | None]:
-        """The items to show, and the cursor that continues the listing."""
-        if len(items) <= self._limit:
-            return items, None
-        shown = items[: self._limit]
-        return shown, encode_cursor(self._name, key(shown[-1]))
-
 
 def register_reads(app: Flask, reads: Sequence[Read], shop: Shop, waits: Waits) -> None:
-    """Serve reads with GET (and so with HEAD)."""
+    """Serve reads with GET (and so with HEAD).
+
+    Raises ``ValueError`` where the path or the name of one is taken.
+    """
     for read in reads:
+        if read.path in {rule.rule for rule in app.url_map.iter_rules()}:
+            raise ValueError(f"{read.path} is served already: {read.name} needs another path")
+        if read.name in app.view_functions:
+            raise ValueError(f"{read.path}: there is another {read.name}: rename the function")
         app.add_url_rule(read.path, read.name, _view(read, shop, waits), methods=["GET"])
 
 
@@ -221,8 +127,3 @@ def _await(wanted: int, read: Read, shop: Shop, waits: Waits) -> None:
 def _not_reached(wanted: int) -> Problem:
     detail = f"position {wanted} is not reached yet"
     return Problem(503, "position-not-reached", detail, headers=RETRY_AFTER)
-
-
-def given(**values: Any) -> dict[str, Any]:
-    """Those of the values that were given."""
-    return {name: value for name, value in values.items() if value is not UNSET}
