@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
+from importlib import import_module
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry
@@ -11,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from shop import __version__
 from shop.application import Application
 from shop.buses import open_messaging
-from shop.config import Settings
+from shop.config import ConfigurationError, Settings
 from shop.domain import customer, email, order, payment_workflow, pricing, product
 from shop.domain.payment_workflow import PaymentWorkflow
 from shop.eventsourcing import (
@@ -47,6 +49,7 @@ __all__ = [
     "MODULES",
     "PROJECTIONS",
     "Application",
+    "application_of",
     "bootstrap",
     "event_registry",
     "open_event_bus",
@@ -85,6 +88,37 @@ def shop_application(settings: Settings) -> Application:
     )
 
 
+def application_of(settings: Settings) -> Application:
+    """The application that settings name.
+
+    Raises :class:`ConfigurationError` where there is none of that name, and whatever the module
+    raises that should have it.
+    """
+    path, _, name = settings.application.partition(":")
+    try:
+        module = import_module(path)
+    except ModuleNotFoundError as error:
+        if not f"{path}.".startswith(f"{error.name}."):  # something that the module imports
+            raise
+        looked = ", ".join(entry or "." for entry in sys.path)
+        raise _no_application(f"there is no module {error.name} in {looked}") from error
+    if not hasattr(module, name):
+        raise _no_application(f"there is no {name} in {module.__file__}")
+    named = getattr(module, name)
+    application = named(settings) if callable(named) else named
+    if not isinstance(application, Application):
+        verb = "makes" if callable(named) else "is"
+        raise _no_application(
+            f"{settings.application} {verb} {application!r}: it must be an Application, or a"
+            " function that makes one of the settings"
+        )
+    return application
+
+
+def _no_application(why: str) -> ConfigurationError:
+    return ConfigurationError([f"SHOP_APPLICATION: {why}"])
+
+
 def event_registry() -> Registry[EventData]:
     """All events of the shop."""
     return Application(MODULES).registry
@@ -104,15 +138,16 @@ def bootstrap(
 ) -> Shop:
     """Put the shop together. Entering it starts its threads, leaving it stops and closes all.
 
-    Another ``application`` runs in the same way. ``threads`` is how many carry out the commands of
-    other processes, if a bus brings any.
+    By default the application is the one that the settings name. ``threads`` is how many carry out
+    the commands of other processes, if a bus brings any.
 
-    Raises what :func:`open_event_store` raises, and :class:`StoreFormatError` where the store
-    holds events that this program cannot read, naming them. A database server that cannot be
-    reached is no reason to fail: the shop answers that it is not ready, and begins when it can.
+    Raises what :func:`open_event_store` and :func:`application_of` raise, and
+    :class:`StoreFormatError` where the store holds events that this program cannot read, naming
+    them. A database server that cannot be reached is no reason to fail: the shop answers that it is
+    not ready, and begins when it can.
     """
     settings.check_role()
-    application = application or shop_application(settings)
+    application = application or application_of(settings)
     with ExitStack() as opened:  # closes, last first, what was opened before something failed
         registry = application.registry
         backend = open_backend(settings.event_store)

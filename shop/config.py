@@ -40,6 +40,8 @@ class Settings(msgspec.Struct, frozen=True):
     """What this process does: ``web`` serves HTTP, ``worker`` the rest, ``all`` both."""
     cores: str = "one"
     """Which cores it runs on while it serves: on ``one``, which is the fastest, or on ``all``."""
+    application: str = "shop.bootstrap:shop_application"
+    """What runs, as ``module:name``: an application, or a function that makes it of settings."""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
@@ -136,6 +138,13 @@ def _one_of(text: str, *, choices: Sequence[str]) -> str:
     return text
 
 
+def _module_and_name(text: str) -> str:
+    module, _, name = text.partition(":")
+    if not name.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
+        raise ValueError("it is no module:name, such as notes:APPLICATION")
+    return text
+
+
 _PARSERS: Mapping[str, Callable[[str], Any]] = {
     "event_store": partial(checked_url, schemes=STORES),
     "model_store": partial(checked_url, schemes=STORES),
@@ -143,4 +152,5 @@ _PARSERS: Mapping[str, Callable[[str], Any]] = {
     "payment_deadline": _positive_seconds,
     "role": partial(_one_of, choices=ROLES),
     "cores": partial(_one_of, choices=CORES),
+    "application": _module_and_name,
 }

@@ -58,8 +58,8 @@ def check_readable(store: EventStore, registry: Registry[EventData], url: str) -
         raise StoreFormatError(
             f"{redacted(url)} holds events that this program cannot read: "
             + "; ".join(unreadable)
-            + ". Add the module that has them to MODULES in shop/bootstrap.py again; "
-            + EVOLVE
+            + ". Add the module that has them to the application again (the shop's are MODULES in"
+            " shop/bootstrap.py), or name another application by SHOP_APPLICATION; " + EVOLVE
         )
 
 

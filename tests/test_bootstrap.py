@@ -152,11 +152,6 @@ def test_any_application_runs_as_the_shop_does(local_url: str, eventually: Event
         assert health_of(running).ready
 
 
-def test_an_application_with_workflows_has_their_list() -> None:
-    with pytest.raises(ValueError, match=r"WorkflowList\(\) must be among the projections"):
-        Application(MODULES, [Balances()], [Reminders()])
-
-
 @pytest.mark.parametrize("url", ["mysql://me:s3cret@db/shop", "nonsense"])
 def test_an_unknown_url_is_refused_without_showing_its_password(url: str) -> None:
     for open_ in (lambda: open_event_store(url, Registry()), lambda: open_event_bus(url)):
@@ -188,7 +183,9 @@ def test_events_that_nobody_can_read_are_named_at_the_start(tmp_path: Path) -> N
     with pytest.raises(StoreFormatError) as error:
         bootstrap(Settings(event_store=url))
     assert re.search(r"shop\.db holds events .* demo\.noted version 1", str(error.value))
-    assert re.search(r"Add the module .* to MODULES .*; .* an upcaster", str(error.value))
+    assert re.search(
+        r"Add the module .* MODULES .* SHOP_APPLICATION; .* an upcaster", str(error.value)
+    )
 
 
 def test_a_failed_start_leaves_nothing_open(tmp_path: Path) -> None:

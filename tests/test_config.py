@@ -50,6 +50,7 @@ def test_without_settings_everything_has_its_default() -> None:
         payment_deadline=1800,
         role="all",
         cores="one",
+        application="shop.bootstrap:shop_application",
     )
 
 
@@ -62,12 +63,14 @@ def test_settings_come_from_the_environment() -> None:
             "SHOP_PAYMENT_DEADLINE": "0.5",
             "SHOP_ROLE": "all",
             "SHOP_CORES": "all",
+            "SHOP_APPLICATION": "demo.notes:APPLICATION",
         }
     )
     assert settings.event_store == "memory://"
     assert settings.model_store == "sqlite:////var/lib/shop/models.db"
     assert settings.payment_deadline == 0.5
     assert settings.cores == "all"
+    assert settings.application == "demo.notes:APPLICATION"
 
 
 def test_read_models_are_beside_the_events_by_default() -> None:
@@ -83,8 +86,10 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
         SHOP_ROLE="king",
         SHOP_COLOUR="green",
         SHOP_CORES="3",
+        SHOP_APPLICATION="notes.py",
     )
     assert [problem.split(":")[0] for problem in found] == [
+        "SHOP_APPLICATION",
         "SHOP_COLOUR",
         "SHOP_CORES",
         "SHOP_EVENT_BUS",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from configparser import ConfigParser
@@ -9,15 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import ROOT, run
+from tests.real.process import free_port
+from tests.servers import ROOT, WAYS, ServerProcess, run
+from tests.waiting import await_true
 
 GUIDE, _, EVOLVING = (
     (ROOT / "docs/toolkit.md").read_text(encoding="utf-8").partition("\n## When an event changes\n")
 )
 
 
-def blocks(text: str) -> list[str]:
-    return re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+def blocks(text: str, language: str = "python") -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture
@@ -25,6 +28,14 @@ def program(tmp_path: Path) -> Path:
     """What the guide shows, in a file of its own outside the project."""
     path = tmp_path / "notes.py"
     path.write_text('"""Notes."""\n\n' + "\n\n".join(blocks(GUIDE)))
+    return path
+
+
+@pytest.fixture
+def service(program: Path) -> Path:
+    """The application of the guide, beside its program."""
+    path = program.with_name("service.py")
+    path.write_text(blocks(GUIDE, "py")[0])
     return path
 
 
@@ -52,10 +63,39 @@ def test_the_program_prints_what_the_guide_says(program: Path) -> None:
     assert run(sys.executable, "-W", "error", program, directory=program.parent) == shown
 
 
-def test_it_runs_on_the_stores_of_the_shop_as_the_guide_says(program: Path) -> None:
-    [running] = re.findall(r"^```py\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
-    printed = run(sys.executable, "-W", "error", "-c", running, directory=program.parent)
+def test_it_runs_on_the_stores_of_the_shop_as_the_guide_says(service: Path) -> None:
+    _, running = blocks(GUIDE, "py")
+    printed = run(sys.executable, "-W", "error", "-c", running, directory=service.parent)
     assert printed == "NoteEntry(text='bread', times=1)\n"
+
+
+@pytest.mark.parametrize("way", ["waitress-serve", "python -m shop serve"])
+def test_it_is_served_as_the_guide_says(way: str, service: Path) -> None:
+    port = free_port()
+    exported, sent = blocks(GUIDE, "sh")
+    variables = dict(re.findall(r"(SHOP_\w+)=(\S+)", exported))
+    [body] = re.findall(r"--json '(.*?)'", sent)
+    (service.parent / "wsgi.py").write_text((ROOT / "wsgi.py").read_text())
+    command = WAYS[way](f"127.0.0.1:{port}")
+    with ServerProcess(command, port, service.parent, **variables) as server:
+        server.await_ready()
+        path = "/commands/demo.note.write"
+        written = server.request("POST", path, json.loads(body), prefer="wait=2")
+        note = written.headers["Location"]
+        expired = {"text": "expired", "times": 2}
+        await_true(lambda: server.request("GET", note).json() == expired)
+        completed = "/workflows?status=completed"
+        await_true(lambda: len(server.request("GET", completed).json()["items"]) == 1)
+        document = server.request("GET", "/openapi.json").json()
+        products = server.request("GET", "/products")
+        verified = run(
+            sys.executable, "-m", "shop", "verify", directory=service.parent, **variables
+        )
+    assert written.status == 201
+    assert document["info"]["title"] == "Notes"
+    assert {"/notes/{id}", "/commands/demo.note.write"} < set(document["paths"])
+    assert products.status == 404
+    assert verified.count("agrees with the log") == 2
 
 
 def test_it_uses_nothing_of_the_shop(program: Path) -> None:
@@ -84,7 +124,7 @@ for event in SqliteEventStore(Database(Path("notes.db")), registry).read():
     assert "1 passed" in tested
 
 
-@pytest.mark.parametrize("name", ["program", "evolved"])
+@pytest.mark.parametrize("name", ["program", "service", "evolved"])
 def test_the_program_passes_the_linters(name: str, request: pytest.FixtureRequest) -> None:
     program: Path = request.getfixturevalue(name)
     files = [*program.parent.glob("*.py")]

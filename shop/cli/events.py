@@ -11,12 +11,14 @@ from uuid import UUID
 
 import msgspec
 
-from shop.bootstrap import MODULES, event_registry, open_event_store
+from shop.bootstrap import application_of, open_event_store
 from shop.cli.arguments import Commands, position, positive
-from shop.cli.existing import settings_of
+from shop.cli.existing import must_exist
+from shop.config import Settings
 from shop.eventsourcing import Query
 from shop.eventsourcing.commands.module import aggregate_classes
 from shop.eventsourcing.events.envelope import event_schemas
+from shop.process import EXIT_MISUSED, fail
 from shop.web.shapes import StoredEvent
 
 POLL = 0.5
@@ -38,14 +40,12 @@ def add_to(commands: Commands) -> None:
     parser.add_argument(
         "--name",
         action="append",
-        type=_event_name,
         metavar="NAME",
         help="only events of this name",
     )
     parser.add_argument(
         "--aggregate",
         action="append",
-        type=_aggregate_name,
         metavar="NAME",
         help="only of this kind of aggregate",
     )
@@ -72,33 +72,33 @@ def add_to(commands: Commands) -> None:
     schemas.set_defaults(run=_print_schemas)
 
 
-def _event_name(text: str) -> str:
-    return _one_of("event", [event.wire.name for event in event_registry()], text)
-
-
-def _aggregate_name(text: str) -> str:
-    return _one_of("aggregate", sorted(aggregate_classes(MODULES)), text)
-
-
-def _one_of(what: str, names: Sequence[str], text: str) -> str:
-    if text not in names:
-        near = get_close_matches(text, names)
-        others = f"near: {', '.join(near)}" if near else f"known: {', '.join(names)}"
-        raise argparse.ArgumentTypeError(f"there is no {what} {text!r}; {others}")
-    return text
+def _check_known(what: str, wanted: Sequence[str] | None, names: Sequence[str]) -> None:
+    """End the process unless all that is wanted is known."""
+    for name in wanted or ():
+        if name not in names:
+            near = get_close_matches(name, names)
+            others = f"near: {', '.join(near)}" if near else f"known: {', '.join(names) or 'none'}"
+            fail(f"there is no {what} {name!r}; {others}", EXIT_MISUSED)
 
 
 def _print_schemas(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    document = msgspec.json.encode(event_schemas(event_registry()))
+    registry = application_of(Settings.from_env(environ)).registry
+    document = msgspec.json.encode(event_schemas(registry))
     sys.stdout.buffer.write(msgspec.json.format(document) + b"\n")
     return 0
 
 
 def _print_events(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    settings = settings_of(environ, "event_store")
+    settings = Settings.from_env(environ)
+    application = application_of(settings)
+    registry = application.registry
+    _check_known("event", arguments.name, [event.wire.name for event in registry])
+    aggregates = sorted(aggregate_classes(application.modules))
+    _check_known("aggregate", arguments.aggregate, aggregates)
+    must_exist(settings.event_store, "SHOP_EVENT_STORE")
     after: int = arguments.after
     left: int | None = arguments.limit
-    with open_event_store(settings.event_store, event_registry()) as store:
+    with open_event_store(settings.event_store, registry) as store:
         while True:
             head = store.head()
             query = Query(

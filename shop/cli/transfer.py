@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from shop.bootstrap import event_registry
+from shop.bootstrap import application_of
 from shop.cli.arguments import Commands, store_url
 from shop.cli.existing import must_exist
 from shop.cli.progress import progress
@@ -99,7 +99,7 @@ def _copy(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
         fail("the store to copy and the one to copy into are the same", EXIT_MISUSED)
     with _source(arguments, settings) as source:
         head = source.head()
-        with open_event_store(arguments.target, event_registry()) as target:
+        with open_event_store(arguments.target, application_of(settings).registry) as target:
             try:
                 _take_in(history(source, head), target, "copy", head)
             except (ReplicationError, EventIdReusedError) as error:
@@ -119,8 +119,9 @@ def _export(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 
 def _import(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    url: str = arguments.target or Settings.from_env(environ).event_store
-    registry = event_registry()
+    settings = Settings.from_env(environ)
+    url: str = arguments.target or settings.event_store
+    registry = application_of(settings).registry
     with _file_to_read(arguments.file) as file:
         archive = Archive(file, registry)
         with open_event_store(url, registry) as target:
@@ -137,7 +138,7 @@ def _source(arguments: argparse.Namespace, settings: Settings) -> Iterator[Event
     """The store to read from, which must be there and have only events that are known here."""
     url: str = arguments.source or settings.event_store
     must_exist(url, "--from" if arguments.source else "SHOP_EVENT_STORE")
-    registry = event_registry()
+    registry = application_of(settings).registry
     with open_event_store(url, registry) as store:
         check_readable(store, registry, url)
         yield store
