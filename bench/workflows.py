@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
 from itertools import cycle
 from pathlib import Path
 from statistics import median
@@ -26,7 +25,6 @@ from shop.eventsourcing import (
     Command,
     CommandBus,
     CommandPayload,
-    DelegatingStore,
     EventStore,
     Filter,
     ModelReader,
@@ -39,6 +37,7 @@ from shop.eventsourcing import (
 )
 from shop.eventsourcing.models.model import Collection
 from shop.eventsourcing.models.model_store import Checkpoint, StoredModel
+from shop.eventsourcing.testing import Clock, ClockStore
 from shop.eventsourcing.workflows.models import Timer
 from shop.eventsourcing.workflows.timers import Timers
 
@@ -49,6 +48,7 @@ _ORDERS_OF_A_PRODUCT = 10
 _THREADS = 8
 _COMMIT = 5_000
 _TIMEOUT = 300.0
+_DAY = 24 * 3600.0
 
 
 def run(bench: Bench) -> Iterator[Row]:
@@ -108,7 +108,7 @@ def _work_off(bench: Bench) -> tuple[float, float]:
         if rig.count("running") != _DUE:
             raise RuntimeError("not every order has its workflow")
         bench.say(f"workflow: {_DUE:,} orders are due")
-        rig.clock.ahead = timedelta(days=1)
+        rig.clock.advance(_DAY)
         began = perf_counter()
         pause = Flag()
         while rig.runner.status().timers.fired < _DUE:
@@ -120,23 +120,15 @@ def _work_off(bench: Bench) -> tuple[float, float]:
         return _DUE / seconds, commands
 
 
-class _ClockStore(DelegatingStore):
-    """With a clock that may be put ahead."""
-
-    ahead = timedelta()
-
-    def now(self) -> datetime:
-        return super().now() + self.ahead
-
-
 class _Rig:
     """The payment workflow on a file of its own."""
 
     def __init__(self, path: Path) -> None:
         database = Database(path)
         self._bus = MemoryEventBus()
-        self.clock = _ClockStore(SqliteEventStore(database, event_registry(), owns_database=True))
-        self.events: EventStore = PublishingStore(self.clock, self._bus)
+        self.clock = Clock(goes_on=True)
+        store = SqliteEventStore(database, event_registry(), owns_database=True)
+        self.events: EventStore = PublishingStore(ClockStore(store, self.clock), self._bus)
         self.models = SqliteModelStore(database)
         self.aggregates = Aggregates(self.events)
         self.commands = CommandBus(self.events, self.aggregates, MODULES)
@@ -171,7 +163,7 @@ class _Rig:
         self.models.prepare(WorkflowList().collections)
         checkpoint = Checkpoint(WorkflowList.name, 1, 0, "", self.events.info().identity)
         self.models.commit(None, checkpoint)
-        tomorrow = int(time() * 1e6) + 24 * 3600 * 10**6
+        tomorrow = int((time() + _DAY) * 1e6)
         for first in range(0, count, _COMMIT):
             numbers = range(first, min(count, first + _COMMIT))
             timers = [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +15,6 @@ from shop.eventsourcing import (
     CommandPayload,
     CommandResult,
     Commit,
-    DelegatingStore,
     EventData,
     EventStore,
     Filter,
@@ -31,27 +29,11 @@ from shop.eventsourcing import (
     WorkflowInstance,
     WorkflowList,
 )
-from shop.eventsourcing.following.follower import Follower, Progress
 from shop.eventsourcing.models.model import Collection
 from shop.eventsourcing.models.model_store import Checkpoint, Reading, StoredModel
-from shop.eventsourcing.projections.fold import Fold
+from shop.eventsourcing.testing import Background, Clock, ClockStore
 from shop.eventsourcing.workflows.reactions import Reactions
-from shop.eventsourcing.workflows.timers import Timers
 from shop.stores import Backend, open_backend
-
-
-class Clock:
-    """The clock of a store, set by the test."""
-
-    def __init__(self) -> None:
-        self._ahead = timedelta()
-
-    def now(self) -> datetime:
-        """It goes with the real one, so that events are not of its future."""
-        return datetime.now(UTC) + self._ahead
-
-    def advance(self, seconds: float) -> None:
-        self._ahead += timedelta(seconds=seconds)
 
 
 class Crash(BaseException):
@@ -84,16 +66,12 @@ class Fuse:
             raise Crash
 
 
-class Frail(DelegatingStore):
+class Frail(ClockStore):
     """An event store on a test's clock, whose process may die at a write."""
 
     def __init__(self, store: EventStore, clock: Clock, fuse: Fuse) -> None:
-        super().__init__(store)
-        self._clock = clock
+        super().__init__(store, clock)
         self._fuse = fuse
-
-    def now(self) -> datetime:
-        return self._clock.now()
 
     def append_each(self, commits: Sequence[NewCommit]) -> list[Commit | Exception]:
         with self._fuse.write():
@@ -145,7 +123,7 @@ class Stage:
     """One set of stores, on which any number of processes work, one after the other or at once."""
 
     def __init__(self, url: str, modules: Sequence[Module], opened: ExitStack) -> None:
-        self.clock = Clock()
+        self.clock = Clock(goes_on=True)
         self.modules = modules
         self._url = url
         self._opened = opened
@@ -167,7 +145,7 @@ class Stage:
         return Node(self, workflow, events, models or beside)
 
 
-class Node:
+class Node(Background):
     """A process that runs a workflow, step by step. What it remembers is lost with it."""
 
     def __init__(
@@ -179,39 +157,21 @@ class Node:
         self.models = FrailModels(models, self.fuse)
         self.aggregates = Aggregates(self.events)
         self.commands = CommandBus(self.events, self.aggregates, stage.modules)
-        self.models.prepare(WorkflowList().collections)
-        self.reactions = Reactions(
-            workflow, self.events, self.models, self.aggregates, self.commands
+        super().__init__(
+            self.events, self.models, self.aggregates, self.commands, workflows=[workflow]
         )
-        self._listing = Fold(WorkflowList(), self.events, self.models)
-        self._timers = Timers(workflow, self.events, self.models, self.aggregates)
+
+    @property
+    def reactions(self) -> Reactions:
+        """Those of the workflow."""
+        [reactions] = self._reactions
+        return reactions
 
     def do(
         self, payload: CommandPayload, id: UUID, command_id: UUID | None = None
     ) -> CommandResult:
         """Carry out somebody's command."""
         return self.commands.dispatch(Command.new(payload, id, id=command_id))
-
-    def react(self) -> None:
-        """Have the workflow react to what it has not seen yet, in one batch."""
-        self.reactions.advance(self._begin(self.reactions), self.head)
-
-    def show(self) -> None:
-        """Have the read models follow."""
-        self._listing.advance(self._begin(self._listing), self.head)
-
-    def fire(self) -> int:
-        """Fire what is due, as far as the read models know; return how many timers that were."""
-        return self._timers.fire().fired
-
-    def settle(self) -> None:
-        """Do all there is to do."""
-        before = -1
-        while before != self.head:
-            before = self.head
-            self.react()
-            self.show()
-            self.fire()
 
     @property
     def head(self) -> int:
@@ -230,10 +190,3 @@ class Node:
     def recorded(self, kind: type[EventData]) -> list[EventData]:
         """All events of a kind in the log."""
         return [event.data for event in self.events.read(Query(names=[kind.wire.name]))]
-
-    def _begin(self, follower: Follower) -> Progress:
-        known = self.models.checkpoint(follower.name)
-        if known is None:
-            known = Checkpoint(follower.name, 1, 0, follower.shape, self.events.info().identity)
-            self.models.commit(None, known)
-        return Progress(known, known.position)

@@ -35,6 +35,14 @@ def program(tmp_path: Path) -> Path:
 def service(program: Path) -> Path:
     """The application of the guide, beside its program."""
     path = program.with_name("service.py")
+    path.write_text(blocks(GUIDE, "py")[1])
+    return path
+
+
+@pytest.fixture
+def tested(program: Path) -> Path:
+    """Its test, beside it."""
+    path = program.with_name("test_expiry.py")
     path.write_text(blocks(GUIDE, "py")[0])
     return path
 
@@ -64,9 +72,13 @@ def test_the_program_prints_what_the_guide_says(program: Path) -> None:
 
 
 def test_it_runs_on_the_stores_of_the_shop_as_the_guide_says(service: Path) -> None:
-    _, running = blocks(GUIDE, "py")
+    *_, running = blocks(GUIDE, "py")
     printed = run(sys.executable, "-W", "error", "-c", running, directory=service.parent)
     assert printed == "NoteEntry(text='bread', times=1)\n"
+
+
+def test_its_test_passes(tested: Path) -> None:
+    assert "1 passed" in run(sys.executable, "-m", "pytest", tested.name, directory=tested.parent)
 
 
 @pytest.mark.parametrize("way", ["waitress-serve", "python -m shop serve"])
@@ -124,7 +136,7 @@ for event in SqliteEventStore(Database(Path("notes.db")), registry).read():
     assert "1 passed" in tested
 
 
-@pytest.mark.parametrize("name", ["program", "service", "evolved"])
+@pytest.mark.parametrize("name", ["program", "tested", "service", "evolved"])
 def test_the_program_passes_the_linters(name: str, request: pytest.FixtureRequest) -> None:
     program: Path = request.getfixturevalue(name)
     files = [*program.parent.glob("*.py")]

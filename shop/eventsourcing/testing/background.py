@@ -1,0 +1,144 @@
+"""Projections and workflows that are moved by hand, on a clock of the test's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from msgspec.structs import replace
+
+from shop.eventsourcing.aggregates.loading import Aggregates
+from shop.eventsourcing.commands.command_bus import CommandBus
+from shop.eventsourcing.following.follower import Follower, Progress
+from shop.eventsourcing.models.model import ReadModel
+from shop.eventsourcing.models.model_store import Checkpoint, ModelStore
+from shop.eventsourcing.models.reader import ModelReader
+from shop.eventsourcing.projections.fold import Fold
+from shop.eventsourcing.projections.projection import Projection
+from shop.eventsourcing.stores.delegating import DelegatingStore
+from shop.eventsourcing.stores.store import Commit, EventStore, NewCommit
+from shop.eventsourcing.workflows.models import WorkflowList
+from shop.eventsourcing.workflows.reactions import Reactions
+from shop.eventsourcing.workflows.timers import Timers
+from shop.eventsourcing.workflows.workflow import Workflow
+
+
+class Clock:
+    """A clock that a test puts ahead. In between it stands still, or goes on as the real one."""
+
+    def __init__(self, *, goes_on: bool) -> None:
+        self._standing = None if goes_on else datetime.now(UTC)
+        self._ahead = timedelta()
+
+    def now(self) -> datetime:
+        """The time by this clock."""
+        return (self._standing or datetime.now(UTC)) + self._ahead
+
+    def advance(self, seconds: float) -> None:
+        """Put it ahead by so many seconds."""
+        self._ahead += timedelta(seconds=seconds)
+
+    def advance_to(self, time: datetime) -> None:
+        """Put it ahead to that time, unless it is past it."""
+        self._ahead += max(timedelta(), time - self.now())
+
+
+class ClockStore(DelegatingStore):
+    """A store that goes by a test's clock, and so do the times of its events.
+
+    Stores may share a clock.
+    """
+
+    def __init__(self, store: EventStore, clock: Clock) -> None:
+        super().__init__(store)
+        self._clock = clock
+
+    def now(self) -> datetime:
+        """The time by the clock."""
+        return self._clock.now()
+
+    def append_each(self, commits: Sequence[NewCommit]) -> list[Commit | Exception]:
+        """As the wrapped one, with events of now."""
+        now = self.now()
+        return super().append_each(
+            [
+                replace(commit, events=[replace(event, time=now) for event in commit.events])
+                for commit in commits
+            ]
+        )
+
+
+class Background:
+    """What threads would do, step by step: with workflows, their list is kept as well.
+
+    What a handler of a projection raises comes out as
+    :class:`~shop.eventsourcing.following.follower.FollowerError`. For one thread.
+    """
+
+    def __init__(
+        self,
+        events: EventStore,
+        models: ModelStore,
+        aggregates: Aggregates,
+        commands: CommandBus,
+        *,
+        projections: Iterable[Projection] = (),
+        workflows: Iterable[Workflow[Any]] = (),
+    ) -> None:
+        self._events = events
+        self._models = models
+        workflows, known = list(workflows), {p.name: p for p in projections}
+        if workflows:
+            known.setdefault(WorkflowList.name, WorkflowList())
+        self._projections = known.values()
+        models.prepare([c for projection in self._projections for c in projection.collections])
+        self._folds = [Fold(projection, events, models) for projection in self._projections]
+        self._reactions = [
+            Reactions(workflow, events, models, aggregates, commands) for workflow in workflows
+        ]
+        self._timers = [Timers(workflow, events, models, aggregates) for workflow in workflows]
+
+    def react(self) -> bool:
+        """Have each workflow react to a batch of events at most; whether that were all."""
+        return self._advance(self._reactions)
+
+    def show(self) -> bool:
+        """Have each projection fold a batch of events at most; whether that were all."""
+        return self._advance(self._folds)
+
+    def fire(self) -> int:
+        """Fire what is due, as far as the read models know; return how many timers that were."""
+        return sum(timers.fire().fired for timers in self._timers)
+
+    def due(self) -> datetime | None:
+        """When the next timer is due, once all is settled; ``None`` when none is set."""
+        due = [timers.fire().due for timers in self._timers]
+        return min((time for time in due if time is not None), default=None)
+
+    def settle(self) -> None:
+        """Do all there is to do by now, and all that comes of it."""
+        settled = False
+        while not settled:
+            head = self._events.head()
+            reacted, shown, fired = self.react(), self.show(), self.fire()
+            settled = reacted and shown and not fired and self._events.head() == head
+
+    def reader(self, cls: type[ReadModel]) -> ModelReader:
+        """What reads models of that class. Raises ``LookupError`` where no projection has it."""
+        for projection in self._projections:
+            if cls in projection.models:
+                return ModelReader(self._models, projection.name)
+        raise LookupError(f"no projection has {cls.__qualname__} among its models")
+
+    def _advance(self, followers: Iterable[Follower]) -> bool:
+        head = self._events.head()
+        reached = [follower.advance(self._begin(follower), head) for follower in followers]
+        return all(progress.position == head for progress in reached)
+
+    def _begin(self, follower: Follower) -> Progress:
+        known = self._models.checkpoint(follower.name)
+        if known is None:
+            known = Checkpoint(follower.name, 1, 0, follower.shape, self._events.info().identity)
+            self._models.commit(None, known)
+        return Progress(known, known.position)
