@@ -219,7 +219,7 @@ def _worker_duties(parts: _Parts, services: Sequence[Service], threads: int) -> 
     application, store, models, bus, aggregates, requests = parts
     commands = CommandBus(store, aggregates, application.modules)
     projections = {
-        projection.name: ProjectionRunner(projection, store, models, bus)
+        projection.name: ProjectionRunner(projection, store, models, bus, aggregates=aggregates)
         for projection in application.projections
     }
     return Duties(

@@ -32,7 +32,7 @@ from shop.eventsourcing import (
 from shop.health import health_of
 from shop.projections.product_catalog import CatalogProduct
 from tests.conftest import Eventually
-from tests.eventsourcing.bank import Balance, Balances, Deposit, Open
+from tests.eventsourcing.bank import Balance, Balances, Deposit, DerivedBalances, Open
 from tests.eventsourcing.reminders import MODULES, Reminders
 from tests.servers import PATIENCE, environment
 
@@ -136,12 +136,14 @@ def test_any_application_may_use_the_stores(local_url: str) -> None:
 
 
 def test_any_application_runs_as_the_shop_does(local_url: str, eventually: Eventually) -> None:
-    application = Application(MODULES, [Balances(), WorkflowList()], [Reminders()])
+    projections = [Balances(), DerivedBalances(), WorkflowList()]
+    application = Application(MODULES, projections, [Reminders()])
     with bootstrap(Settings(event_store=local_url), application=application) as running:
         opened = running.commands.dispatch(Command.new(Open("Ada")))
         assert running.wait_for(opened.position, 10)
         id = opened.aggregate.id
-        assert running.reader(Balances.name).get(Balance, id).value == Balance("Ada", 0)
+        for name in (Balances.name, DerivedBalances.name):
+            assert running.reader(name).get(Balance, id).value == Balance("Ada", 0)
 
         def workflow() -> WorkflowEntry | None:
             return next(running.list_workflows(), None)

@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Sequence
 
-from shop.eventsourcing import Event, EventData
+from shop.eventsourcing import Aggregates, Event, EventData
 from shop.eventsourcing.following.follower import Progress
 from shop.eventsourcing.following.runner import LogRunner
 from shop.eventsourcing.models.model_store import Checkpoint, ModelStore, StoredModel
@@ -29,10 +29,10 @@ def die() -> None:
 class DyingBalances(Balances):
     last_position = sys.maxsize
 
-    def apply(self, event: Event[EventData], models: ModelSession) -> None:
+    def apply(self, event: Event[EventData], models: ModelSession, past: Aggregates) -> None:
         if event.position >= self.last_position:
             die()
-        super().apply(event, models)
+        super().apply(event, models, past)
 
 
 def let_die(store: ModelStore, *, before: int = sys.maxsize, after: int = sys.maxsize) -> None:

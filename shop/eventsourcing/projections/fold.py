@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from shop.eventsourcing.aggregates.loading import Aggregates
 from shop.eventsourcing.errors import StoreError
 from shop.eventsourcing.events.event import Event, EventData
 from shop.eventsourcing.following.follower import FollowerError, Progress
@@ -18,11 +19,20 @@ from shop.eventsourcing.stores.store import EventStore, Query
 class Fold:
     """Moves the models of one projection along the log: a :class:`Follower`.
 
+    ``aggregates`` are for projections that derive models from them: those in use may have them in
+    their cache.
+
     Stateless and thread-safe.
     """
 
     def __init__(
-        self, projection: Projection, events: EventStore, models: ModelStore, *, batch: int = 500
+        self,
+        projection: Projection,
+        events: EventStore,
+        models: ModelStore,
+        aggregates: Aggregates | None = None,
+        *,
+        batch: int = 500,
     ) -> None:
         self.name = projection.name
         self.event_names = projection.event_names
@@ -31,6 +41,7 @@ class Fold:
         self._projection = projection
         self._events = events
         self._models = models
+        self._aggregates = aggregates or Aggregates(events)
         self._batch = batch
 
     def advance(self, progress: Progress, to: int) -> Progress:
@@ -63,7 +74,7 @@ class Fold:
         for event in self._projection.relevant(events):
             session.position = event.position
             try:
-                self._projection.apply(event, session)
+                self._projection.apply(event, session, self._aggregates)
             except StoreError:
                 raise
             except Exception as error:  # whatever a handler raises is the projection's failure

@@ -127,8 +127,8 @@ class Projection:
         """
         return (str(event.aggregate.id),)
 
-    def apply(self, event: Event[EventData], models: ModelSession) -> None:
-        """Change the models as the event asks."""
+    def apply(self, event: Event[EventData], models: ModelSession, past: Aggregates) -> None:
+        """Change the models as the event asks. ``past`` has the aggregates as they were then."""
         self._handlers[event.name](self, event, models)
 
 
@@ -166,9 +166,6 @@ class AggregateProjection(Projection):
                 f"{cls.__qualname__}.models is one class of read models, not {cls.models!r}"
             )
 
-    def __init__(self, source: Aggregates) -> None:
-        self._source = source
-
     def project(self, id: UUID, *aggregates: Any) -> ReadModel | None:
         """The model of that id, ``None`` for no model.
 
@@ -188,10 +185,10 @@ class AggregateProjection(Projection):
             {event.aggregate.id: event for event in events}.values(), key=lambda e: e.position
         )
 
-    def apply(self, event: Event[EventData], models: ModelSession) -> None:
+    def apply(self, event: Event[EventData], models: ModelSession, past: Aggregates) -> None:
         """Derive the model of the event's id."""
         id = event.aggregate.id
-        loaded = [self._source.load(cls, id, position=event.position) for cls in self.aggregates]
+        loaded = [past.load(cls, id, position=event.position) for cls in self.aggregates]
         model = self.project(id, *loaded)
         if model is None:
             models.delete(self.models[0], id)

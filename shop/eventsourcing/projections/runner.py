@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shop.eventsourcing.aggregates.loading import Aggregates
 from shop.eventsourcing.buses.bus import EventBus
 from shop.eventsourcing.following.runner import LogRunner, Schedule
 from shop.eventsourcing.models.model_store import ModelStore
@@ -14,6 +15,7 @@ class ProjectionRunner(LogRunner):
     """Owns the thread of one projection, which keeps its models up to date.
 
     As :class:`LogRunner`; when a handler fails, the models stay as they were before that event.
+    ``aggregates`` as in :class:`Fold`.
     """
 
     def __init__(
@@ -23,10 +25,11 @@ class ProjectionRunner(LogRunner):
         models: ModelStore,
         bus: EventBus,
         *,
+        aggregates: Aggregates | None = None,
         schedule: Schedule = Schedule(),
     ) -> None:
         super().__init__(
-            Fold(projection, events, models),
+            Fold(projection, events, models, aggregates),
             events,
             models,
             bus,

@@ -93,7 +93,9 @@ class Background:
             known.setdefault(WorkflowList.name, WorkflowList())
         self._projections = known.values()
         models.prepare([c for projection in self._projections for c in projection.collections])
-        self._folds = [Fold(projection, events, models) for projection in self._projections]
+        self._folds = [
+            Fold(projection, events, models, aggregates) for projection in self._projections
+        ]
         self._reactions = [
             Reactions(workflow, events, models, aggregates, commands) for workflow in workflows
         ]

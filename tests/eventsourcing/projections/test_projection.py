@@ -90,9 +90,11 @@ class TestEventByEvent:
         seen: list[int] = []
 
         class Watching(Balances):
-            def apply(self, event: Event[EventData], models: ModelSession) -> None:
+            def apply(
+                self, event: Event[EventData], models: ModelSession, past: Aggregates
+            ) -> None:
                 seen.append(event.position)
-                super().apply(event, models)
+                super().apply(event, models, past)
 
         some_history(stores)
         fold_all(stores, Watching(), batch=7)
@@ -139,7 +141,7 @@ class TestFromAggregates:
         some_history(stores)
 
         fold_all(stores, Balances(), batch=batch)
-        fold_all(stores, DerivedBalances(Aggregates(stores.events)), batch=batch)
+        fold_all(stores, DerivedBalances(), batch=batch)
 
         assert balances(stores, "derived_balances") == balances(stores)
         assert len(balances(stores)) == 2
@@ -153,14 +155,14 @@ class TestFromAggregates:
                 return super().project(id, account)
 
         some_history(stores)
-        fold_all(stores, Watching(Aggregates(stores.events)))
+        fold_all(stores, Watching())
 
         assert sorted(derived) == sorted([ADA.id, BOB.id])
 
     def test_aggregates_are_shown_as_they_stood_at_the_event(self, stores: Stores) -> None:
         """A later event, which another batch will bring, is not in the model before its time."""
         stores.events.append(booked(ADA, 10, 20, 30))
-        projection = DerivedBalances(Aggregates(stores.events))
+        projection = DerivedBalances()
         fold = Fold(projection, stores.events, stores.models, batch=2)
 
         fold.advance(begin(stores, projection), 4)
@@ -178,7 +180,7 @@ class TestFromAggregates:
 
         stores.events.append([*booked(ADA, 10), *booked(BOB, 10, owner="Bob")])
         stores.events.append([Event.new(ADA, version=3, data=Withdrawn(10))])
-        fold_all(stores, SolventOnly(Aggregates(stores.events)), batch=1)
+        fold_all(stores, SolventOnly(), batch=1)
 
         assert list(balances(stores, "solvent")) == [BOB.id]
 
@@ -198,7 +200,7 @@ class TestFromAggregates:
         aggregates = Aggregates(stores.events)
         stores.events.append([*booked(ADA, 10), *booked(BOB, 10)])
         Repository(aggregates, Limit).use(ADA.id, lambda limit: limit.set(3))
-        fold_all(stores, LimitedBalances(aggregates))
+        fold_all(stores, LimitedBalances())
 
         reader = ModelReader(stores.models, "limited")
         assert reader.get(Limited, ADA.id).value == Limited(10, 3)
@@ -269,18 +271,22 @@ class TestFold:
         bad = 4  # Bob's deposit
 
         class Brittle(Balances):
-            def apply(self, event: Event[EventData], models: ModelSession) -> None:
+            def apply(
+                self, event: Event[EventData], models: ModelSession, past: Aggregates
+            ) -> None:
                 if event.position == bad:
                     raise ZeroDivisionError("bad event")
-                super().apply(event, models)
+                super().apply(event, models, past)
 
         class BrittleDerived(DerivedBalances):
-            def apply(self, event: Event[EventData], models: ModelSession) -> None:
+            def apply(
+                self, event: Event[EventData], models: ModelSession, past: Aggregates
+            ) -> None:
                 if event.position == bad:
                     raise ZeroDivisionError("bad event")
-                super().apply(event, models)
+                super().apply(event, models, past)
 
-        projection = BrittleDerived(Aggregates(stores.events)) if derived else Brittle()
+        projection = BrittleDerived() if derived else Brittle()
         with pytest.raises(FollowerError) as failure:
             fold_all(stores, projection)
 
@@ -295,7 +301,9 @@ class TestFold:
 
     def test_a_store_that_fails_is_not_the_event_s_fault(self, stores: Stores) -> None:
         class Unlucky(Balances):
-            def apply(self, event: Event[EventData], models: ModelSession) -> None:
+            def apply(
+                self, event: Event[EventData], models: ModelSession, past: Aggregates
+            ) -> None:
                 raise StoreUnavailableError("gone")
 
         stores.events.append(booked(ADA))

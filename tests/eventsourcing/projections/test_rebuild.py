@@ -11,7 +11,6 @@ import pytest
 
 from shop.backends.memory import MemoryModelStore
 from shop.eventsourcing import (
-    Aggregates,
     CheckpointMovedError,
     Difference,
     Filter,
@@ -252,7 +251,7 @@ class TestPromoting:
 
     def test_models_from_aggregates_are_rebuilt_too(self, stores: Stores) -> None:
         stores.events.append(booked(ADA, 10, 5))
-        projection = DerivedBalances(Aggregates(stores.events))
+        projection = DerivedBalances()
         runner = ProjectionRunner(projection, stores.events, stores.models, stores.bus)
         runner.start()
         assert runner.wait_for(3, 5)
