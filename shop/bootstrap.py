@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
-from importlib import import_module
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry
 
 from shop import __version__
-from shop.application import Application
+from shop.application import Application, application_of
 from shop.buses import open_messaging
-from shop.config import ConfigurationError, Settings
+from shop.config import Settings
 from shop.domain import customer, email, order, payment_workflow, pricing, product
 from shop.domain.payment_workflow import PaymentWorkflow
 from shop.eventsourcing import (
@@ -49,7 +47,6 @@ __all__ = [
     "MODULES",
     "PROJECTIONS",
     "Application",
-    "application_of",
     "bootstrap",
     "event_registry",
     "open_event_bus",
@@ -86,37 +83,6 @@ def shop_application(settings: Settings) -> Application:
         title="Shop",
         version=__version__,
     )
-
-
-def application_of(settings: Settings) -> Application:
-    """The application that settings name.
-
-    Raises :class:`ConfigurationError` where there is none of that name, and whatever the module
-    raises that should have it.
-    """
-    path, _, name = settings.application.partition(":")
-    try:
-        module = import_module(path)
-    except ModuleNotFoundError as error:
-        if not f"{path}.".startswith(f"{error.name}."):  # something that the module imports
-            raise
-        looked = ", ".join(entry or "." for entry in sys.path)
-        raise _no_application(f"there is no module {error.name} in {looked}") from error
-    if not hasattr(module, name):
-        raise _no_application(f"there is no {name} in {module.__file__}")
-    named = getattr(module, name)
-    application = named(settings) if callable(named) else named
-    if not isinstance(application, Application):
-        verb = "makes" if callable(named) else "is"
-        raise _no_application(
-            f"{settings.application} {verb} {application!r}: it must be an Application, or a"
-            " function that makes one of the settings"
-        )
-    return application
-
-
-def _no_application(why: str) -> ConfigurationError:
-    return ConfigurationError([f"SHOP_APPLICATION: {why}"])
 
 
 def event_registry() -> Registry[EventData]:

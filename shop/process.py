@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import NoReturn
 
+from shop.application import ApplicationError
 from shop.config import ConfigurationError
 from shop.eventsourcing import EventSourcingError
 from shop.urls import redacted
@@ -24,7 +25,7 @@ def clear_failures() -> Iterator[None]:
     """Turn the failures to be expected into one message on stderr and an exit code."""
     try:
         yield
-    except ConfigurationError as error:
+    except (ConfigurationError, ApplicationError) as error:
         fail(str(error), EXIT_MISUSED)
     except EventSourcingError as error:
         fail(str(error), EXIT_FAILED)

@@ -165,7 +165,10 @@ class Shop:
         self._opening.check()
 
     def reader(self, projection: str) -> ModelReader:
-        """The read models of a projection."""
+        """The read models of a projection. Raises ``LookupError`` for a name that is none's."""
+        if projection not in self.progress:
+            known = ", ".join(self.progress) or "none"
+            raise LookupError(f"there is no projection {projection!r}; known: {known}")
         return ModelReader(self.models, projection)
 
     @property

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from shop import __version__
+from shop.application import Application, application_of
 from shop.cli import events, models, serve, transfer, workflows
 from shop.cli.output import drop
 from shop.config import Settings
@@ -93,9 +94,22 @@ def parser() -> argparse.ArgumentParser:
     return root
 
 
+def _contents(application: Application) -> str:
+    """What an application consists of, in one line."""
+    counts = {
+        "commands": sum(len(module.handlers) for module in application.modules),
+        "projections": len(application.projections),
+        "workflows": len(application.workflows),
+        "reads": len(application.reads),
+    }
+    told = ", ".join(f"{name} {count}" for name, count in counts.items())
+    return f"{application.title} {application.version}: {told}"
+
+
 def _show_config(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     settings = Settings.from_env(environ)
     print("\n".join(settings.lines()))
+    print(f"# {_contents(application_of(settings))}")
     for url in dict.fromkeys((settings.event_store, settings.model_store)):
         if url.startswith("sqlite:"):
             print(f"# {url} is {sqlite_path(url).absolute()}")

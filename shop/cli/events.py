@@ -11,10 +11,10 @@ from uuid import UUID
 
 import msgspec
 
-from shop.bootstrap import application_of, open_event_store
+from shop.application import application_of
+from shop.bootstrap import open_event_store
 from shop.cli.arguments import Commands, position, positive
-from shop.cli.existing import must_exist
-from shop.config import Settings
+from shop.cli.existing import must_exist, settings_of
 from shop.eventsourcing import Query
 from shop.eventsourcing.commands.module import aggregate_classes
 from shop.eventsourcing.events.envelope import event_schemas
@@ -82,14 +82,14 @@ def _check_known(what: str, wanted: Sequence[str] | None, names: Sequence[str]) 
 
 
 def _print_schemas(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    registry = application_of(Settings.from_env(environ)).registry
+    registry = application_of(settings_of(environ)).registry
     document = msgspec.json.encode(event_schemas(registry))
     sys.stdout.buffer.write(msgspec.json.format(document) + b"\n")
     return 0
 
 
 def _print_events(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    settings = Settings.from_env(environ)
+    settings = settings_of(environ)
     application = application_of(settings)
     registry = application.registry
     _check_known("event", arguments.name, [event.wire.name for event in registry])

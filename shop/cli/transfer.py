@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from shop.bootstrap import application_of
+from shop.application import application_of
 from shop.cli.arguments import Commands, store_url
-from shop.cli.existing import must_exist
+from shop.cli.existing import must_exist, settings_of
 from shop.cli.progress import progress
 from shop.config import Settings
-from shop.eventsourcing import EventIdReusedError, EventStore, ReplicationError
+from shop.eventsourcing import EventData, EventIdReusedError, EventStore, Registry, ReplicationError
 from shop.eventsourcing.stores.archive import Archive, export
 from shop.eventsourcing.stores.replication import HistoryEntry, history, replicate, verify
 from shop.process import EXIT_FAILED, EXIT_MISUSED, fail
@@ -94,12 +94,13 @@ def _add_url(parser: argparse.ArgumentParser, option: str, dest: str, what: str)
 
 
 def _copy(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    settings = Settings.from_env(environ)
+    settings = settings_of(environ)
     if arguments.target == (arguments.source or settings.event_store):
         fail("the store to copy and the one to copy into are the same", EXIT_MISUSED)
-    with _source(arguments, settings) as source:
+    registry = application_of(settings).registry
+    with _source(arguments, settings, registry) as source:
         head = source.head()
-        with open_event_store(arguments.target, application_of(settings).registry) as target:
+        with open_event_store(arguments.target, registry) as target:
             try:
                 _take_in(history(source, head), target, "copy", head)
             except (ReplicationError, EventIdReusedError) as error:
@@ -108,8 +109,12 @@ def _copy(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 
 def _export(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    settings = Settings.from_env(environ)
-    with _source(arguments, settings) as source, _file_to_write(arguments.file) as file:
+    settings = settings_of(environ)
+    registry = application_of(settings).registry
+    with (
+        _source(arguments, settings, registry) as source,
+        _file_to_write(arguments.file) as file,
+    ):
         head = source.head()
         with progress("export") as show:
             export(source, head, file, lambda position: show(position, head))
@@ -119,7 +124,7 @@ def _export(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 
 def _import(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    settings = Settings.from_env(environ)
+    settings = settings_of(environ)
     url: str = arguments.target or settings.event_store
     registry = application_of(settings).registry
     with _file_to_read(arguments.file) as file:
@@ -134,11 +139,12 @@ def _import(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 
 @contextmanager
-def _source(arguments: argparse.Namespace, settings: Settings) -> Iterator[EventStore]:
+def _source(
+    arguments: argparse.Namespace, settings: Settings, registry: Registry[EventData]
+) -> Iterator[EventStore]:
     """The store to read from, which must be there and have only events that are known here."""
     url: str = arguments.source or settings.event_store
     must_exist(url, "--from" if arguments.source else "SHOP_EVENT_STORE")
-    registry = application_of(settings).registry
     with open_event_store(url, registry) as store:
         check_readable(store, registry, url)
         yield store

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from uuid import UUID
 
 import msgspec
@@ -15,7 +15,8 @@ from shop.cli.arguments import Commands
 from shop.cli.existing import settings_of
 from shop.cli.output import tell
 from shop.eventsourcing import AggregateNotFoundError, CommandRejected, WorkflowStatus
-from shop.process import EXIT_FAILED
+from shop.process import EXIT_FAILED, EXIT_MISUSED, fail
+from shop.runtime import Shop
 
 
 def add_to(commands: Commands) -> None:
@@ -45,9 +46,17 @@ def add_to(commands: Commands) -> None:
     retry.set_defaults(run=_retry)
 
 
-def _list(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+@contextmanager
+def _opened(environ: Mapping[str, str]) -> Iterator[Shop]:
     with closing(bootstrap(settings_of(environ, "event_store", "model_store"))) as shop:
+        if not shop.workflows:
+            fail("the application has no workflows", EXIT_MISUSED)
         shop.check_open()
+        yield shop
+
+
+def _list(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    with _opened(environ) as shop:
         status = arguments.status and WorkflowStatus(arguments.status)
         for entry in shop.list_workflows(status):
             sys.stdout.buffer.write(msgspec.json.encode(entry) + b"\n")
@@ -57,8 +66,7 @@ def _list(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 def _retry(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     code = 0
-    with closing(bootstrap(settings_of(environ, "event_store", "model_store"))) as shop:
-        shop.check_open()
+    with _opened(environ) as shop:
         parked = [(e.workflow, e.id) for e in shop.list_workflows(WorkflowStatus.PARKED)]
         if arguments.all and not parked:
             tell("no workflow is parked")

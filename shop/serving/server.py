@@ -67,7 +67,7 @@ def serve(environ: Mapping[str, str], *, listen: str, threads: int) -> None:
     with clear_failures():
         settings = Settings.from_env(environ)
     if settings.role == "worker":
-        _start(settings, threads)
+        _open(settings, threads).start()
         logger.info("carrying out commands with %d threads, and listening nowhere", threads)
         threading.Event().wait()  # a signal ends the process
     else:
@@ -79,10 +79,14 @@ def serve(environ: Mapping[str, str], *, listen: str, threads: int) -> None:
 
 def _start_app(settings: Settings, threads: int) -> Flask:
     use_channel()
-    return create_app(_start(settings, threads), long_waits=max(1, threads // 4))
+    shop = _open(settings, threads)
+    with clear_failures():
+        app = create_app(shop, long_waits=max(1, threads // 4))
+    shop.start()
+    return app
 
 
-def _start(settings: Settings, threads: int) -> Shop:
+def _open(settings: Settings, threads: int) -> Shop:
     log_to_stderr(logging.INFO)
     sys.excepthook = _tell_address_errors
     _allow_open_files()
@@ -96,7 +100,6 @@ def _start(settings: Settings, threads: int) -> Shop:
         shop = bootstrap(settings, threads=threads)
     at_stop.callback(shop.begin_shutdown)
     atexit.register(_close, shop)
-    shop.start()
     return shop
 
 

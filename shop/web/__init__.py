@@ -15,7 +15,7 @@ from shop.web.guard import check_loopback
 from shop.web.health import register_health
 from shop.web.metrics import register_metrics
 from shop.web.openapi import register_openapi
-from shop.web.reading import register_reads
+from shop.web.reading import check_paths, register_reads
 from shop.web.waits import Waits
 
 __all__ = ["create_app"]
@@ -31,7 +31,8 @@ def create_app(shop: Shop, *, long_waits: int = 2) -> Flask:
     many batches, but at least one, are carried out at a time. A quarter of the server's threads is
     a good number.
 
-    Raises ``ValueError`` where two reads have one path or name.
+    Raises :class:`~shop.application.ApplicationError` where a read of the application is in the way
+    of what every application has.
     """
     app = Flask(__name__, static_folder=None)
     app.url_map.merge_slashes = False
@@ -43,11 +44,13 @@ def create_app(shop: Shop, *, long_waits: int = 2) -> Flask:
     register_commands(app, shop, waits)
     register_batch(app, shop, max_batches=max(1, long_waits))
     register_health(app, shop)
-    reads = [*events.READS, *shop.application.reads]
-    if WorkflowList.name in shop.progress:
-        reads += workflows.READS
-    register_docs(app, register_openapi(app, shop, reads))
-    register_reads(app, reads, shop, waits)
+    listed = workflows.READS if WorkflowList.name in shop.progress else ()
+    common = (*listed, *events.READS)
+    own = shop.application.reads
+    register_docs(app, register_openapi(app, shop, [*own, *common]))
+    register_reads(app, common, shop, waits)
+    check_paths(app, own)
+    register_reads(app, own, shop, waits)
     return app
 
 

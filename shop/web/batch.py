@@ -39,7 +39,7 @@ _HINT = "; a line holds one JSON object (curl: --data-binary keeps line ends, -d
 class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One command. ``id`` is the command's own: sent again, it is done once."""
 
-    name: Annotated[str, Meta(description="Of the command, such as `shop.product.create`")]
+    name: Annotated[str, Meta(description="Of the command, as in its path")]
     payload: Annotated[Any, Meta(extra_json_schema={"type": "object"})]
     aggregate_id: UUID | None = None
     id: UUID | None = None

@@ -100,7 +100,7 @@ _PROBLEMS: Mapping[str, str] = {
     "413": "The body is too large",
     "415": "The body is not of the media type that is understood, or compressed",
     "422": "The payload does not fit the schema, or the key was used for something else",
-    "500": "Something went wrong in the shop",
+    "500": "Something went wrong on the server",
     "503": "Not now; `type` says why. `unavailable`, `busy`, `no-worker`, `position-not-reached`:"
     " nothing was written, try again. `outcome-unknown`: the command may have been done; sent again"
     " with its `command_id`, it is done once",

@@ -148,13 +148,15 @@ def _told(reason: str, wanted: Any, *, strict: bool) -> str:
     return reason
 
 
-def _metas(wanted: Any) -> Iterator[Meta]:
-    """What the annotations in a type say."""
-    for part in get_args(wanted):
-        if isinstance(part, Meta):
-            yield part
-        else:
-            yield from _metas(part)
+def _metas(wanted: Any, seen: frozenset[Any] = frozenset()) -> Iterator[Meta]:
+    """What the annotations in a type say, and in the fields of structs in it."""
+    if isinstance(wanted, Meta):
+        yield wanted
+    parts = get_args(wanted)
+    if isinstance(wanted, type) and issubclass(wanted, msgspec.Struct) and wanted not in seen:
+        parts, seen = tuple(field.type for field in _fields(wanted).values()), seen | {wanted}
+    for part in parts:
+        yield from _metas(part, seen)
 
 
 def _choices(wanted: Any) -> Iterator[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from inspect import getdoc
+from inspect import cleandoc
 from typing import Any
 
 import msgspec
@@ -34,7 +34,7 @@ JSON = "application/json"
 _INTRODUCTION = """\
 Commands are sent with POST, what came of them is read with GET.
 
-Every error of the shop is a problem document (RFC 9457) whose `type` is stable. What is no HTTP,
+Every error is a problem document (RFC 9457) whose `type` is stable. What is no HTTP,
 too large for the HTTP server, or sent in a way that it does not know, is refused by that in plain
 text (400, 413, 431, 501).
 
@@ -62,17 +62,16 @@ def document(
     aggregate = commands[0].aggregate if commands else "aggregate"  # for examples
     shapes = [Result, ProblemDetails, Line, Liveness, Readiness]
     shapes += [*commands, *(read.shape for read in reads), *(read.query for read in reads)]
-    references, components = msgspec.json.schema_components(
-        shapes, ref_template="#/components/schemas/{name}"
-    )
+    references, components = _components(shapes)
     schemas = dict(zip(map(str, shapes), references, strict=True))
-    for read in reads:
-        components.pop(read.query.__name__, None)
+    shown = {str(read.shape) for read in reads}
+    for query in {str(read.query) for read in reads} - shown:
+        del components[_name(schemas[query])]
     for component in components.values():  # of generic types, "Page[Order]"
         component["title"] = component["title"].replace("[", " of ").rstrip("]")
     paths: Document = {}
     for cls in commands:
-        paths |= _command_paths(cls, schemas[str(cls)], components)
+        paths |= _command_paths(cls, schemas[str(cls)], schemas[str(Result)], components)
     paths["/commands"] = {"post": _batch(schemas[str(Line)])}
     for read in reads:
         path = re.sub("<(.*?)>", r"{\1}", read.path)
@@ -96,21 +95,23 @@ def document(
 
 
 def _command_paths(
-    cls: type[CommandPayload], schema: Document, components: Mapping[str, Any]
+    cls: type[CommandPayload], schema: Document, result: Document, components: Mapping[str, Any]
 ) -> Document:
     """A command's path with the id of its aggregate and, if it creates it, the one without."""
     payload = example(schema, components)
+    changed = "What the command did; no events when nothing had to change"
+    created = {"201": _done(result, "What was created", "Location")} if cls.creates else {}
     paths = {f"/commands/{cls.wire.name}/{{id}}": True}
     if cls.creates:
         paths = {f"/commands/{cls.wire.name}": False, **paths}
     if_match = "IfMatchOfNew" if cls.creates else "IfMatch"
-    summary = (getdoc(cls) or "").splitlines()[0]
+    description = cleandoc(cls.__doc__ or cls.wire.name)
     return {
         path: {
             "post": {
                 "operationId": cls.wire.name + ("" if with_id or not cls.creates else ".new"),
-                "summary": summary,
-                "description": getdoc(cls) or "",
+                "summary": description.splitlines()[0],
+                "description": description,
                 "tags": [cls.aggregate],
                 "parameters": [
                     *([_path_parameter("id")] if with_id else []),
@@ -121,8 +122,8 @@ def _command_paths(
                     "content": {JSON: {"schema": schema, "example": payload}},
                 },
                 "responses": {
-                    **({"201": _done("What was created", "Location")} if cls.creates else {}),
-                    "200": _done("What the command did; no events when nothing had to change"),
+                    **created,
+                    "200": _done(result, changed),
                     **problems(400, 403, 404, 405, 409, 412, 413, 415, 422, 500, 503),
                 },
                 "x-codeSamples": [{"lang": "Shell", "source": curl(path, payload)}],
@@ -132,13 +133,13 @@ def _command_paths(
     }
 
 
-def _done(description: str, *more_headers: str) -> Document:
+def _done(result: Document, description: str, *more_headers: str) -> Document:
     return {
         "description": description,
         "headers": headers(
             [*more_headers, "ETag", "Shop-Position", "Preference-Applied", "Idempotent-Replayed"]
         ),
-        "content": {JSON: {"schema": ref("schemas")("Result")}},
+        "content": {JSON: {"schema": result}},
     }
 
 
@@ -178,8 +179,8 @@ def _read(read: Read, path: str, schema: Document, aggregate: str) -> Document:
     sample = curl(path.replace("{aggregate}", aggregate))
     return {
         "operationId": read.name,
-        "summary": (getdoc(read.answer) or "").splitlines()[0],
-        "description": getdoc(read.answer) or "",
+        "summary": read.description.splitlines()[0],
+        "description": read.description,
         "tags": [path.split("/")[1]],
         "parameters": [
             *(_path_parameter(name) for name in re.findall("{(.*?)}", path)),
@@ -208,7 +209,7 @@ def _monitoring(liveness: Document, readiness: Document) -> Document:
             {"200": {"description": "It does", "content": {JSON: {"schema": liveness}}}},
         ),
         "/readyz": (
-            "Whether the shop can do its work",
+            "Whether it can do its work",
             {
                 "200": {"description": "It can", **ready},
                 "503": {
@@ -238,10 +239,8 @@ def _monitoring(liveness: Document, readiness: Document) -> Document:
 
 
 def _query_parameters(query: type[msgspec.Struct]) -> Iterator[Document]:
-    _, components = msgspec.json.schema_components(
-        [query], ref_template="#/components/schemas/{name}"
-    )
-    for name, schema in components[query.__name__]["properties"].items():
+    [reference], components = _components([query])
+    for name, schema in components[_name(reference)]["properties"].items():
         described = dict(schema)
         if described.get("default") in ("", []):
             del described["default"]
@@ -251,6 +250,19 @@ def _query_parameters(query: type[msgspec.Struct]) -> Iterator[Document]:
             "description": described.pop("description", ""),
             "schema": described,
         }
+
+
+def _components(shapes: Sequence[Any]) -> tuple[Sequence[Document], Document]:
+    """A reference for each shape, and what these refer to."""
+    references, components = msgspec.json.schema_components(
+        shapes, ref_template="#/components/schemas/{name}"
+    )
+    return references, dict(components)
+
+
+def _name(reference: Document) -> str:
+    """Of the component that it refers to."""
+    return str(reference["$ref"]).rpartition("/")[2]
 
 
 def _path_parameter(name: str) -> Document:

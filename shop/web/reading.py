@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from hashlib import blake2b
+from typing import get_origin
 
 import msgspec
 from flask import Flask, Response, request
 
-from shop.application import Answer, Read
+from shop.application import Answer, ApplicationError, Read
 from shop.runtime import Shop
 from shop.web.errors import RETRY_AFTER, FieldError, Problem
 from shop.web.fields import field_errors, first_step
@@ -18,16 +19,33 @@ from shop.web.waits import Waits
 
 
 def register_reads(app: Flask, reads: Sequence[Read], shop: Shop, waits: Waits) -> None:
-    """Serve reads with GET (and so with HEAD).
-
-    Raises ``ValueError`` where the path or the name of one is taken.
-    """
+    """Serve reads with GET (and so with HEAD)."""
     for read in reads:
-        if read.path in {rule.rule for rule in app.url_map.iter_rules()}:
-            raise ValueError(f"{read.path} is served already: {read.name} needs another path")
-        if read.name in app.view_functions:
-            raise ValueError(f"{read.path}: there is another {read.name}: rename the function")
         app.add_url_rule(read.path, read.name, _view(read, shop, waits), methods=["GET"])
+
+
+def check_paths(app: Flask, reads: Sequence[Read]) -> None:
+    """Raise :class:`ApplicationError` for reads in the way of what the app serves already.
+
+    No two begin their paths with the same word.
+    """
+    words = {_first_word(rule.rule) for rule in app.url_map.iter_rules()}
+    mistakes = [
+        f"{read.path}: every application has a /{_first_word(read.path)}, name yours otherwise"
+        for read in reads
+        if _first_word(read.path) in words
+    ]
+    mistakes += [
+        f"{read.path}: every application has a read named {read.name}, name yours otherwise"
+        for read in reads
+        if read.name in app.view_functions
+    ]
+    if mistakes:
+        raise ApplicationError(mistakes)
+
+
+def _first_word(path: str) -> str:
+    return path.split("/")[1]
 
 
 def _view(read: Read, shop: Shop, waits: Waits) -> Callable[..., Response]:
@@ -39,8 +57,9 @@ def _view(read: Read, shop: Shop, waits: Waits) -> Callable[..., Response]:
         wanted = min_position(environ)
         _await(wanted, read, shop, waits)
         committed, reached = _committed(read, shop), _position(read, shop)
-        answer: Answer = read.answer(shop, query, **variables)
-        stands_at = answer.position
+        answer = read.answer(shop, query, **variables)
+        _check_answer(read, answer)
+        stands_at = reached if answer.position is None else answer.position
         if stands_at >= committed:  # else another program has begun the models anew
             stands_at = max(stands_at, reached)
         if stands_at < wanted:
@@ -56,6 +75,16 @@ def _view(read: Read, shop: Shop, waits: Waits) -> Callable[..., Response]:
         return Response(body + b"\n", 200, headers, content_type="application/json")
 
     return view
+
+
+def _check_answer(read: Read, answer: object) -> None:
+    """Raise ``TypeError`` for an answer that is none, or has another shape than is documented."""
+    if not isinstance(answer, Answer):
+        raise TypeError(f"{read.name} returned no Answer, but a {type(answer).__name__}")
+    shape = get_origin(read.shape) or read.shape
+    if answer.value is not None and isinstance(shape, type) and not isinstance(answer.value, shape):
+        found = type(answer.value).__name__
+        raise TypeError(f"{read.name} answered with no {shape.__name__}, but a {found}")
 
 
 def _variable(name: str, text: str) -> object:
@@ -75,9 +104,7 @@ def _query(cls: type[msgspec.Struct]) -> msgspec.Struct:
     """The query parameters, each at most once unless its type is a list."""
     parameters = dict(request.args.lists())
     known = _parameters(cls)
-    values = {
-        name: texts if known.get(name) is list else texts[0] for name, texts in parameters.items()
-    }
+    values = {name: texts if known.get(name) else texts[0] for name, texts in parameters.items()}
     errors = [
         FieldError(error.detail, parameter=first_step(str(error.pointer)))
         for error in field_errors(cls, values, strict=False)
@@ -85,17 +112,32 @@ def _query(cls: type[msgspec.Struct]) -> msgspec.Struct:
     errors += [
         FieldError("This may be given once only", parameter=name)
         for name, texts in parameters.items()
-        if name in known and known[name] is not list and len(texts) > 1
+        if known.get(name) is False and len(texts) > 1
     ]
     if errors:
         raise Problem(400, "query-invalid", "the query parameters do not fit", errors=errors)
-    return msgspec.convert(values, cls, strict=False)
+    try:
+        return msgspec.convert(values, cls, strict=False)
+    except msgspec.ValidationError as error:  # of all parameters together
+        raise Problem(400, "query-invalid", str(error)) from error
 
 
 @cache
-def _parameters(cls: type[msgspec.Struct]) -> Mapping[str, object]:
-    """What each query parameter is by default: ``list`` where it may be given several times."""
-    return {field.name: field.default_factory for field in msgspec.structs.fields(cls)}
+def _parameters(cls: type[msgspec.Struct]) -> Mapping[str, bool]:
+    """Whether each query parameter may be given several times."""
+    return {
+        field.encode_name: _is_list(msgspec.inspect.type_info(field.type))
+        for field in msgspec.structs.fields(cls)
+    }
+
+
+def _is_list(kind: msgspec.inspect.Type) -> bool:
+    match kind:
+        case msgspec.inspect.UnionType(types):
+            return any(map(_is_list, types))
+        case msgspec.inspect.Metadata(inner):
+            return _is_list(inner)
+    return isinstance(kind, msgspec.inspect.CollectionType | msgspec.inspect.TupleType)
 
 
 def _position(read: Read, shop: Shop) -> int:

@@ -94,7 +94,14 @@ class TestConfig:
         shown = capsys.readouterr().out.splitlines()
         assert "SHOP_EVENT_STORE=memory://" in shown
         assert "SHOP_MODEL_STORE=memory://" in shown
-        assert len(shown) == len(Settings.__struct_fields__)
+        assert len(shown) == len(Settings.__struct_fields__) + 1
+        assert shown[-1].startswith("# Shop ")
+        assert shown[-1].endswith("commands 12, projections 5, workflows 1, reads 7")
+
+    def test_it_tells_an_application_that_is_none(self, capsys: Captured) -> None:
+        with pytest.raises(SystemExit, match="2"):
+            main(["config"], {"SHOP_APPLICATION": "no_such_module:APPLICATION"})
+        assert "there is no module no_such_module" in capsys.readouterr().err
 
     def test_it_shows_where_the_files_are(
         self, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch

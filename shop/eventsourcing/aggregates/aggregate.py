@@ -122,7 +122,7 @@ def aggregate(name: str) -> Callable[[type[A]], type[A]]:
     """Give an aggregate class its wire name and collect its appliers, inherited ones too.
 
     Raises ``ValueError`` for a name that is none, and ``TypeError`` for a class that is no
-    :class:`Aggregate`, or has a field or a method with a name of that.
+    :class:`Aggregate`, has a field without a default, or one or a method with a name of that.
     """
     if not _NAME.fullmatch(str(name)):
         raise ValueError(
@@ -133,6 +133,12 @@ def aggregate(name: str) -> Callable[[type[A]], type[A]]:
         if not issubclass(cls, Aggregate):
             raise TypeError(f"{cls.__qualname__} is no Aggregate: class {cls.__name__}(Aggregate)")
         check_names(cls, Aggregate)
+        for field in msgspec.structs.fields(cls):
+            if field.required and field.name != "id":
+                raise TypeError(
+                    f"{cls.__qualname__}.{field.name} needs a default, which is the state before"
+                    " anything has happened"
+                )
         appliers: dict[type[EventData], Callable[[Any, Any], None]] = {}
         for base in reversed(cls.__mro__):
             appliers |= _appliers(base)

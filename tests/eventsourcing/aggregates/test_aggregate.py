@@ -164,6 +164,14 @@ def test_a_method_of_every_aggregate_is_not_defined_anew() -> None:
             def replay(self, event: object) -> None: ...
 
 
+def test_a_field_without_a_default_is_refused() -> None:
+    class Odd(Aggregate, kw_only=True):
+        colour: str
+
+    with pytest.raises(TypeError, match=r"Odd\.colour needs a default, which is the state before"):
+        aggregate("demo.odd")(Odd)
+
+
 def test_two_aggregates_share_no_changes() -> None:
     one, other = Account(uuid4()), Account(uuid4())
 

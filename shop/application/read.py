@@ -1,0 +1,93 @@
+"""What an application answers to GET."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from shop.application.errors import ApplicationError
+
+_PATH = r"(/([\w.~-]+|<[A-Za-z_]\w*>))+"
+
+
+class NoQuery(msgspec.Struct, frozen=True):
+    """A read that takes no query parameters."""
+
+
+class PageQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which page of a listing."""
+
+    cursor: Annotated[
+        str,
+        Meta(max_length=2000, description="`next` of the page before; without it, the first page"),
+    ] = ""
+    limit: Annotated[
+        int, Meta(ge=1, le=500, description="How many items to answer with, at most")
+    ] = 50
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What a read found: ``None`` for nothing.
+
+    ``position`` is where it stands, which a reader of models tells with what it finds. Without, it
+    stands at least where the read's projection was, or the log, before the read began. The entity
+    tag is made of the content unless one is given.
+    """
+
+    value: object | None
+    position: int | None = None
+    etag: str | None = None
+
+
+class Read(msgspec.Struct, frozen=True, kw_only=True):
+    """A read: all that is needed to serve and to document it.
+
+    ``path`` may have variable parts in it, as ``/notes/<id>`` does. ``answer`` is called with the
+    running :class:`~shop.runtime.Shop`, the query, and these parts by name: ``id`` as a UUID,
+    others as they are written. Its name is the read's, and its docstring describes it. ``shape``
+    is the type of what it finds. ``projection`` names the one whose models it answers from, which
+    clients may wait for; without one it answers from the log. ``aggregate`` names the one that it
+    shows by ``<id>``, if it does: then the answer to a command that creates one leads here.
+
+    Raises :class:`ApplicationError` where these do not fit together.
+    """
+
+    path: str
+    answer: Callable[..., Answer]
+    shape: Any
+    query: type[msgspec.Struct] = NoQuery
+    projection: str | None = None
+    aggregate: str | None = None
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(_PATH, self.path):
+            raise ApplicationError(
+                [f"{self.path} is no path of a read, such as /notes or /notes/<id>"]
+            )
+        variables = re.findall("<(.*?)>", self.path)
+        if len(set(variables)) < len(variables):
+            raise ApplicationError([f"{self.path} has two parts of one name"])
+        if self.aggregate and variables != ["id"]:
+            raise ApplicationError([f"{self.path} shows no {self.aggregate} by <id>"])
+        try:
+            inspect.signature(self.answer).bind(None, None, **dict.fromkeys(variables))
+        except TypeError as error:
+            wanted = ", ".join(["the application", "the query", *variables])
+            raise ApplicationError(
+                [f"{self.path}: {self.name} cannot be called with {wanted}: {error}"]
+            ) from error
+
+    @property
+    def name(self) -> str:
+        """The name of the read, for programs."""
+        return self.answer.__name__
+
+    @property
+    def description(self) -> str:
+        """What it answers with, for people."""
+        return inspect.getdoc(self.answer) or self.name
