@@ -72,9 +72,11 @@ def test_the_program_prints_what_the_guide_says(program: Path) -> None:
 
 
 def test_it_runs_on_the_stores_of_the_shop_as_the_guide_says(service: Path) -> None:
-    *_, running = blocks(GUIDE, "py")
-    printed = run(sys.executable, "-W", "error", "-c", running, directory=service.parent)
-    assert printed == "NoteEntry(text='bread', times=1)\n"
+    *_, running, over_http = blocks(GUIDE, "py")
+    for program, printed in ((running, "bread\n"), (over_http, "1\n")):
+        assert (
+            run(sys.executable, "-W", "error", "-c", program, directory=service.parent) == printed
+        )
 
 
 def test_its_test_passes(tested: Path) -> None:
@@ -94,10 +96,13 @@ def test_it_is_served_as_the_guide_says(way: str, service: Path) -> None:
         path = "/commands/demo.note.write"
         written = server.request("POST", path, json.loads(body), prefer="wait=2")
         note = written.headers["Location"]
-        expired = {"text": "expired", "times": 2}
+        id = note.rpartition("/")[2]
+        expired = {"id": id, "text": "expired", "times": 2}
         await_true(lambda: server.request("GET", note).json() == expired)
         completed = "/workflows?status=completed"
         await_true(lambda: len(server.request("GET", completed).json()["items"]) == 1)
+        assert server.request("GET", "/notes?text=bread").json() == {"items": [], "next": None}
+        assert server.request("GET", "/notes?text=expired").json()["items"] == [expired]
         document = server.request("GET", "/openapi.json").json()
         products = server.request("GET", "/products")
         verified = run(
