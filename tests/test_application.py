@@ -30,6 +30,7 @@ from shop.eventsourcing import (
     CommandPayload,
     Module,
     UnitOfWork,
+    Workflow,
     WorkflowList,
     aggregate,
     command,
@@ -187,6 +188,7 @@ LISTED = (Balances(), WorkflowList())
         ),
         ({"modules": [BANK], "projections": [Balances]}, "has the class Balances, which is no Pro"),
         ({"modules": MODULES, "workflows": [Reminders]}, "has the class Reminders, which is no W"),
+        ({"modules": MODULES, "workflows": [Workflow()]}, "Workflow has no class of instances"),
         ({"modules": [tests.eventsourcing.bank]}, r"modules has <module .*>, which is no Module"),
         ({"modules": [BANK], "reads": [get_balance]}, r"reads has <function .*>, which is no Read"),
         ({"modules": [BANK], "projections": [Balances(), Balances()]}, "2 projections balances"),
@@ -277,9 +279,12 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
         ("/balances/<int:id>", "/balances/<int:id> is no path"),
         ("/balances/<id", "/balances/<id is no path"),
         ("/<id>/of/<id>", "has two parts of one name"),
-        ("/balances/<id>/<query>", "get_balance cannot be called with"),
-        ("/balances", "get_balance cannot be called with the application, the query: missing"),
-        ("/balances/<number>", "cannot be called with the application, the query, number: "),
+        (
+            "/balances/<id>/<query>",
+            r"get_balance is to be called with \(shop, query, id, query\): multiple values",
+        ),
+        ("/balances", r"get_balance is to be called with \(shop, query\): missing"),
+        ("/balances/<number>", r"is to be called with \(shop, query, number\): "),
     ],
 )
 def test_a_read_has_a_path_and_a_function_that_takes_its_parts(path: str, told: str) -> None:

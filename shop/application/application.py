@@ -55,6 +55,8 @@ def _wrong_kinds(application: Application) -> Iterator[str]:
             if not isinstance(part, kind):
                 what = f"the class {part.__qualname__}" if isinstance(part, type) else repr(part)
                 yield f"{field} has {what}, which is no {kind.__name__}"
+            elif kind is Workflow and not hasattr(part, "instances"):
+                yield f"{type(part).__qualname__} has no class of instances"
 
 
 def _mistakes(application: Application) -> Iterator[str]:

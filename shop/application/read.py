@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from shop.application.errors import ApplicationError
+from shop.eventsourcing.events.types import check_signature
 
 _PATH = r"(/([\w.~-]+|<[A-Za-z_]\w*>))+"
 
@@ -75,12 +76,9 @@ class Read(msgspec.Struct, frozen=True, kw_only=True):
         if self.aggregate and variables != ["id"]:
             raise ApplicationError([f"{self.path} shows no {self.aggregate} by <id>"])
         try:
-            inspect.signature(self.answer).bind(None, None, **dict.fromkeys(variables))
+            check_signature(self.answer, "shop", "query", **{name: name for name in variables})
         except TypeError as error:
-            wanted = ", ".join(["the application", "the query", *variables])
-            raise ApplicationError(
-                [f"{self.path}: {self.name} cannot be called with {wanted}: {error}"]
-            ) from error
+            raise ApplicationError([f"{self.path}: {error}"]) from error
 
     @property
     def name(self) -> str:

@@ -30,7 +30,7 @@ import msgspec
 from shop.eventsourcing.errors import EventSourcingError
 from shop.eventsourcing.events.event import AggregateRef, Event, EventData
 from shop.eventsourcing.events.registry import check_named
-from shop.eventsourcing.events.types import check_types
+from shop.eventsourcing.events.types import check_signature, check_types
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
 
@@ -108,10 +108,14 @@ class Aggregate(msgspec.Struct):
 
 
 def applies(event_class: type[EventData]) -> Callable[[F], F]:
-    """Mark a method of an aggregate as the applier of an event."""
+    """Mark a method of an aggregate as the applier of an event.
+
+    Raises ``TypeError`` for one that does not take the event's data.
+    """
     check_named("applies", [event_class], EventData)
 
     def mark(method: F) -> F:
+        check_signature(method, "self", "data")
         method.__dict__["applies"] = (*method.__dict__.get("applies", ()), event_class)
         return method
 

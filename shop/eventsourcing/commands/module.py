@@ -14,6 +14,7 @@ from shop.eventsourcing.aggregates.unit_of_work import UnitOfWork
 from shop.eventsourcing.commands.command import CommandPayload
 from shop.eventsourcing.events.event import EventData
 from shop.eventsourcing.events.registry import Registry
+from shop.eventsourcing.events.types import check_signature
 
 Handler = Callable[[Any, UUID, UnitOfWork], None]
 """Carries out a command: (payload, id of the addressed aggregate, unit of work).
@@ -29,7 +30,7 @@ class Module(msgspec.Struct, frozen=True):
     """One part of a domain: its aggregates, and its commands with their handlers.
 
     Its events are those that its aggregates apply. Raises ``TypeError`` for an aggregate without a
-    name.
+    name, and for a handler that does not take what handlers get.
     """
 
     aggregates: tuple[type[Aggregate], ...] = ()
@@ -38,6 +39,8 @@ class Module(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         for cls in self.aggregates:
             check_aggregate(cls)
+        for handler in self.handlers.values():
+            check_signature(handler, "payload", "id", "work")
 
     @property
     def events(self) -> Sequence[type[EventData]]:

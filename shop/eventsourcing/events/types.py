@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import inspect
+from collections.abc import Callable, Collection
 from uuid import UUID
 
 
@@ -21,6 +22,19 @@ def check_collection(name: str, values: Collection[object], wanted: type) -> Non
         raise TypeError(f"{name} takes a collection, such as a list, not {values!r}")
     for value in values:
         _check(name, value, wanted)
+
+
+def check_signature(function: Callable[..., object], *arguments: str, **named: str) -> None:
+    """Raise ``TypeError`` for a function that cannot be called with these arguments.
+
+    The arguments stand for those that it will get: they are what the error calls them.
+    """
+    try:
+        inspect.signature(function).bind(*arguments, **named)
+    except TypeError as error:
+        wanted = ", ".join((*arguments, *named))
+        name = getattr(function, "__qualname__", repr(function))
+        raise TypeError(f"{name} is to be called with ({wanted}): {error}") from error
 
 
 def _check(name: str, value: object, wanted: type) -> None:

@@ -27,6 +27,7 @@ from shop.eventsourcing.aggregates.aggregate import Aggregate, shape_of
 from shop.eventsourcing.aggregates.loading import Aggregates
 from shop.eventsourcing.events.event import Event, EventData
 from shop.eventsourcing.events.registry import check_named
+from shop.eventsourcing.events.types import check_signature
 from shop.eventsourcing.models.model import Collection, ReadModel, check_name
 from shop.eventsourcing.models.session import ModelSession
 
@@ -34,10 +35,14 @@ F = TypeVar("F", bound=Callable[..., None])
 
 
 def handles(*event_classes: type[EventData]) -> Callable[[F], F]:
-    """Mark a method of a projection as the handler of events."""
+    """Mark a method of a projection as the handler of events.
+
+    Raises ``TypeError`` for one that does not take an event and the session of models.
+    """
     check_named("handles", event_classes, EventData)
 
     def mark(method: F) -> F:
+        check_signature(method, "self", "event", "models")
         method.__dict__["handles"] = (*method.__dict__.get("handles", ()), *event_classes)
         return method
 

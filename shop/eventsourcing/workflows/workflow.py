@@ -40,6 +40,7 @@ from shop.eventsourcing.commands.command import CommandPayload
 from shop.eventsourcing.errors import EventSourcingError
 from shop.eventsourcing.events.event import Event, EventData
 from shop.eventsourcing.events.registry import check_named
+from shop.eventsourcing.events.types import check_signature
 from shop.eventsourcing.workflows.instance import (
     CommandRefused,
     CommandRequested,
@@ -55,6 +56,10 @@ I = TypeVar("I", bound=WorkflowInstance)  # noqa: E741 - as the other type varia
 F = TypeVar("F", bound=Callable[..., None])
 Correlation = Callable[[Event[Any]], UUID | None]
 """Returns the id of the instance that an event is for; ``None`` for none."""
+
+
+_PARAMETERS = ("self", "event", "instance", "now")
+"""Of every method that is marked."""
 
 
 class _Reaction(msgspec.Struct, frozen=True):
@@ -76,6 +81,7 @@ def reacts_to(
     check_named("reacts_to", event_classes, EventData)
 
     def mark(method: F) -> F:
+        check_signature(method, *_PARAMETERS)
         reaction = _Reaction(method, begins, by)
         method.__dict__.setdefault("reactions", {}).update(
             {cls.wire.name: reaction for cls in event_classes}
@@ -89,6 +95,7 @@ def when_due(timer: str) -> Callable[[F], F]:
     """Mark a method of a workflow as the handler of a timer."""
 
     def mark(method: F) -> F:
+        check_signature(method, *_PARAMETERS)
         method.__dict__.setdefault("due", {})[timer] = method
         return method
 
@@ -100,6 +107,7 @@ def when_refused(*commands: type[CommandPayload]) -> Callable[[F], F]:
     check_named("when_refused", commands, CommandPayload)
 
     def mark(method: F) -> F:
+        check_signature(method, *_PARAMETERS)
         method.__dict__.setdefault("refusals", {}).update(
             {cls.wire.name: method for cls in commands}
         )
@@ -116,10 +124,11 @@ class Workflow(Generic[I]):
     """Base of workflows. Stateless but for its configuration, so that several threads may run it.
 
     A subclass has the class variable ``instances``, its class of instances, and methods marked with
-    :func:`reacts_to`, :func:`when_due` and :func:`when_refused`. Defining it raises ``ValueError``
-    where the instances are none, or two methods are for the same. All get the event, the instance,
-    and the time by the store's clock. A new version of the program may react to further events,
-    but only to those that come from then on.
+    :func:`reacts_to`, :func:`when_due` and :func:`when_refused`. All get the event, the instance,
+    and the time by the store's clock. Defining it raises ``TypeError`` for a method that does not
+    take these, and ``ValueError`` where the instances are none, or two methods are for the same; a
+    class without ``instances`` is a base of others. A new version of the program may react to
+    further events, but only to those that come from then on.
     """
 
     instances: type[I]
