@@ -48,6 +48,14 @@ class PatientReminders(Reminders):
         super().late(event, reminder, now)
 
 
+class RestlessReminders(Reminders):
+    """Does the same again, at the same moment."""
+
+    @when_due("late")
+    def late(self, event: Event[TimerFired], reminder: Reminder, now: datetime) -> None:
+        reminder.set_timer("late", now)
+
+
 class WrongBalances(Balances):
     """Fails on what is deposited."""
 
@@ -146,6 +154,12 @@ def test_more_than_a_batch_is_followed_to_its_end(bank: Scenario) -> None:
 def test_a_workflow_that_fails_is_told(bank: Scenario) -> None:
     with pytest.raises(AssertionError, match=r"failed on bank\.account\.opened: Trouble: nobody"):
         bank.given(ADA, Opened("Nobody")).after()
+
+
+def test_a_workflow_that_comes_to_no_end_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shop.eventsourcing.testing.background._MOST_ROUNDS", 100)
+    with pytest.raises(RuntimeError, match="something left to do after 100 rounds"):
+        scenario(RestlessReminders()).given(ADA, Opened("Ada")).after(PATIENCE)
 
 
 def test_a_projection_that_fails_is_told() -> None:

@@ -23,6 +23,8 @@ from shop.eventsourcing.workflows.reactions import Reactions
 from shop.eventsourcing.workflows.timers import Timers
 from shop.eventsourcing.workflows.workflow import Workflow
 
+_MOST_ROUNDS = 10_000
+
 
 class Clock:
     """A clock that a test puts ahead. In between it stands still, or goes on as the real one."""
@@ -119,12 +121,16 @@ class Background:
         return min((time for time in due if time is not None), default=None)
 
     def settle(self) -> None:
-        """Do all there is to do by now, and all that comes of it."""
-        settled = False
-        while not settled:
+        """Do all there is to do by now, and all that comes of it.
+
+        Raises ``RuntimeError`` where that comes to no end.
+        """
+        for _ in range(_MOST_ROUNDS):
             head = self._events.head()
             reacted, shown, fired = self.react(), self.show(), self.fire()
-            settled = reacted and shown and not fired and self._events.head() == head
+            if reacted and shown and not fired and self._events.head() == head:
+                return
+        raise RuntimeError(f"there is something left to do after {_MOST_ROUNDS} rounds")
 
     def reader(self, cls: type[ReadModel]) -> ModelReader:
         """What reads models of that class. Raises ``LookupError`` where no projection has it."""
