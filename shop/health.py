@@ -15,10 +15,12 @@ from shop.eventsourcing import (
     WorkflowRunnerStatus,
     WorkflowStatus,
 )
+from shop.eventsourcing.workflows.models import earliest_timers
 from shop.runtime import Shop
 
 MAX_LAG_SECONDS = 10.0
-"""How late the read models that other processes keep may be."""
+"""How late may be what other processes do: read models, and workflows with their timers."""
+_WHY = "the workers are busy, down or failing, see their logs"
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -36,8 +38,8 @@ class Health(msgspec.Struct, frozen=True):
     problems: tuple[str, ...]
     """A line for each thing that keeps it from its work."""
     degraded: tuple[str, ...] = ()
-    """A line for each thing that does not: the bus is away, no worker answers, the read models that
-    other processes keep are late, or a workflow is parked and waits for somebody to look at it."""
+    """A line for each thing that does not: the bus is away, no worker answers, what other processes
+    do is late, or a workflow is parked and waits for somebody to look at it."""
 
     @property
     def ready(self) -> bool:
@@ -79,7 +81,8 @@ def _left_undone(
 ) -> Iterator[str]:
     """What others leave undone: the workers, or the people who look after parked workflows."""
     try:
-        yield from _late(shop, projections)
+        yield from _late_projections(shop, projections)
+        yield from _late_workflows(shop)
         shop.commands.check()
     except (NoWorkerError, StoreError) as error:
         yield str(error)
@@ -88,16 +91,29 @@ def _left_undone(
             yield f"workflow {name}: {count} parked, see /workflows?status=parked"
 
 
-def _late(shop: Shop, statuses: Iterable[FollowerStatus]) -> Iterator[str]:
+def _late_projections(shop: Shop, statuses: Iterable[FollowerStatus]) -> Iterator[str]:
     """Which read models that other processes keep are late; only the logs there say why."""
     for status in statuses:
         if status.state is FollowerState.ELSEWHERE:
-            lag = shop.lag_seconds(status.name, status.position)
+            names = shop.progress[status.name].projection.event_names
+            lag = shop.lag_seconds(names, status.position)
             if lag > MAX_LAG_SECONDS:
-                yield (
-                    f"projection {status.name} lacks an event that is {lag:.0f} s old: the"
-                    " workers are busy, down or failing, see their logs"
-                )
+                yield f"projection {status.name} lacks an event that is {lag:.0f} s old: {_WHY}"
+
+
+def _late_workflows(shop: Shop) -> Iterator[str]:
+    """Which workflows that run in other processes are late."""
+    for workflow in shop.application.workflows:
+        if workflow.name in shop.workflows:
+            continue
+        reached = shop.models.checkpoint(workflow.name)
+        lag = shop.lag_seconds(workflow.event_names, reached.position if reached else 0)
+        if lag > MAX_LAG_SECONDS:
+            yield f"workflow {workflow.name} lacks an event that is {lag:.0f} s old: {_WHY}"
+        for timer in earliest_timers(shop.models, workflow.name, 1):
+            late = (shop.store.now() - timer.time).total_seconds()
+            if late > MAX_LAG_SECONDS:
+                yield f"a timer of {workflow.name} is due for {late:.0f} s: {_WHY}"
 
 
 def _parked(shop: Shop) -> Mapping[str, int]:

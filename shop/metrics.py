@@ -79,9 +79,8 @@ class ShopCollector(Collector):
                 continue  # to ask the store once more would only take its time-out once more
             lag_events.add_metric(labels, max(0, health.head - projection.position))
             with suppress(StoreError):
-                lag_seconds.add_metric(
-                    labels, self._shop.lag_seconds(projection.name, projection.position)
-                )
+                names = self._shop.progress[projection.name].projection.event_names
+                lag_seconds.add_metric(labels, self._shop.lag_seconds(names, projection.position))
         if health.head is not None:
             yield GaugeMetricFamily("shop_head", "The last position of the log", health.head)
         yield from (position, lag_events, lag_seconds, failed)

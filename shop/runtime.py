@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from datetime import UTC, datetime
 from typing import NamedTuple, Protocol, Self
 
@@ -228,12 +228,11 @@ class Shop:
         equal = {} if status is None else {"status": status}
         return self.reader(WorkflowList.name).all(WorkflowEntry, **equal)
 
-    def lag_seconds(self, projection: str, position: int) -> float:
-        """The age of the oldest event that models at a position lack, 0 without one.
+    def lag_seconds(self, names: Set[str], position: int) -> float:
+        """The age of the oldest event of these names after a position, 0 without one.
 
         Raises what the store raises.
         """
-        names = self.progress[projection].projection.event_names
         lacking = next(self.store.read(Query(names=names, after=position, limit=1)), None)
         if lacking is None:
             return 0.0

@@ -15,12 +15,16 @@ from pathlib import Path
 from typing import Any, Self
 from uuid import UUID, uuid4
 
+import msgspec
 import pytest
 
-from shop.bootstrap import bootstrap, event_registry, open_event_store
+from shop.application import Application
+from shop.bootstrap import MODULES, PROJECTIONS, bootstrap, event_registry, open_event_store
 from shop.config import ConfigurationError, Settings
+from shop.domain.order import LineItem, OrderPlaced
 from shop.domain.product import ProductCreated
 from shop.eventsourcing import AggregateRef, Event
+from shop.health import health_of
 from shop.web import create_app
 from tests.real.nats import NatsServer
 from tests.real.process import free_port
@@ -213,6 +217,33 @@ def test_a_web_node_tells_what_its_workers_fail_to_do(nats: str, tmp_path: Path)
         assert 'shop_projection_lag_seconds{projection="shop_stats"} 12' in metrics
         assert 'shop_workflow_parked{workflow="shop.payment_workflow"} 0.0' in metrics
         assert "shop_projection_failed{" not in metrics  # it cannot know
+
+
+def test_a_web_node_tells_which_workflows_stand_still(
+    nats: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shop.health.MAX_LAG_SECONDS", 0.3)
+    worker = Settings(
+        event_store=f"sqlite:///{tmp_path / 'shop.db'}",
+        event_bus=f"nats://{nats}?prefix=t{uuid4().hex}",
+        payment_deadline=1.0,
+        role="worker",
+    )
+    idle = Application(MODULES, PROJECTIONS)
+
+    def degraded() -> str:
+        return "\n".join(health_of(web).degraded)
+
+    with bootstrap(msgspec.structs.replace(worker, role="web")) as web:
+        with bootstrap(worker, application=idle) as shop:
+            ref = AggregateRef("shop.order", uuid4())
+            placed = OrderPlaced(uuid4(), (LineItem(uuid4(), "Mouse", 2999, 1),))
+            shop.store.append([Event.new(ref, version=1, data=placed)])
+            await_true(lambda: "workflow shop.payment_workflow lacks an event" in degraded())
+        with bootstrap(worker) as shop:
+            await_true(lambda: any(entry.timers for entry in shop.list_workflows()))
+            await_true(lambda: "lacks an event" not in degraded())
+        await_true(lambda: "a timer of shop.payment_workflow is due for" in degraded())
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

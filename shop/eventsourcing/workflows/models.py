@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar
@@ -13,6 +13,8 @@ import msgspec
 from shop.eventsourcing.events.event import AggregateRef, Event, EventData
 from shop.eventsourcing.events.times import microseconds, time_of
 from shop.eventsourcing.models.model import ReadModel
+from shop.eventsourcing.models.model_store import Filter, ModelStore
+from shop.eventsourcing.models.reader import ModelReader
 from shop.eventsourcing.models.session import ModelSession
 from shop.eventsourcing.projections.projection import Projection, handles
 from shop.eventsourcing.workflows.instance import (
@@ -139,6 +141,13 @@ class WorkflowList(Projection):
     def resumed(self, event: Event[Resumed], models: ModelSession) -> None:
         if not event.data.waiting:
             _put(models, event.aggregate, _entry(models, event.aggregate), failure=None)
+
+
+def earliest_timers(models: ModelStore, workflow: str, count: int) -> Sequence[Timer]:
+    """The timers of a workflow that are due first, as far as the models know."""
+    filter = Filter(equal={"workflow": workflow}, limit=count)
+    found = ModelReader(models, WorkflowList.name).find(Timer, filter)
+    return [keyed.model for keyed in found.value]
 
 
 def entry_id(ref: AggregateRef) -> str:

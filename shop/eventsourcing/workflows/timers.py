@@ -16,14 +16,13 @@ from shop.eventsourcing.buses.bus import EventBus
 from shop.eventsourcing.events.event import AggregateRef, Metadata
 from shop.eventsourcing.following.failures import Failure, Failures
 from shop.eventsourcing.following.runner import FollowerState
-from shop.eventsourcing.models.model_store import Filter, ModelStore
-from shop.eventsourcing.models.reader import ModelReader
+from shop.eventsourcing.models.model_store import ModelStore
 from shop.eventsourcing.projections.runner import ProjectionRunner
 from shop.eventsourcing.retry import ConflictRetry
 from shop.eventsourcing.stores.store import EventStore
 from shop.eventsourcing.threads import BackgroundThread
 from shop.eventsourcing.workflows.instance import CONFLICT_TIMEOUT, TimerFired, TimerSet
-from shop.eventsourcing.workflows.models import Timer, WorkflowList
+from shop.eventsourcing.workflows.models import Timer, WorkflowList, earliest_timers
 from shop.eventsourcing.workflows.workflow import Workflow
 
 _BATCH = 200
@@ -58,11 +57,10 @@ class Timers:
         aggregates: Aggregates,
     ) -> None:
         self._instances = workflow.instances
-        self._own = {"workflow": workflow.name}
+        self._workflow = workflow.name
         self._events = events
         self._models = models
         self._prepared = False
-        self._reader = ModelReader(models, WorkflowList.name)
         self._aggregates = aggregates
 
     def fire(self) -> Look:
@@ -73,23 +71,19 @@ class Timers:
         if not self._prepared:
             self._models.prepare(WorkflowList().collections)
             self._prepared = True
-        earliest = self._earliest(1)
+        earliest = earliest_timers(self._models, self._workflow, 1)
         now = self._events.now()
         if not earliest:
             return Look(now)
         if earliest[0].time > now:
             return Look(now, earliest[0].time)
-        due = [timer for timer in self._earliest(_BATCH) if timer.time <= now]
+        due = [t for t in earliest_timers(self._models, self._workflow, _BATCH) if t.time <= now]
         retry = ConflictRetry(timeout=CONFLICT_TIMEOUT)
         for attempt in retry:
             with attempt:
                 first = retry.attempts == 1
                 fired = self._fire(due, now, Loading.CACHED if first else Loading.CURRENT)
         return Look(now, earliest[0].time, self._events.head(), fired)
-
-    def _earliest(self, count: int) -> Sequence[Timer]:
-        found = self._reader.find(Timer, Filter(equal=self._own, limit=count))
-        return [keyed.model for keyed in found.value]
 
     def _fire(self, due: Sequence[Timer], now: datetime, loading: Loading) -> int:
         """Have the instances of these timers record that they fired, in one commit.
