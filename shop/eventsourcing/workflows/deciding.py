@@ -18,6 +18,7 @@ from shop.eventsourcing.errors import (
     CommandTimeoutError,
     OutcomeUnknownError,
     StoreError,
+    UnknownCommandError,
 )
 from shop.eventsourcing.events.event import Event, EventData, Metadata
 from shop.eventsourcing.workflows.instance import (
@@ -138,6 +139,9 @@ class DeliveryDecider:
             self._carry_out(instance, event, event.data)
         elif not instance.ended and (instance.exists or self._workflow.begins(event)):
             self._workflow.react(event, instance, delivery.now)
+            for change in instance.changes:
+                if isinstance(change, CommandRequested):
+                    self._check_known(change)
         if delivery.waited:
             instance.record(Resumed(event.id, waiting=len(instance.waiting) - 1))
         return bool(instance.changes) or _was_handled(instance, event)
@@ -162,6 +166,7 @@ class DeliveryDecider:
     def _command(
         self, instance: WorkflowInstance, event: Event[EventData], requested: CommandRequested
     ) -> Command[CommandPayload]:
+        self._check_known(requested)
         payload = self._commands.registry.convert(requested.command, 1, requested.payload)
         return Command.new(
             payload,
@@ -171,6 +176,10 @@ class DeliveryDecider:
             causation_id=event.id,
             actor=str(instance.ref),
         )
+
+    def _check_known(self, requested: CommandRequested) -> None:
+        if requested.command not in self._commands.registry:
+            raise UnknownCommandError(requested.command)
 
 
 def _was_handled(instance: WorkflowInstance, event: Event[EventData]) -> bool:

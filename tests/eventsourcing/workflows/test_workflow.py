@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
@@ -13,6 +13,7 @@ from shop.backends.memory import MemoryModelStore
 from shop.eventsourcing import (
     AggregateRef,
     Aggregates,
+    CommandPayload,
     CommandRejected,
     Event,
     Phase,
@@ -22,6 +23,8 @@ from shop.eventsourcing import (
     TimerFired,
     WorkflowList,
     WorkflowStatus,
+    command,
+    reacts_to,
 )
 from shop.eventsourcing.workflows.instance import (
     CommandRefused,
@@ -49,6 +52,19 @@ from tests.stores import KINDS
 
 ADA, EVE = uuid4(), uuid4()
 DEPOSITED = Deposited(5)
+
+
+@command("bank.account.bless")
+class Bless(CommandPayload, frozen=True):
+    """Of no module."""
+
+
+class WishfulReminders(Reminders):
+    """Wants what nobody can do."""
+
+    @reacts_to(Opened, begins=True)
+    def opened(self, event: Event[Opened], reminder: Reminder, now: datetime) -> None:
+        reminder.request(Bless(), reminder.id)
 
 
 @pytest.fixture(params=KINDS)
@@ -109,6 +125,21 @@ class TestReacting:
         assert (reminder.phase, reminder.reason) == (Phase.COMPLETED, "deposited 7")
         stage.clock.advance(2 * PATIENCE)
         assert node.fire() == 0
+
+    def test_to_request_a_command_that_nobody_handles_parks_it_before_it_is_asked_for(
+        self, stage: Stage
+    ) -> None:
+        node = stage.node(WishfulReminders())
+        node.do(Open("Ada"), ADA)
+        node.settle()
+        entry = node.entry(ADA)
+        assert entry is not None
+        assert entry.failure is not None
+        assert entry.failure.trigger == "bank.account.opened"
+        assert entry.failure.error == (
+            "UnknownCommandError: no handler is registered for the command 'bank.account.bless'"
+        )
+        assert node.recorded(CommandRequested) == []
 
     def test_an_end_is_final(self, node: Node) -> None:
         node.do(Open("Ada"), ADA)
