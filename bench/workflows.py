@@ -167,7 +167,7 @@ class _Rig:
         for first in range(0, count, _COMMIT):
             numbers = range(first, min(count, first + _COMMIT))
             timers = [
-                Timer(Payment.kind, new_id(), "deadline", tomorrow + n, new_id(), None)
+                Timer(Payment.kind, new_id(), "deadline", tomorrow + n, new_id(), n + 1, None)
                 for n in numbers
             ]
             self.models.commit(

@@ -262,6 +262,13 @@ def test_what_does_not_fit_together_is_told(parts: dict[str, Any], told: str) ->
         Application(**parts)
 
 
+def test_the_parts_of_an_application_may_come_from_anywhere_but_must_be_several() -> None:
+    application = Application(module for module in [BANK])  # type: ignore[arg-type]
+    assert application.modules == (BANK,)
+    with pytest.raises(ApplicationError, match=r"modules is a list, not Module\("):
+        Application(BANK)  # type: ignore[arg-type]
+
+
 def test_all_that_is_wrong_is_told_at_once() -> None:
     with pytest.raises(ApplicationError) as caught:
         Application(
@@ -281,10 +288,13 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
         ("/<id>/of/<id>", "has two parts of one name"),
         (
             "/balances/<id>/<query>",
-            r"get_balance is to be called with \(shop, query, id, query\): multiple values",
+            r"get_balance is to be called with \(shop, query, id, query\), and takes",
         ),
-        ("/balances", r"get_balance is to be called with \(shop, query\): missing"),
-        ("/balances/<number>", r"is to be called with \(shop, query, number\): "),
+        (
+            "/balances",
+            r"get_balance is to be called with \(shop, query\), and takes \(running, query, id\)",
+        ),
+        ("/balances/<number>", r"is to be called with \(shop, query, number\), and takes"),
     ],
 )
 def test_a_read_has_a_path_and_a_function_that_takes_its_parts(path: str, told: str) -> None:
@@ -411,6 +421,28 @@ class TestServing:
         with served(read("/balances/<id>", answer)) as shopper:
             assert shopper.get(f"/balances/{uuid4()}").status_code == 500
         assert told in caplog.text
+
+    @pytest.mark.parametrize(
+        ("shape", "value"),
+        [
+            (Any, 1),
+            (float, 3),
+            (Part | None, Part("x")),
+            (Annotated[list[Part], Meta(min_length=1)], [Part("x")]),
+            (list[Part], (Part("x"),)),
+            (Part, {"name": "x"}),
+            (dict[str, Part], {"x": Part("x")}),
+        ],
+    )
+    def test_an_answer_may_be_all_that_gives_the_json_of_its_shape(
+        self, shape: Any, value: object
+    ) -> None:
+        def get_it(running: Shop, query: NoQuery) -> Answer:
+            """Something."""
+            return Answer(value)
+
+        with served(Read(path="/it", answer=get_it, shape=shape)) as shopper:
+            assert shopper.get("/it").status_code == 200
 
     def test_a_reader_of_no_projection_is_told(self) -> None:
         with served() as shopper, bootstrap(Settings(event_store="memory://")) as shop:

@@ -14,6 +14,9 @@ from shop.application.read import Read
 from shop.eventsourcing import EventData, Module, Projection, Registry, Workflow, WorkflowList
 from shop.eventsourcing.commands.module import aggregate_classes, command_registry
 
+_KINDS = {"modules": Module, "projections": Projection, "workflows": Workflow, "reads": Read}
+"""What the lists of an application have in them."""
+
 
 class Application(msgspec.Struct, frozen=True):
     """An author's modules, projections and workflows, and what of it can be read over HTTP.
@@ -33,6 +36,11 @@ class Application(msgspec.Struct, frozen=True):
     version: str = "0"
 
     def __post_init__(self) -> None:
+        for field in _KINDS:
+            parts = getattr(self, field)
+            if not isinstance(parts, Iterable):
+                raise ApplicationError([f"{field} is a list, not {parts!r}"])
+            msgspec.structs.force_setattr(self, field, tuple(parts))
         mistakes = list(_wrong_kinds(self)) or list(_mistakes(self))
         if mistakes:
             raise ApplicationError(mistakes)
@@ -45,12 +53,7 @@ class Application(msgspec.Struct, frozen=True):
 
 def _wrong_kinds(application: Application) -> Iterator[str]:
     """What is something else than it should be."""
-    for field, kind in (
-        ("modules", Module),
-        ("projections", Projection),
-        ("workflows", Workflow),
-        ("reads", Read),
-    ):
+    for field, kind in _KINDS.items():
         for part in getattr(application, field):
             if not isinstance(part, kind):
                 what = f"the class {part.__qualname__}" if isinstance(part, type) else repr(part)

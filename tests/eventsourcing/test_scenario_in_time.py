@@ -27,6 +27,7 @@ from tests.eventsourcing.bank import (
     Deposit,
     Deposited,
     Opened,
+    Transfer,
     Withdraw,
     Withdrawn,
     account,
@@ -46,6 +47,14 @@ class PatientReminders(Reminders):
     @when_due("at last")
     def at_last(self, event: Event[TimerFired], reminder: Reminder, now: datetime) -> None:
         super().late(event, reminder, now)
+
+
+class TransferReminders(Reminders):
+    """Has something given to Bob instead."""
+
+    @when_due("late")
+    def late(self, event: Event[TimerFired], reminder: Reminder, now: datetime) -> None:
+        reminder.request(Transfer(BOB.id, 1), reminder.id)
 
 
 class RestlessReminders(Reminders):
@@ -149,6 +158,23 @@ def test_more_than_a_batch_is_followed_to_its_end(bank: Scenario) -> None:
     assert bank.model(Balance, others[-1].id) == Balance("Ada", 13, 1)
     withdrawn = [told for other in others for told in (other, Withdrawn(5))]
     bank.after(PATIENCE + 1).then(*withdrawn)  # type: ignore[arg-type]  # begins with one
+
+
+def test_timers_that_are_due_together_fire_in_the_order_they_were_set() -> None:
+    for _ in range(5):
+        bank = scenario(TransferReminders())
+        accounts = [account() for _ in range(4)]
+        bank.given(BOB, Opened("Bob"), Deposited(5))
+        for number, opened in enumerate(accounts, 1):
+            bank.given(opened, Opened("Ada"), Deposited(13)).after()
+            bank.given(opened, *[Deposited(13)] * number)
+        bank.after(PATIENCE)
+        received = [event.data for event in bank.events(BOB) if isinstance(event.data, Deposited)]
+        assert received == [Deposited(5), *(Deposited(1) for _ in accounts)]
+        came_from = [event.metadata.causation_id for event in bank.events(BOB)[-4:]]
+        assert len(set(came_from)) == 4
+        positions = [bank.events(opened)[-1].position for opened in accounts]
+        assert positions == sorted(positions)
 
 
 def test_a_workflow_that_fails_is_told(bank: Scenario) -> None:

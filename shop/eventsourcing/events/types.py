@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Callable, Collection
 from uuid import UUID
 
+_LAZY = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+
 
 def check_types(wanted: type, *, optional: bool = False, **arguments: object) -> None:
     """Raise ``TypeError`` for an argument, by its name, of another type than is wanted."""
@@ -27,14 +29,25 @@ def check_collection(name: str, values: Collection[object], wanted: type) -> Non
 def check_signature(function: Callable[..., object], *arguments: str, **named: str) -> None:
     """Raise ``TypeError`` for a function that cannot be called with these arguments.
 
-    The arguments stand for those that it will get: they are what the error calls them.
+    Nor is one taken that would only return a coroutine or a generator. The arguments stand for
+    those that it will get: they are what the error calls them.
     """
+    name = getattr(function, "__qualname__", repr(function))
+    if any(is_lazy(function) for is_lazy in _LAZY):
+        raise TypeError(
+            f"{name} would do nothing when called: it must be no async def or generator"
+        )
     try:
-        inspect.signature(function).bind(*arguments, **named)
+        signature = inspect.signature(function, follow_wrapped=False)
+    except ValueError:  # one written in C need not tell
+        return
+    try:
+        signature.bind(*arguments, **named)
     except TypeError as error:
-        wanted = ", ".join((*arguments, *named))
-        name = getattr(function, "__qualname__", repr(function))
-        raise TypeError(f"{name} is to be called with ({wanted}): {error}") from error
+        wanted, taken = ", ".join((*arguments, *named)), ", ".join(signature.parameters)
+        raise TypeError(
+            f"{name} is to be called with ({wanted}), and takes ({taken}): {error}"
+        ) from error
 
 
 def _check(name: str, value: object, wanted: type) -> None:

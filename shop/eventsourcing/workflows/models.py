@@ -82,6 +82,8 @@ class Timer(ReadModel, frozen=True):
     """Microseconds since 1970."""
     event_id: UUID
     """Of the event that set it."""
+    position: int
+    """Of the same event."""
     correlation_id: UUID | None
 
     @property
@@ -118,7 +120,7 @@ class WorkflowList(Projection):
         _put(models, ref, entry, timers=(*others, PendingTimer(timer, event.data.due)))
         due = microseconds(event.data.due)
         correlation = event.metadata.correlation_id
-        model = Timer(ref.name, ref.id, timer, due, event.id, correlation)
+        model = Timer(ref.name, ref.id, timer, due, event.id, event.position, correlation)
         models.put(_timer_id(ref, timer), model)
 
     @handles(TimerCancelled, TimerFired)

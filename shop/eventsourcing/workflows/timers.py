@@ -78,6 +78,7 @@ class Timers:
         if earliest[0].time > now:
             return Look(now, earliest[0].time)
         due = [t for t in earliest_timers(self._models, self._workflow, _BATCH) if t.time <= now]
+        due.sort(key=lambda timer: (timer.due, timer.position))
         retry = ConflictRetry(timeout=CONFLICT_TIMEOUT)
         for attempt in retry:
             with attempt:
