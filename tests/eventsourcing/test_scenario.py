@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from uuid import uuid4
 
 import pytest
@@ -10,6 +11,7 @@ from shop.eventsourcing.testing import Scenario
 from tests.eventsourcing.bank import (
     BANK,
     LIMIT_ID,
+    Balance,
     Deposit,
     Deposited,
     LimitSet,
@@ -120,6 +122,30 @@ def test_nothing_fails_what_expects_a_rejection(bank: Scenario) -> None:
 
     with pytest.raises(AssertionError, match="it recorded no event"):
         bank.then_raised(AggregateNotFoundError)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda bank: bank.given(BOB, Opened("Bob")),
+        lambda bank: bank.when(Deposit(5), ADA),
+        lambda bank: bank.after(1),
+        lambda bank: bank.model(Balance, ADA.id),
+    ],
+    ids=["given", "when", "after", "model"],
+)
+def test_a_refusal_that_nothing_speaks_of_fails_the_next_step(
+    step: Callable[[Scenario], object], bank: Scenario
+) -> None:
+    bank.given(ADA, Opened("Ada")).when(Withdraw(5), ADA)
+
+    with pytest.raises(AssertionError, match=r"nothing was expected of it: .*funds-insufficient"):
+        step(bank)
+
+
+def test_a_refusal_that_was_expected_keeps_nothing(bank: Scenario) -> None:
+    bank.given(ADA, Opened("Ada")).when(Withdraw(5), ADA).then_rejected("funds-insufficient")
+    bank.when(Deposit(5), ADA).then(ADA, Deposited(5))
 
 
 def test_a_rejection_with_another_code_fails(bank: Scenario) -> None:

@@ -59,13 +59,15 @@ def test_orders_come_newest_first_with_their_customers_name(shopper: Shopper) ->
 
 
 def test_the_names_of_many_customers_are_read_together(
-    client: Shopper, monkeypatch: pytest.MonkeyPatch
+    client: Shopper, memory_shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mouse = client.product()
     names = [f"Customer {n}" for n in range(20)]
     for name in names:
         client.order(client.customer(name), mouse)
     client.current("/orders")
+    for workflow in memory_shop.workflows.values():
+        assert workflow.close(5)  # it looks for timers once a second
     reads: list[str] = []
     for read in ("get", "find"):
         count_calls(monkeypatch, MemoryModelStore, read, reads)

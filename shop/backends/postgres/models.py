@@ -83,7 +83,11 @@ class PostgresModelStore(ModelStore):
         generation: int | None = None,
     ) -> Reading[list[StoredModel]]:
         check_filter(collection, filter)
-        conditions = [f"{_column(name)} = %({_column(name)})s" for name in filter.equal]
+        # PostgreSQL uses no index for "is not distinct from": the first field leads.
+        conditions = [
+            f"{_column(name)} {'IS NOT DISTINCT FROM' if n else '='} %({_column(name)})s"
+            for n, name in enumerate(filter.equal)
+        ]
         values: dict[str, Any] = {_column(k): _key(v) for k, v in filter.equal.items()}
         if filter.ids is not None:
             values["ids"] = list(filter.ids)

@@ -80,9 +80,12 @@ class SqliteModelStore(ModelStore):
         generation: int | None = None,
     ) -> Reading[list[StoredModel]]:
         check_filter(collection, filter)
-        # SQLite uses no index for what a plus stands before: ids are found by their own.
+        # SQLite uses no index for what a plus stands before: ids are found by their own, and of
+        # several fields the first one leads.
         plus = "" if filter.ids is None else "+"
-        conditions = [f"{plus}{_field(name)} IS ?" for name in filter.equal]
+        conditions = [
+            f"{'+' if n else plus}{_field(name)} IS ?" for n, name in enumerate(filter.equal)
+        ]
         parameters = [as_json(value) for value in filter.equal.values()]
         if filter.ids is not None:
             conditions.append("m.id IN (SELECT value FROM json_each(?))")

@@ -60,8 +60,9 @@ class Reading(msgspec.Struct, Generic[T_co], frozen=True):
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
     """Which models of a collection, in the order of their keys.
 
-    ``equal`` holds values of indexed fields, all of which must match; ``ids`` those of the models
-    wanted, as text; ``after`` is the ``key`` of the last one seen.
+    ``equal`` holds values of indexed fields, all of which must match. Models are found by the index
+    of the first and checked for the others: so the one that fewest models share comes first.
+    ``ids`` are those of the models wanted, as text; ``after`` is the ``key`` of the last one seen.
     """
 
     equal: Mapping[str, IndexValue] = {}

@@ -96,7 +96,8 @@ class Scenario:
 
     ``given``, ``when``, ``after`` and ``then…`` return the scenario, so that it goes on: what a
     command did is given to the next. Every ``then…`` speaks of the last ``when`` or ``after``
-    and raises ``AssertionError`` where something else came of it. For one thread.
+    and raises ``AssertionError`` where something else came of it; so does the next step after a
+    command that failed, if no ``then…`` has spoken of it. For one thread.
     """
 
     def __init__(
@@ -126,9 +127,11 @@ class Scenario:
                 workflows=workflows,
             )
         self._outcome: _Outcome | None = None
+        self._spoken_of = False
 
     def given(self, aggregate: AggregateRef, *told: EventData | AggregateRef) -> Self:
         """Let these events have happened, after what happened to their aggregates before."""
+        self._check_told()
         versions: dict[AggregateRef, int] = {}
         events: list[Event[EventData]] = []
         for ref, data in _tell(aggregate, *told):
@@ -149,11 +152,13 @@ class Scenario:
         Errors of the toolkit are kept for ``then…``; any other error is a mistake of the handler's
         and comes out here.
         """
+        self._check_told()
         if aggregate is not None and aggregate.name != payload.aggregate:
             raise ValueError(f"{payload.wire.name} is for a {payload.aggregate}, not {aggregate}")
         command = Command.new(
             payload, aggregate.id if aggregate else None, expected_version=expected_version
         )
+        self._spoken_of = False
         try:
             result = self._commands.dispatch(command)
             self._outcome = _Outcome(result.events, result)
@@ -169,6 +174,7 @@ class Scenario:
         comes out as its :class:`~shop.eventsourcing.following.follower.FollowerError`, that of a
         workflow as ``AssertionError``.
         """
+        self._check_told()
         if seconds < 0:
             raise ValueError("time does not go back")
         head, until = self._store.head(), self._clock.now() + timedelta(seconds=seconds)
@@ -183,6 +189,7 @@ class Scenario:
 
     def model(self, cls: type[M], id: UUID | str) -> M | None:
         """The read model of an id, when all projections have followed; ``None`` without one."""
+        self._check_told()
         return self._settle().reader(cls).get(cls, id).value
 
     def events(self, aggregate: AggregateRef) -> Sequence[Event[EventData]]:
@@ -240,9 +247,18 @@ class Scenario:
             )
         return self._background
 
+    def _check_told(self) -> None:
+        """Raise ``AssertionError`` where the last command failed, and no ``then…`` spoke of it."""
+        if self._outcome is not None and self._outcome.error is not None and not self._spoken_of:
+            raise AssertionError(
+                f"the last command was not carried out, and nothing was expected of it:"
+                f" {self._outcome.told()}"
+            ) from self._outcome.error
+
     def _latest(self) -> _Outcome:
         if self._outcome is None:
             raise ValueError("there is no outcome yet: begin with when() or after()")
+        self._spoken_of = True
         return self._outcome
 
     def _succeeded(self) -> _Outcome:

@@ -27,7 +27,7 @@ def url(postgres: NewUrl) -> str:
     return postgres()
 
 
-PARCELS = Collection("post_parcel", ("owner",))
+PARCELS = Collection("post_parcel", ("owner", "sent"))
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,9 @@ def test_lists_of_models_are_led_by_their_indexes(url: str) -> None:
             None,
             Checkpoint("post", 1, 1, "", uuid4()),
             [
-                StoredModel(PARCELS.name, str(n), n, 1, json.dumps({"owner": f"{n % 50}"}))
+                StoredModel(
+                    PARCELS.name, str(n), n, 1, json.dumps({"owner": f"{n % 50}", "sent": True})
+                )
                 for n in range(5000)
             ],
         )
@@ -83,6 +85,8 @@ def test_lists_of_models_are_led_by_their_indexes(url: str) -> None:
             (Filter(limit=10, after=(2500, "2500"), reverse=True), "in_order"),
             (Filter(limit=10, equal={"owner": "7"}), "by_owner"),
             (Filter(limit=10, equal={"owner": "7"}, after=(2500, "2500")), "by_owner"),
+            (Filter(limit=10, equal={"owner": "7", "sent": True}), "by_owner"),
+            (Filter(limit=10, equal={"sent": True, "owner": "7"}), "by_sent"),
             (Filter(ids=TEN_IDS), "pkey"),
             (Filter(ids=TEN_IDS, equal={"owner": "0"}), "pkey"),
         ):

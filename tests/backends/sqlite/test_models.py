@@ -58,8 +58,10 @@ def plan(database: Database, filter: Filter) -> list[str]:
         (Filter(equal={"owner": "Ada"}), "by_owner"),
         (Filter(equal={"route": UUID(int=0)}, after=(5, "5"), limit=3), "by_route"),
         (Filter(equal={"fragile": True}, after=(5, "5"), reverse=True), "by_fragile"),
+        (Filter(equal={"owner": "Ada", "fragile": True}), "by_owner"),
+        (Filter(equal={"fragile": True, "owner": "Ada"}), "by_fragile"),
     ],
-    ids=["all", "all-after", "equal", "equal-after", "equal-reverse"],
+    ids=["all", "all-after", "equal", "equal-after", "equal-reverse", "first", "other first"],
 )
 def test_models_are_found_in_order_by_an_index_without_sorting(
     database: Database, filter: Filter, index: str
