@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID, uuid4
@@ -228,9 +229,9 @@ LISTED = (Balances(), WorkflowList())
             {
                 "modules": [BANK],
                 "projections": [Balances()],
-                "reads": [read("/a/<id>"), read("/a/<id>", get_other_balance)],
+                "reads": [read("/a/<id>"), read("/a/<number>", get_by_number)],
             },
-            "2 reads of the path /a/<id>",
+            "2 reads of the path /a/<>",
         ),
         (
             {
@@ -272,7 +273,7 @@ def test_the_parts_of_an_application_may_come_from_anywhere_but_must_be_several(
 def test_all_that_is_wrong_is_told_at_once() -> None:
     with pytest.raises(ApplicationError) as caught:
         Application(
-            [REMINDERS], [Balances(), Balances()], [Reminders()], [read("/<id>", aggregate="x")]
+            [REMINDERS], [Balances(), Balances()], [Reminders()], [read("/a/<id>", aggregate="x")]
         )
     assert len(caught.value.mistakes) > 3
 
@@ -285,7 +286,8 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
         ("/balances/", "/balances/ is no path"),
         ("/balances/<int:id>", "/balances/<int:id> is no path"),
         ("/balances/<id", "/balances/<id is no path"),
-        ("/<id>/of/<id>", "has two parts of one name"),
+        ("/<id>", "/<id> is no path"),
+        ("/a/<id>/of/<id>", "has two parts of one name"),
         (
             "/balances/<id>/<query>",
             r"get_balance is to be called with \(shop, query, id, query\), and takes",
@@ -300,6 +302,20 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
 def test_a_read_has_a_path_and_a_function_that_takes_its_parts(path: str, told: str) -> None:
     with pytest.raises(ApplicationError, match=told):
         read(path)
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"shape": object}, "/balances: shape <class 'object'>"),
+        ({"query": int}, "/balances: query is a struct class, not <class 'int'>"),
+        ({"query": NoQuery()}, "/balances: query NoQuery"),
+        ({"answer": partial(get_all)}, "is no function with a name"),
+    ],
+)
+def test_a_read_that_could_not_be_documented_is_refused(fields: dict[str, Any], told: str) -> None:
+    with pytest.raises(ApplicationError, match=told):
+        Read(**{"path": "/balances", "answer": get_all, "shape": Balance, **fields})
 
 
 @pytest.mark.parametrize("path", ["/balances", "/balances/<number>", "/banks/<bank>/<id>"])
@@ -350,6 +366,8 @@ class TestServing:
             page = shopper.get("/docs")
         validate(document)
         assert page.status_code == 200
+        [name, *_] = document["paths"]["/part"]["get"]["parameters"]
+        assert (name["name"], name["required"]) == ("name", True)
         schemas = document["components"]["schemas"]
         references = {"/result": "found", "/part": "name"}
         for path, field in references.items():

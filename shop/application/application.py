@@ -74,7 +74,7 @@ def _mistakes(application: Application) -> Iterator[str]:
     projections = [projection.name for projection in application.projections]
     yield from _twice("projections", projections)
     yield from _twice("workflows", [workflow.name for workflow in application.workflows])
-    yield from _twice("reads of the path", [read.path for read in application.reads])
+    yield from _twice("reads of the path", [read.form for read in application.reads])
     yield from _twice("reads by the function", [read.name for read in application.reads])
     shown = [read.aggregate for read in application.reads if read.aggregate is not None]
     yield from _twice("reads of the aggregate", shown)

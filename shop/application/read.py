@@ -13,7 +13,7 @@ from msgspec import Meta
 from shop.application.errors import ApplicationError
 from shop.eventsourcing.events.types import check_signature
 
-_PATH = r"(/([\w.~-]+|<[A-Za-z_]\w*>))+"
+_PATH = r"/[\w.~-]+(/([\w.~-]+|<[A-Za-z_]\w*>))*"
 
 
 class NoQuery(msgspec.Struct, frozen=True):
@@ -66,7 +66,7 @@ class Read(msgspec.Struct, frozen=True, kw_only=True):
     aggregate: str | None = None
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(_PATH, self.path):
+        if not re.fullmatch(_PATH, str(self.path)):
             raise ApplicationError(
                 [f"{self.path} is no path of a read, such as /notes or /notes/<id>"]
             )
@@ -75,10 +75,24 @@ class Read(msgspec.Struct, frozen=True, kw_only=True):
             raise ApplicationError([f"{self.path} has two parts of one name"])
         if self.aggregate and variables != ["id"]:
             raise ApplicationError([f"{self.path} shows no {self.aggregate} by <id>"])
+        if not hasattr(self.answer, "__name__"):
+            raise ApplicationError([f"{self.path}: {self.answer!r} is no function with a name"])
+        for what, kind in (("shape", self.shape), ("query", self.query)):
+            try:
+                msgspec.json.schema(kind)
+            except TypeError as error:
+                raise ApplicationError([f"{self.path}: {what} {kind!r}: {error}"]) from error
+        if not issubclass(self.query, msgspec.Struct):
+            raise ApplicationError([f"{self.path}: query is a struct class, not {self.query!r}"])
         try:
             check_signature(self.answer, "shop", "query", **{name: name for name in variables})
         except TypeError as error:
             raise ApplicationError([f"{self.path}: {error}"]) from error
+
+    @property
+    def form(self) -> str:
+        """The path, whatever its variable parts are called: what two reads cannot share."""
+        return re.sub("<.*?>", "<>", self.path)
 
     @property
     def name(self) -> str:

@@ -240,15 +240,18 @@ def _monitoring(liveness: Document, readiness: Document) -> Document:
 
 def _query_parameters(query: type[msgspec.Struct]) -> Iterator[Document]:
     [reference], components = _components([query])
-    for name, schema in components[_name(reference)]["properties"].items():
-        described = dict(schema)
-        if described.get("default") in ("", []):
-            del described["default"]
+    described = components[_name(reference)]
+    required = described.get("required", ())
+    for name, schema in described["properties"].items():
+        field = dict(schema)
+        if field.get("default") in ("", []):
+            del field["default"]
         yield {
             "name": name,
             "in": "query",
-            "description": described.pop("description", ""),
-            "schema": described,
+            "required": name in required,
+            "description": field.pop("description", ""),
+            "schema": field,
         }
 
 

@@ -21,6 +21,7 @@ from shop.eventsourcing import (
 from shop.eventsourcing.following.follower import FollowerError
 from shop.eventsourcing.testing import Scenario
 from tests.eventsourcing.bank import (
+    BANK,
     Account,
     Balance,
     Balances,
@@ -184,7 +185,9 @@ def test_a_workflow_that_fails_is_told(bank: Scenario) -> None:
 
 def test_a_workflow_that_comes_to_no_end_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shop.eventsourcing.testing.background._MOST_ROUNDS", 100)
-    with pytest.raises(RuntimeError, match="something left to do after 100 rounds"):
+    with pytest.raises(
+        RuntimeError, match=r"after 100 rounds; what happened last: .*timer_set of bank\.reminder/"
+    ):
         scenario(RestlessReminders()).given(ADA, Opened("Ada")).after(PATIENCE)
 
 
@@ -205,6 +208,15 @@ def test_a_projection_that_fails_is_told() -> None:
 def test_mistakes_are_told(do: Callable[[Scenario], object], told: str, bank: Scenario) -> None:
     with pytest.raises((ValueError, LookupError), match=told):
         do(bank)
+
+
+def test_a_scenario_is_given_objects_that_go_together() -> None:
+    with pytest.raises(TypeError, match="workflows must be of type Workflow"):
+        Scenario(MemoryEventStore, *MODULES, workflows=[Reminders])  # type: ignore[list-item]
+    with pytest.raises(TypeError, match="projections must be of type Projection"):
+        Scenario(MemoryEventStore, *MODULES, projections=[Balances])  # type: ignore[list-item]
+    with pytest.raises(ValueError, match=r"no module has Reminder, of bank\.reminder"):
+        Scenario(MemoryEventStore, BANK, workflows=[Reminders()])
 
 
 def test_without_projections_and_workflows_nothing_follows() -> None:

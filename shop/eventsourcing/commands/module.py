@@ -14,7 +14,7 @@ from shop.eventsourcing.aggregates.unit_of_work import UnitOfWork
 from shop.eventsourcing.commands.command import CommandPayload
 from shop.eventsourcing.events.event import EventData
 from shop.eventsourcing.events.registry import Registry
-from shop.eventsourcing.events.types import check_signature
+from shop.eventsourcing.events.types import check_collection, check_signature
 
 Handler = Callable[[Any, UUID, UnitOfWork], None]
 """Carries out a command: (payload, id of the addressed aggregate, unit of work).
@@ -37,9 +37,12 @@ class Module(msgspec.Struct, frozen=True):
     handlers: Mapping[type[CommandPayload], Handler] = {}
 
     def __post_init__(self) -> None:
+        check_collection("aggregates", self.aggregates, type)
         for cls in self.aggregates:
             check_aggregate(cls)
-        for handler in self.handlers.values():
+        for payload, handler in self.handlers.items():
+            if not issubclass(payload, CommandPayload):
+                raise TypeError(f"handlers are of commands, and {payload.__qualname__} is none")
             check_signature(handler, "payload", "id", "work")
 
     @property

@@ -23,6 +23,8 @@ from hashlib import blake2b
 from typing import Any, ClassVar, TypeVar
 from uuid import UUID
 
+import msgspec
+
 from shop.eventsourcing.aggregates.aggregate import Aggregate, shape_of
 from shop.eventsourcing.aggregates.loading import Aggregates
 from shop.eventsourcing.events.event import Event, EventData
@@ -149,6 +151,18 @@ def _check_fields(model: type[ReadModel]) -> None:
         for name in names:
             if name not in model.__struct_fields__:
                 raise ValueError(f"{model.__qualname__}.{what} names no field of it: {name!r}")
+    for field in msgspec.structs.fields(model):
+        if field.name == model.ordered_by and not _is_integer(field.type):
+            raise ValueError(
+                f"{model.__qualname__}.{field.name} is no int: models are ordered by one"
+            )
+
+
+def _is_integer(type_: Any) -> bool:
+    kind = msgspec.inspect.type_info(type_)
+    while isinstance(kind, msgspec.inspect.Metadata):
+        kind = kind.type
+    return isinstance(kind, msgspec.inspect.IntType)
 
 
 class AggregateProjection(Projection):
@@ -165,6 +179,17 @@ class AggregateProjection(Projection):
 
     @classmethod
     def _check(cls) -> None:
+        aggregates: object = getattr(cls, "aggregates", None)
+        if not (
+            isinstance(aggregates, tuple)
+            and aggregates
+            and all(hasattr(aggregate, "kind") for aggregate in aggregates)
+        ):
+            raise ValueError(
+                f"{cls.__qualname__}.aggregates is a tuple of classes of aggregates, not"
+                f" {aggregates!r}"
+            )
+        check_signature(cls.project, "self", "id", *(one.__name__ for one in aggregates))
         super()._check()
         if len(cls.models) != 1:
             raise ValueError(

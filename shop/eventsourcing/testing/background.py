@@ -17,7 +17,7 @@ from shop.eventsourcing.models.reader import ModelReader
 from shop.eventsourcing.projections.fold import Fold
 from shop.eventsourcing.projections.projection import Projection
 from shop.eventsourcing.stores.delegating import DelegatingStore
-from shop.eventsourcing.stores.store import Commit, EventStore, NewCommit
+from shop.eventsourcing.stores.store import Commit, EventStore, NewCommit, Query
 from shop.eventsourcing.workflows.models import WorkflowList
 from shop.eventsourcing.workflows.reactions import Reactions
 from shop.eventsourcing.workflows.timers import Timers
@@ -130,7 +130,11 @@ class Background:
             reacted, shown, fired = self.react(), self.show(), self.fire()
             if reacted and shown and not fired and self._events.head() == head:
                 return
-        raise RuntimeError(f"there is something left to do after {_MOST_ROUNDS} rounds")
+        last = reversed(list(self._events.read(Query(reverse=True, limit=4))))
+        told = ", ".join(f"{event.name} of {event.aggregate}" for event in last)
+        raise RuntimeError(
+            f"there is something left to do after {_MOST_ROUNDS} rounds; what happened last: {told}"
+        )
 
     def reader(self, cls: type[ReadModel]) -> ModelReader:
         """What reads models of that class. Raises ``LookupError`` where no projection has it."""

@@ -49,10 +49,11 @@ from shop.eventsourcing.aggregates.aggregate import Aggregate, check_aggregate
 from shop.eventsourcing.aggregates.loading import Aggregates
 from shop.eventsourcing.commands.command import Command, CommandPayload, CommandResult
 from shop.eventsourcing.commands.command_bus import CommandBus
-from shop.eventsourcing.commands.module import Module
+from shop.eventsourcing.commands.module import Module, aggregate_classes
 from shop.eventsourcing.errors import CommandRejected, EventSourcingError
 from shop.eventsourcing.events.event import AggregateRef, Event, EventData, new_id
 from shop.eventsourcing.events.registry import Registry
+from shop.eventsourcing.events.types import check_collection
 from shop.eventsourcing.models.model import M
 from shop.eventsourcing.models.model_store import ModelStore
 from shop.eventsourcing.projections.projection import Projection
@@ -108,6 +109,12 @@ class Scenario:
         projections: Sequence[Projection] = (),
         workflows: Sequence[Workflow[Any]] = (),
     ) -> None:
+        check_collection("projections", projections, Projection)
+        check_collection("workflows", workflows, Workflow)
+        aggregates = aggregate_classes(modules)
+        for workflow in workflows:
+            if workflow.name not in aggregates:
+                raise ValueError(f"no module has {workflow.instances.__name__}, of {workflow.name}")
         registry = Registry(event for module in modules for event in module.events)
         self._clock = Clock(goes_on=False)
         self._store = ClockStore(open_store(registry), self._clock)

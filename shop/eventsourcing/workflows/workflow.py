@@ -126,9 +126,9 @@ class Workflow(Generic[I]):
     A subclass has the class variable ``instances``, its class of instances, and methods marked with
     :func:`reacts_to`, :func:`when_due` and :func:`when_refused`. All get the event, the instance,
     and the time by the store's clock. Defining it raises ``TypeError`` for a method that does not
-    take these, and ``ValueError`` where the instances are none, or two methods are for the same; a
-    class without ``instances`` is a base of others. A new version of the program may react to
-    further events, but only to those that come from then on.
+    take these, and ``ValueError`` where the instances are none, nothing begins one, or two methods
+    are for the same; a class without ``instances`` is a base of others. A new version of the
+    program may react to further events, but only to those that come from then on.
     """
 
     instances: type[I]
@@ -151,6 +151,12 @@ class Workflow(Generic[I]):
                 f" @aggregate, not {instances!r}"
             )
         check_names(instances, WorkflowInstance)
+        begins = any(reaction.begins for reaction in cls._reactions.values())
+        if not begins and cls.begins is Workflow.begins:
+            raise ValueError(
+                f"nothing begins an instance of {cls.__qualname__}: mark a method with"
+                " @reacts_to(…, begins=True)"
+            )
 
     @property
     def name(self) -> str:

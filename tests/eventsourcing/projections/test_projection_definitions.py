@@ -191,6 +191,41 @@ class TestMistakes:
 
         assert Stacked().event_names == {c.wire.name for c in (Opened, Deposited, Withdrawn)}
 
+    def test_models_are_ordered_by_an_int(self) -> None:
+        class Late(ReadModel, frozen=True):
+            ordered_by = "made"
+
+            made: float
+
+        with pytest.raises(ValueError, match=r"Late\.made is no int: models are ordered by one"):
+
+            class Lateness(Projection):
+                name = "lateness"
+                models = (Late,)
+
+                @handles(Opened)
+                def opened(self, event: Event[Any], models: ModelSession) -> None: ...
+
+    @pytest.mark.parametrize("aggregates", [None, (), Account, ("bank.account",)])
+    def test_models_are_derived_from_classes_of_aggregates(self, aggregates: object) -> None:
+        fields = {"name": "derived", "models": (Balance,), "aggregates": aggregates}
+        with pytest.raises(
+            ValueError, match=r"Derived\.aggregates is a tuple of classes of aggreg"
+        ):
+            type("Derived", (AggregateProjection,), fields)
+
+    def test_to_derive_a_model_takes_the_id_and_the_aggregates(self) -> None:
+        def project(self: object, id: Any) -> None: ...
+
+        fields = {
+            "name": "derived",
+            "models": (Balance,),
+            "aggregates": (Account,),
+            "project": project,
+        }
+        with pytest.raises(TypeError, match=r"to be called with \(self, id, Account\), and takes"):
+            type("Derived", (AggregateProjection,), fields)
+
     def test_the_class_variables_are_in_the_documentation_of_the_class(self) -> None:
         for cls, names in (
             (Projection, "name models version"),

@@ -52,6 +52,16 @@ def happened(reminder: Reminder, data: EventData) -> Event[EventData]:
     return Event.new(reminder.ref, version=1, data=data)
 
 
+def test_something_must_begin_a_workflow() -> None:
+    with pytest.raises(ValueError, match=r"nothing begins an instance of .*Idle: mark a method"):
+
+        class Idle(Workflow[Reminder]):
+            instances = Reminder
+
+            @reacts_to(Opened)
+            def opened(self, event: Event[Opened], reminder: Reminder, now: datetime) -> None: ...
+
+
 def test_a_timer_without_a_handler_is_an_error() -> None:
     reminder = aggregate_after(Reminder, PhaseChanged(Phase.RUNNING))
     event = happened(reminder, TimerFired("other"))
