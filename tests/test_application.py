@@ -558,6 +558,21 @@ def test_what_an_application_says_of_its_configuration_is_told_as_it_is(place: P
         application_of(Settings(application="choosy_bank:application"))
 
 
+def test_the_command_line_tells_what_could_not_be_served(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "hiding_bank.py").write_text(
+        "from shop.application import Application\n"
+        "from tests.test_application import BANK, Balances, read\n"
+        "APPLICATION = Application([BANK], [Balances()], reads=[read('/events/<id>')])\n"
+    )
+    with pytest.raises(SystemExit, match="2"):
+        main(["config"], {"SHOP_APPLICATION": "hiding_bank:APPLICATION"})
+    told = capsys.readouterr()
+    assert "/events/<id>: every application has a /events" in told.err
+    assert told.out == ""
+
+
 @pytest.mark.parametrize("line", ["workflows", "workflows retry --all"])
 def test_an_application_without_workflows_has_none_to_list(
     line: str, place: Path, capsys: pytest.CaptureFixture[str]

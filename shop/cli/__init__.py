@@ -8,15 +8,18 @@ import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from typing import NoReturn
 
 from shop import __version__
 from shop.application import Application, application_of
+from shop.bootstrap import bootstrap
 from shop.cli import events, models, serve, transfer, workflows
 from shop.cli.output import drop
 from shop.config import Settings
 from shop.process import EXIT_FAILED, clear_failures, fail, log_to_stderr
 from shop.urls import redacted, sqlite_path
+from shop.web import create_app
 
 EPILOG = """\
 Everything is configured by environment variables; `python -m shop config` shows them.
@@ -85,10 +88,10 @@ def parser() -> argparse.ArgumentParser:
     workflows.add_to(commands)
     config = commands.add_parser(
         "config",
-        help="show the settings, and whether they are valid",
+        help="show the settings, and whether they and the application are valid",
         description="Show the settings in effect, one SHOP_… variable a line, with passwords"
-        " blotted out, and the files that they lead to. With bad settings: all that is wrong with"
-        " them, and exit code 2.",
+        " blotted out, the application and the files that they lead to. With bad settings, or an"
+        " application that does not fit together: all that is wrong, and exit code 2.",
     )
     config.set_defaults(run=_show_config)
     return root
@@ -108,8 +111,12 @@ def _contents(application: Application) -> str:
 
 def _show_config(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     settings = Settings.from_env(environ)
+    application = application_of(settings)
+    in_memory = Settings(event_store="memory://")
+    with closing(bootstrap(in_memory, application=application)) as trial:
+        create_app(trial)  # which finds out whether all of it can be served
     print("\n".join(settings.lines()))
-    print(f"# {_contents(application_of(settings))}")
+    print(f"# {_contents(application)}")
     for url in dict.fromkeys((settings.event_store, settings.model_store)):
         if url.startswith("sqlite:"):
             print(f"# {url} is {sqlite_path(url).absolute()}")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 
 from shop.bootstrap import bootstrap
-from shop.cli.arguments import Commands
+from shop.cli.arguments import Commands, positive
 from shop.cli.existing import settings_of
 from shop.cli.output import tell
 from shop.cli.progress import progress
@@ -41,6 +41,13 @@ def add_to(commands: Commands) -> None:
         " exit code 1 if anything differs. The shop may be running meanwhile.",
     )
     verify.add_argument("names", nargs="*", metavar="NAME", help="a projection (default: all)")
+    verify.add_argument(
+        "--differences",
+        type=positive,
+        default=10,
+        metavar="N",
+        help="how many differences of a projection to print, at most (default: %(default)s)",
+    )
     verify.set_defaults(run=_verify)
 
 
@@ -65,7 +72,12 @@ def _verify(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
             differences = shadow.differences(show)
             position = shadow.position
         tell(f"{name}: {_verdict(differences)}, {_extent(shop, name, position, head)}")
-        _tell_differences(differences)
+        if differences and _is_outdated(shop, name):
+            tell("  they are of another version of its code: the next start builds them anew")
+        _tell_differences(differences[: arguments.differences])
+        left = len(differences) - arguments.differences
+        if left > 0:
+            tell(f"  and {left} more (--differences {len(differences)} prints all)")
         return not differences
 
     return _each(arguments.names, environ, verify)
@@ -121,6 +133,12 @@ def _extent(shop: Shop, name: str, position: int, head: int) -> str:
     if not count:
         return f"up to position {max(position, head)}"
     return f"up to position {position}, {count} {'event' if count == 1 else 'events'} behind"
+
+
+def _is_outdated(shop: Shop, name: str) -> bool:
+    """Whether the models in use were made by other handlers, or for other fields."""
+    checkpoint = shop.models.checkpoint(name)
+    return checkpoint is not None and checkpoint.shape != shop.progress[name].projection.shape
 
 
 def _verdict(differences: Sequence[Difference]) -> str:

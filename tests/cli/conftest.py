@@ -14,6 +14,7 @@ from shop.bootstrap import bootstrap
 from shop.config import Settings
 from shop.domain.product import CreateProduct
 from shop.eventsourcing import Command, ModelSession
+from shop.projections.product_catalog import CatalogProduct
 from shop.projections.shop_stats import STATS_ID, Stats
 from shop.runtime import Shop
 
@@ -56,6 +57,19 @@ def tamper(shop: Shop) -> None:
     session = ModelSession(shop.models, "shop_stats", checkpoint.generation, models=[Stats])
     session.position = checkpoint.position + 1
     session.put(STATS_ID, Stats(total_products=99))
+    shop.models.commit(checkpoint, checkpoint, session.changes())
+
+
+def forget_products(shop: Shop) -> None:
+    """Have the catalog lack all products."""
+    checkpoint = shop.models.checkpoint("product_catalog")
+    assert checkpoint is not None
+    session = ModelSession(
+        shop.models, "product_catalog", checkpoint.generation, models=[CatalogProduct]
+    )
+    session.position = checkpoint.position + 1
+    for id, _ in [*session.find(CatalogProduct)]:
+        session.delete(CatalogProduct, id)
     shop.models.commit(checkpoint, checkpoint, session.changes())
 
 

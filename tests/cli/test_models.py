@@ -17,7 +17,7 @@ from shop.domain.product import RenameProduct
 from shop.eventsourcing import Command, Shadow
 from shop.projections.shop_stats import ShopStats, Stats
 from shop.runtime import Shop
-from tests.cli.conftest import Captured, create, tamper, total_products
+from tests.cli.conftest import Captured, create, forget_products, tamper, total_products
 from tests.conftest import Eventually
 from tests.servers import PATIENCE, environment
 
@@ -41,6 +41,30 @@ class TestVerify:
         assert '"total_products":99' in printed
         assert '"total_products":3' in printed
         assert "product_catalog: agrees" in printed
+
+    def test_of_many_differences_some_are_printed(
+        self, shop: Shop, environ: dict[str, str], capsys: Captured
+    ) -> None:
+        forget_products(shop)
+        assert main(["verify", "product_catalog", "--differences", "2"], environ) == 1
+        verdict, *lines, left = capsys.readouterr().out.splitlines()
+        assert "differs from the log in 3 models" in verdict
+        assert len(lines) == 2 * 3
+        assert left == "  and 1 more (--differences 3 prints all)"
+        assert main(["verify", "product_catalog"], environ) == 1
+        assert len(capsys.readouterr().out.splitlines()) == 1 + 3 * 3
+
+    def test_models_of_other_code_are_told(
+        self,
+        shop: Shop,
+        environ: dict[str, str],
+        capsys: Captured,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        tamper(shop)
+        monkeypatch.setattr(ShopStats, "version", 2)
+        assert main(["verify", "shop_stats"], environ) == 1
+        assert "the next start builds them anew" in capsys.readouterr().out
 
     def test_it_changes_nothing(self, shop: Shop, environ: dict[str, str]) -> None:
         tamper(shop)
