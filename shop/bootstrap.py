@@ -39,7 +39,6 @@ from shop.projections.customer_order_history import CustomerOrderHistory
 from shop.projections.order_summary import OrderSummary
 from shop.projections.product_catalog import ProductCatalog
 from shop.projections.shop_stats import ShopStats
-from shop.reads import reads
 from shop.runtime import Duties, Service, Shop
 from shop.stores import check_readable, open_backend, open_event_store
 
@@ -75,6 +74,8 @@ PROJECTIONS: tuple[Projection, ...] = (
 
 def shop_application(settings: Settings) -> Application:
     """The shop."""
+    from shop.reads import reads  # who only opens a store needs no Flask
+
     return Application(
         MODULES,
         PROJECTIONS,

@@ -29,6 +29,7 @@ from shop.eventsourcing import (
     WorkflowRunner,
     WorkflowStatus,
 )
+from shop.eventsourcing.suggestions import near_or_known
 from shop.opening import Opening
 
 logger = logging.getLogger(__name__)
@@ -167,8 +168,8 @@ class Shop:
     def reader(self, projection: str) -> ModelReader:
         """The read models of a projection. Raises ``LookupError`` for a name that is none's."""
         if projection not in self.progress:
-            known = ", ".join(self.progress) or "none"
-            raise LookupError(f"there is no projection {projection!r}; known: {known}")
+            others = near_or_known(projection, self.progress)
+            raise LookupError(f"there is no projection {projection!r}; {others}")
         return ModelReader(self.models, projection)
 
     @property

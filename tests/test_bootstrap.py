@@ -116,6 +116,17 @@ print(*known & set(sys.modules))
     assert run(program, tmp_path).split() == drivers
 
 
+def test_who_only_opens_a_store_needs_no_web_framework(tmp_path: Path) -> None:
+    program = """
+import sys
+from shop.bootstrap import open_event_store
+from shop.eventsourcing import Registry
+open_event_store("sqlite:///x.db", Registry()).close()
+print("flask" in sys.modules)
+"""
+    assert run(program, tmp_path) == "False\n"
+
+
 @event("demo.noted")
 class Noted(EventData, frozen=True):
     text: str

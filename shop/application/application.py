@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 import msgspec
@@ -13,6 +12,7 @@ from shop.application.errors import ApplicationError
 from shop.application.read import Read
 from shop.eventsourcing import EventData, Module, Projection, Registry, Workflow, WorkflowList
 from shop.eventsourcing.commands.module import aggregate_classes, command_registry
+from shop.eventsourcing.suggestions import near_or_known
 
 _KINDS = {"modules": Module, "projections": Projection, "workflows": Workflow, "reads": Read}
 """What the lists of an application have in them."""
@@ -66,7 +66,7 @@ def _mistakes(application: Application) -> Iterator[str]:
     """What does not fit together."""
     try:
         aggregates = aggregate_classes(application.modules)
-        events = {event.wire.name for event in application.registry}
+        events = [event.wire.name for event in application.registry]
         command_registry(application.modules)
     except ValueError as error:
         yield str(error)
@@ -98,12 +98,12 @@ def _mistakes(application: Application) -> Iterator[str]:
         if read.projection is not None and read.projection not in projections:
             yield (
                 f"{read.path} answers from {read.projection}, and there is no such projection"
-                + _known(read.projection, projections)
+                f" ({near_or_known(read.projection, projections)})"
             )
         if read.aggregate is not None and read.aggregate not in aggregates:
             yield (
                 f"{read.path} shows {read.aggregate}, and no module has such an aggregate"
-                + _known(read.aggregate, aggregates)
+                f" ({near_or_known(read.aggregate, aggregates)})"
             )
 
 
@@ -117,11 +117,5 @@ def _unknown_events(name: str, wanted: Iterable[str], known: Iterable[str]) -> I
     for event in sorted(set(wanted).difference(known)):
         yield (
             f"{name} follows {event}, and no module has an aggregate that applies it"
-            + _known(event, known)
+            f" ({near_or_known(event, known)})"
         )
-
-
-def _known(name: str, known: Iterable[str]) -> str:
-    near = get_close_matches(str(name), list(known))
-    others = near or sorted(known)
-    return f" ({'near' if near else 'known'}: {', '.join(others) or 'none'})"

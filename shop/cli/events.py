@@ -6,7 +6,6 @@ import argparse
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from uuid import UUID
 
 import msgspec
@@ -18,6 +17,7 @@ from shop.cli.existing import must_exist, settings_of
 from shop.eventsourcing import Query
 from shop.eventsourcing.commands.module import aggregate_classes
 from shop.eventsourcing.events.envelope import event_schemas
+from shop.eventsourcing.suggestions import near_or_known
 from shop.process import EXIT_MISUSED, fail
 from shop.web.shapes import StoredEvent
 
@@ -37,17 +37,9 @@ def add_to(commands: Commands) -> None:
     parser.add_argument(
         "--after", type=position, default=0, metavar="N", help="only events after this position"
     )
+    parser.add_argument("--name", action="append", metavar="NAME", help="only events of this name")
     parser.add_argument(
-        "--name",
-        action="append",
-        metavar="NAME",
-        help="only events of this name",
-    )
-    parser.add_argument(
-        "--aggregate",
-        action="append",
-        metavar="NAME",
-        help="only of this kind of aggregate",
+        "--aggregate", action="append", metavar="NAME", help="only of this kind of aggregate"
     )
     parser.add_argument(
         "--id",
@@ -76,9 +68,7 @@ def _check_known(what: str, wanted: Sequence[str] | None, names: Sequence[str]) 
     """End the process unless all that is wanted is known."""
     for name in wanted or ():
         if name not in names:
-            near = get_close_matches(name, names)
-            others = f"near: {', '.join(near)}" if near else f"known: {', '.join(names) or 'none'}"
-            fail(f"there is no {what} {name!r}; {others}", EXIT_MISUSED)
+            fail(f"there is no {what} {name!r}; {near_or_known(name, names)}", EXIT_MISUSED)
 
 
 def _print_schemas(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:

@@ -12,6 +12,7 @@ from shop.cli.existing import settings_of
 from shop.cli.output import tell
 from shop.cli.progress import progress
 from shop.eventsourcing import CheckpointMovedError, Difference, ProjectionError, Query, Shadow
+from shop.eventsourcing.suggestions import near_or_known
 from shop.process import EXIT_FAILED, EXIT_MISUSED, fail
 from shop.runtime import Shop
 
@@ -110,7 +111,7 @@ def _chosen(shop: Shop, names: Sequence[str]) -> Sequence[str]:
     known = list(shop.progress)
     for name in names:
         if name not in known:
-            fail(f"there is no projection {name!r}; known: {', '.join(known)}", EXIT_MISUSED)
+            fail(f"there is no projection {name!r}; {near_or_known(name, known)}", EXIT_MISUSED)
     return list(dict.fromkeys(names)) or known
 
 

@@ -26,6 +26,7 @@ MARKS: list[tuple[Mark, str]] = [
     (when_due("late"), "self, event, instance, now"),
     (when_refused(Deposit), "self, event, instance, now"),
     (command_handler, "payload, id, work"),
+    (lambda function: reacts_to(Deposited, by=function), "event"),
 ]
 
 

@@ -247,7 +247,7 @@ def test_an_answer_may_be_all_that_gives_the_json_of_its_shape(shape: Any, value
 def test_a_reader_of_no_projection_is_told() -> None:
     with served() as shopper, bootstrap(Settings(event_store="memory://")) as shop:
         assert shopper.get("/stats").status_code == 404
-        with pytest.raises(LookupError, match=r"no projection 'catalog'; known: product_cat"):
+        with pytest.raises(LookupError, match=r"no projection 'catalog'; near: product_cat"):
             shop.reader("catalog")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +14,7 @@ from shop.eventsourcing.commands.command import CommandPayload
 from shop.eventsourcing.events.event import EventData
 from shop.eventsourcing.events.registry import Registry
 from shop.eventsourcing.events.types import check_collection, check_signature
+from shop.eventsourcing.suggestions import near_or_known
 
 Handler = Callable[[Any, UUID, UnitOfWork], None]
 """Carries out a command: (payload, id of the addressed aggregate, unit of work).
@@ -78,9 +78,9 @@ def command_registry(modules: Iterable[Module]) -> Registry[CommandPayload]:
     for payload_class in registry:
         if payload_class.aggregate not in aggregates:
             name = payload_class.wire.name
-            near = get_close_matches(payload_class.aggregate, aggregates, n=1)
             raise ValueError(
                 f"{name} is no name for a command, which is <aggregate>.<verb>: no module has an"
-                f" aggregate {payload_class.aggregate}" + "".join(f" (near: {n})" for n in near)
+                f" aggregate {payload_class.aggregate}"
+                f" ({near_or_known(payload_class.aggregate, aggregates)})"
             )
     return registry

@@ -1,12 +1,10 @@
-"""Projections and workflows that are moved by hand, on a clock of the test's."""
+"""Projections and workflows that are moved by hand."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
-
-from msgspec.structs import replace
 
 from shop.eventsourcing.aggregates.loading import Aggregates
 from shop.eventsourcing.commands.command_bus import CommandBus
@@ -16,59 +14,13 @@ from shop.eventsourcing.models.model_store import Checkpoint, ModelStore
 from shop.eventsourcing.models.reader import ModelReader
 from shop.eventsourcing.projections.fold import Fold
 from shop.eventsourcing.projections.projection import Projection
-from shop.eventsourcing.stores.delegating import DelegatingStore
-from shop.eventsourcing.stores.store import Commit, EventStore, NewCommit, Query
-from shop.eventsourcing.workflows.models import WorkflowList
+from shop.eventsourcing.stores.store import EventStore, Query
+from shop.eventsourcing.workflows.models import WorkflowList, earliest_timers
 from shop.eventsourcing.workflows.reactions import Reactions
 from shop.eventsourcing.workflows.timers import Timers
 from shop.eventsourcing.workflows.workflow import Workflow
 
 _MOST_ROUNDS = 10_000
-
-
-class Clock:
-    """A clock that a test puts ahead. In between it stands still, or goes on as the real one."""
-
-    def __init__(self, *, goes_on: bool) -> None:
-        self._standing = None if goes_on else datetime.now(UTC)
-        self._ahead = timedelta()
-
-    def now(self) -> datetime:
-        """The time by this clock."""
-        return (self._standing or datetime.now(UTC)) + self._ahead
-
-    def advance(self, seconds: float) -> None:
-        """Put it ahead by so many seconds."""
-        self._ahead += timedelta(seconds=seconds)
-
-    def advance_to(self, time: datetime) -> None:
-        """Put it ahead to that time, unless it is past it."""
-        self._ahead += max(timedelta(), time - self.now())
-
-
-class ClockStore(DelegatingStore):
-    """A store that goes by a test's clock, and so do the times of its events.
-
-    Stores may share a clock.
-    """
-
-    def __init__(self, store: EventStore, clock: Clock) -> None:
-        super().__init__(store)
-        self._clock = clock
-
-    def now(self) -> datetime:
-        """The time by the clock."""
-        return self._clock.now()
-
-    def append_each(self, commits: Sequence[NewCommit]) -> list[Commit | Exception]:
-        """As the wrapped one, with events of now."""
-        now = self.now()
-        return super().append_each(
-            [
-                replace(commit, events=[replace(event, time=now) for event in commit.events])
-                for commit in commits
-            ]
-        )
 
 
 class Background:
@@ -101,6 +53,7 @@ class Background:
         self._reactions = [
             Reactions(workflow, events, models, aggregates, commands) for workflow in workflows
         ]
+        self._workflows = [workflow.name for workflow in workflows]
         self._timers = [Timers(workflow, events, models, aggregates) for workflow in workflows]
 
     def react(self) -> bool:
@@ -116,9 +69,11 @@ class Background:
         return sum(timers.fire().fired for timers in self._timers)
 
     def due(self) -> datetime | None:
-        """When the next timer is due, once all is settled; ``None`` when none is set."""
-        due = [timers.fire().due for timers in self._timers]
-        return min((time for time in due if time is not None), default=None)
+        """When the next timer is due, as far as the read models know; ``None`` when none is set."""
+        earliest = [
+            timer for name in self._workflows for timer in earliest_timers(self._models, name, 1)
+        ]
+        return min((timer.time for timer in earliest), default=None)
 
     def settle(self) -> None:
         """Do all there is to do by now, and all that comes of it.

@@ -58,7 +58,8 @@ from shop.eventsourcing.models.model import M
 from shop.eventsourcing.models.model_store import ModelStore
 from shop.eventsourcing.projections.projection import Projection
 from shop.eventsourcing.stores.store import EventStore, Query
-from shop.eventsourcing.testing.background import Background, Clock, ClockStore
+from shop.eventsourcing.testing.background import Background
+from shop.eventsourcing.testing.clock import Clock, ClockStore
 from shop.eventsourcing.workflows.instance import Parked
 from shop.eventsourcing.workflows.workflow import Workflow
 

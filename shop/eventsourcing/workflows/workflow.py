@@ -79,6 +79,7 @@ def reacts_to(
     aggregate. If there is no such instance yet, ``begins`` makes it; without, the event is ignored.
     """
     check_named("reacts_to", event_classes, EventData)
+    check_signature(by, "event")
 
     def mark(method: F) -> F:
         check_signature(method, *_PARAMETERS)

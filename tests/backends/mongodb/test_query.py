@@ -153,13 +153,16 @@ def test_lists_of_models_are_led_by_their_indexes(url: str) -> None:
     from shop.backends.mongodb import MongoModelStore
 
     models = MongoModelStore(STORES[0]._database)
-    parcels = Collection("post_parcel", ("owner",))
+    parcels = Collection("post_parcel", ("owner", "sent"))
     models.prepare([parcels])
     checkpoint = Checkpoint("post", 1, 1, "", uuid4())
     models.commit(
         None,
         checkpoint,
-        [StoredModel(parcels.name, str(n), n, 1, f'{{"owner":"{n % 50}"}}') for n in range(5000)],
+        [
+            StoredModel(parcels.name, str(n), n, 1, f'{{"owner":"{n % 50}","sent":true}}')
+            for n in range(5000)
+        ],
     )
     parts = DatabaseUrl.of(url)
     client: MongoClient[dict[str, Any]] = MongoClient(parts.driver)
@@ -168,6 +171,7 @@ def test_lists_of_models_are_led_by_their_indexes(url: str) -> None:
         (Filter(limit=10, after=(2500, "2500"), reverse=True), "in_order"),
         (Filter(limit=10, equal={"owner": "7"}), "by_owner"),
         (Filter(limit=10, equal={"owner": "7"}, after=(2500, "2500")), "by_owner"),
+        (Filter(limit=10, equal={"owner": "7", "sent": True}), "by_owner"),
         (Filter(ids=TEN_IDS), "_id_"),
         (Filter(ids=TEN_IDS, equal={"owner": "0"}), "_id_"),
     ):

@@ -19,6 +19,7 @@ from shop.eventsourcing import (
 )
 from tests.eventsourcing.bank import (
     BANK,
+    Account,
     Open,
     Opened,
     account,
@@ -69,6 +70,18 @@ def test_the_aggregates_of_a_module_have_names() -> None:
 
     with pytest.raises(TypeError, match="Unnamed has no name: decorate it with @aggregate"):
         Module((Unnamed,))
+
+
+@pytest.mark.parametrize(
+    ("parts", "told"),
+    [
+        ({"aggregates": Account}, "aggregates takes a collection, such as a list, not .*Account"),
+        ({"handlers": {Opened: open_account}}, "handlers are of commands, and Opened is none"),
+    ],
+)
+def test_a_module_has_aggregates_and_commands(parts: dict[str, Any], told: str) -> None:
+    with pytest.raises(TypeError, match=told):
+        Module(**parts)
 
 
 @event("bank.forgotten")
