@@ -19,10 +19,8 @@ from shop.eventsourcing.stores.store import EventStore, Query
 class Fold:
     """Moves the models of one projection along the log: a :class:`Follower`.
 
-    ``aggregates`` are for projections that derive models from them: those in use may have them in
-    their cache.
-
-    Stateless and thread-safe.
+    Stateless and thread-safe. ``aggregates`` are for projections that derive models from them: best
+    those in use, which have them in their cache. Others replay a long stream for each event.
     """
 
     def __init__(
